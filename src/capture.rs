@@ -1,0 +1,193 @@
+//! Standard streams: what the host keeps of them, and what goes to the program and to the init.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::sync::Arc;
+
+use crate::command::{Command, Stdio, StdioKind};
+use crate::error::{Error, Result, Step};
+use crate::sys;
+
+/// What the host keeps.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+    /// Files that the init writes captured stdout and stderr to.
+    pub(crate) captured: [Option<File>; 2],
+}
+
+/// One captured stream, as the init needs it.
+pub(crate) struct PumpEnds {
+    pub(crate) from: RawFd,
+    pub(crate) to: RawFd,
+    pub(crate) budget: u64,
+}
+
+/// What goes to the program and the init; open until the request is sent.
+pub(crate) struct Theirs {
+    stdio: [Source; 3],
+    pumps: [Option<(OwnedFd, RawFd, u64)>; 2],
+}
+
+/// A descriptor that may be shared with the command or with the host.
+enum Source {
+    Ours(OwnedFd),
+    Shared(Arc<OwnedFd>),
+    /// The host's own standard stream, which it keeps.
+    Inherited(RawFd),
+}
+
+impl Source {
+    fn raw(&self) -> RawFd {
+        match self {
+            Self::Ours(fd) => fd.as_raw_fd(),
+            Self::Shared(fd) => fd.as_raw_fd(),
+            Self::Inherited(fd) => *fd,
+        }
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::os(Step::Prepare, what, error)
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+        .map_err(|errno| failed("making a pipe")(errno.into()))?;
+    let above = |fd| sys::above_stdio(fd).map_err(failed("making a pipe"));
+    Ok((above(read)?, above(write)?))
+}
+
+fn null() -> Result<Source> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| failed("opening /dev/null")(error).with_path("/dev/null"))?;
+    Ok(Source::Ours(sys::above_stdio(file.into()).map_err(failed("opening /dev/null"))?))
+}
+
+impl Streams {
+    /// Opens the streams that a command asks for.
+    pub(crate) fn open(command: &Command) -> Result<(Self, Theirs)> {
+        let mut ours = Self::default();
+        let mut pumps = [None, None];
+        let kind = |n: usize| command.stdio[n].as_ref().map(|Stdio(kind)| kind);
+        let stdin = match kind(0) {
+            None | Some(StdioKind::Null | StdioKind::Capture(_)) => null()?,
+            Some(StdioKind::Inherit) => inherited(0)?,
+            Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
+            Some(StdioKind::Piped) => {
+                let (read, write) = pipe()?;
+                ours.stdin = Some(write.into());
+                Source::Ours(read)
+            }
+        };
+        let mut output = |n: usize, ours: &mut Self| -> Result<Source> {
+            Ok(match kind(n) {
+                None | Some(StdioKind::Inherit) => inherited(i32::try_from(n).unwrap_or(2))?,
+                Some(StdioKind::Null) => null()?,
+                Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
+                Some(StdioKind::Piped) => {
+                    let (read, write) = pipe()?;
+                    if n == 1 {
+                        ours.stdout = Some(read.into());
+                    } else {
+                        ours.stderr = Some(read.into());
+                    }
+                    Source::Ours(write)
+                }
+                Some(StdioKind::Capture(budget)) => {
+                    let (read, write) = pipe()?;
+                    let file = File::from(sys::memfd(c"belljar-output").map_err(failed("making a memfd"))?);
+                    pumps[n - 1] = Some((read, file.as_raw_fd(), budget.get()));
+                    ours.captured[n - 1] = Some(file);
+                    Source::Ours(write)
+                }
+            })
+        };
+        let stdout = output(1, &mut ours)?;
+        let stderr = output(2, &mut ours)?;
+        Ok((ours, Theirs { stdio: [stdin, stdout, stderr], pumps }))
+    }
+}
+
+/// The host's own stream, or `/dev/null` where the host has closed it.
+fn inherited(number: RawFd) -> Result<Source> {
+    // SAFETY-free check: /proc/self/fd tells without touching the descriptor.
+    if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok() {
+        Ok(Source::Inherited(number))
+    } else {
+        null()
+    }
+}
+
+impl Theirs {
+    /// The descriptors for the run's table, behind the image in slot 0.
+    pub(crate) fn table(&self, command: &Command) -> Vec<RawFd> {
+        let kept = command.kept.iter().map(|(_, fd)| fd.as_raw_fd());
+        self.stdio.iter().map(Source::raw).chain(kept).collect()
+    }
+
+    /// Pairs of slot and descriptor number, ascending by number.
+    pub(crate) fn placements(&self, command: &Command) -> Vec<(u32, u32)> {
+        let mut pairs = vec![(1, 0), (2, 1), (3, 2)];
+        pairs.extend((4..).zip(command.kept.iter().map(|(number, _)| *number)));
+        pairs.sort_by_key(|(_, number)| *number);
+        pairs
+    }
+
+    pub(crate) fn pumps(&self) -> [Option<PumpEnds>; 2] {
+        self.pumps.each_ref().map(|pump| {
+            pump.as_ref().map(|(from, to, budget)| PumpEnds {
+                from: from.as_raw_fd(),
+                to: *to,
+                budget: *budget,
+            })
+        })
+    }
+}
+
+/// Everything in a capture file.
+pub(crate) fn read_captured(file: Option<File>) -> Result<Vec<u8>> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let mut bytes = Vec::new();
+    let length = file.metadata().map_err(failed("measuring captured output"))?.len();
+    bytes.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
+    // The init shares the file's position; reading at an offset does not move it.
+    file.read_exact_at(&mut bytes, 0).map_err(failed("reading captured output"))?;
+    Ok(bytes)
+}
+
+/// Reads both pipes to their ends at once, so that neither fills while the other is waited for; stops beyond `most`
+/// bytes and says so.
+pub(crate) fn read_piped(
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    most: u64,
+) -> Result<([Vec<u8>; 2], bool)> {
+    let read = |pipe: Option<OwnedFd>| -> std::io::Result<(Vec<u8>, bool)> {
+        let mut bytes = Vec::new();
+        let Some(pipe) = pipe else { return Ok((bytes, false)) };
+        File::from(pipe).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+        let over = bytes.len() as u64 > most;
+        if over {
+            bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        }
+        Ok((bytes, over))
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| read(stderr.map(OwnedFd::from)));
+        let first = read(stdout.map(OwnedFd::from)).map_err(failed("reading piped output"))?;
+        let second = match other.join() {
+            Ok(result) => result.map_err(failed("reading piped output"))?,
+            Err(_) => return Err(Error::internal(Step::Wait, "the thread that reads stderr panicked")),
+        };
+        Ok(([first.0, second.0], first.1 || second.1))
+    })
+}

@@ -1,0 +1,320 @@
+//! One directory of a box: made, limited, read, emptied and removed relative to file descriptors, so that nothing
+//! depends on a path that somebody may move meanwhile.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::str;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::uio::pread;
+use nix::unistd::{Pid, SysconfVar, UnlinkatFlags, sysconf, unlinkat, write};
+
+use super::layout::Version;
+use super::limits::bounded;
+use super::parent::Parent;
+use crate::error::{Error, ErrorKind, Result, Step};
+
+/// One value to write into a control file of a fresh group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) file: &'static str,
+    pub(super) value: String,
+    pub(super) verify: Verify,
+    /// What to do when this kernel does not have the file.
+    pub(super) absent: &'static str,
+}
+
+/// What the kernel must say when asked for the value it took; `None` is `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    No,
+    /// Bytes, which the kernel rounds down to whole pages.
+    Bytes(Option<u64>),
+    Count(Option<u64>),
+}
+
+#[derive(Debug)]
+pub(super) struct Group {
+    parent: Arc<Parent>,
+    name: String,
+    dir: OwnedFd,
+}
+
+/// How many rounds of SIGKILL a group gets where the kernel cannot kill it in one step. With the pauses below they
+/// take about a second.
+const KILL_ROUNDS: u32 = 100;
+
+/// The pauses between two looks at a group whose processes are dying.
+fn pause(round: u32) {
+    sleep(Duration::from_micros(50 << round.min(8)).min(Duration::from_millis(10)));
+}
+
+impl Group {
+    /// Makes the directory; `None` if the name is taken.
+    pub(super) fn make(parent: &Arc<Parent>, name: &str) -> Result<Option<Self>> {
+        let failed = |what: &str, errno: Errno| {
+            Error::os(Step::Cgroup, format!("{what} the cgroup {name}"), errno)
+                .with_path(parent.dir.join(name))
+        };
+        match mkdirat(&parent.fd, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => return Ok(None),
+            Err(errno) => return Err(failed("making", errno)),
+        }
+        Self::open(parent, name).map(Some).map_err(|errno| {
+            let _ = unlinkat(&parent.fd, name, UnlinkatFlags::RemoveDir);
+            failed("opening", errno)
+        })
+    }
+
+    /// Opens a directory that is there already.
+    pub(super) fn open(parent: &Arc<Parent>, name: &str) -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = openat(&parent.fd, name, flags, Mode::empty())?;
+        Ok(Self { parent: Arc::clone(parent), name: name.to_owned(), dir })
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.parent.version
+    }
+
+    pub(super) fn parent(&self) -> &Parent {
+        &self.parent
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.parent.dir.join(&self.name)
+    }
+
+    /// A second descriptor of the directory, good for `CLONE_INTO_CGROUP` (clone(2) takes `O_PATH` ones).
+    pub(super) fn directory(&self) -> Result<OwnedFd> {
+        self.dir
+            .try_clone()
+            .map_err(|source| Error::os(Step::Cgroup, "duplicating a cgroup directory", source))
+    }
+
+    pub(super) fn open_file(&self, file: &str, flags: OFlag) -> Result<OwnedFd> {
+        self.try_open(file, flags).map_err(|errno| self.failed("opening", file, errno))
+    }
+
+    fn try_open(&self, file: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        openat(&self.dir, file, flags | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    fn failed(&self, what: &str, file: &str, errno: Errno) -> Error {
+        Error::os(Step::Cgroup, format!("{what} {file}"), errno).with_path(self.path().join(file))
+    }
+
+    /// Writes a limit, and reads it back where the kernel may have taken something else.
+    pub(super) fn set(&self, setting: &Setting) -> Result<()> {
+        let Setting { file, value, verify, absent } = setting;
+        let mode = if *verify == Verify::No { OFlag::O_WRONLY } else { OFlag::O_RDWR };
+        let fd = match self.try_open(file, mode) {
+            Err(Errno::ENOENT) => {
+                let error = self.failed("opening", file, Errno::ENOENT);
+                return Err(error.with_kind(ErrorKind::Unsupported).with_hint(*absent));
+            }
+            opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
+        };
+        write_whole(&fd, value).map_err(|errno| self.failed(&format!("writing {value} to"), file, errno))?;
+        if *verify == Verify::No {
+            return Ok(());
+        }
+        let mut buffer = [0; 32];
+        let length = pread(&fd, &mut buffer, 0).map_err(|errno| self.failed("reading back", file, errno))?;
+        let taken = str::from_utf8(&buffer[..length]).unwrap_or_default().trim_end();
+        if verify.holds(taken) {
+            return Ok(());
+        }
+        let message = format!("the kernel made {taken:?} of the {value} written to {file}");
+        Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path().join(file)))
+    }
+
+    /// The text of a small control file; `None` if this kernel does not have it.
+    pub(super) fn read<'b>(&self, file: &str, buffer: &'b mut [u8; 4096]) -> Result<Option<&'b str>> {
+        let fd = match self.try_open(file, OFlag::O_RDONLY) {
+            Err(Errno::ENOENT) => return Ok(None),
+            opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
+        };
+        // One read is enough: kernfs hands out a whole file that fits the buffer, and all we read do.
+        match pread(&fd, buffer, 0) {
+            Ok(length) => Ok(str::from_utf8(&buffer[..length]).ok()),
+            // memory.peak and its like are there but not supported for some groups.
+            Err(Errno::EOPNOTSUPP) => Ok(None),
+            Err(errno) => Err(self.failed("reading", file, errno)),
+        }
+    }
+
+    /// A control file that holds one number.
+    pub(super) fn number(&self, file: &str) -> Result<Option<u64>> {
+        let mut buffer = [0; 4096];
+        Ok(self.read(file, &mut buffer)?.and_then(|text| text.trim_end().parse().ok()))
+    }
+
+    /// The processes in it. A group that is gone has none.
+    fn pids(&self) -> Result<Vec<Pid>, Errno> {
+        let fd = match self.try_open("cgroup.procs", OFlag::O_RDONLY) {
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        let mut text = String::new();
+        match File::from(fd).read_to_string(&mut text) {
+            Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => return Ok(Vec::new()),
+            Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))),
+            Ok(_) => {}
+        }
+        Ok(text.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect())
+    }
+
+    /// Sends SIGKILL to what is in it now and says how many processes that were. Processes that fork meanwhile may
+    /// get away: look again until there are none.
+    fn kill_round(&self) -> Result<usize, Errno> {
+        let pids = self.pids()?;
+        let mut result = Ok(pids.len());
+        for pid in pids {
+            // 0 stands for a process that our pid namespace cannot see, and would signal our own process group,
+            // kill(2). Init and ourselves can only be here by mistake.
+            if pid.as_raw() <= 1 || pid == Pid::this() {
+                continue;
+            }
+            match kill(pid, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => result = Err(errno),
+            }
+        }
+        result
+    }
+
+    /// Since Linux 5.14 a version 2 cgroup is killed in one step that no fork escapes; `None` if this one cannot.
+    fn kill_at_once(&self) -> Option<Result<(), Errno>> {
+        if self.version() == Version::V1 {
+            return None;
+        }
+        match self.try_open("cgroup.kill", OFlag::O_WRONLY) {
+            Ok(fd) => match write_whole(&fd, "1") {
+                // Removed meanwhile: nothing is left in it.
+                Err(Errno::ENODEV) => Some(Ok(())),
+                written => Some(written),
+            },
+            Err(Errno::ENOENT) => None,
+            Err(errno) => Some(Err(errno)),
+        }
+    }
+
+    /// SIGKILL to every process in it. When it returns without error, nothing in it can go on running user code.
+    pub(super) fn kill(&self) -> Result<()> {
+        if let Some(killed) = self.kill_at_once() {
+            return killed.map_err(|errno| self.failed("writing 1 to", "cgroup.kill", errno));
+        }
+        // There is no race-free way in version 1, and no pidfd either: between reading a pid and killing it, the pid
+        // could only be reused if the host ran through all its pids, which are handed out in turn, within microseconds.
+        let mut left = 0;
+        for round in 0..KILL_ROUNDS {
+            left = self
+                .kill_round()
+                .map_err(|errno| self.failed("killing the processes in", "cgroup.procs", errno))?;
+            if left == 0 {
+                return Ok(());
+            }
+            pause(round);
+        }
+        let message = format!("{left} processes are still alive after {KILL_ROUNDS} rounds of SIGKILL");
+        Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path()))
+    }
+
+    /// Removes the directory, killing whatever holds it for at most `patience`. One that is gone is fine.
+    pub(super) fn remove(&self, patience: Duration) -> Result<()> {
+        let mut deadline = None;
+        for round in 0.. {
+            match unlinkat(&self.parent.fd, self.name.as_str(), UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                // Somebody is alive in it, or has just died: the kernel lets go of a process a little after its
+                // parent could reap it.
+                Err(Errno::EBUSY)
+                    if *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
+                {
+                    if self.kill_at_once().is_none() {
+                        let _ = self.kill_round();
+                    }
+                    pause(round);
+                }
+                Err(errno) => {
+                    return Err(Error::os(Step::Cgroup, "removing a cgroup", errno).with_path(self.path()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Verify {
+    fn holds(self, taken: &str) -> bool {
+        let taken = match taken.parse() {
+            Ok(number) => bounded(number),
+            Err(_) if taken == "max" => None,
+            Err(_) => return false,
+        };
+        match self {
+            Self::No => true,
+            Self::Count(wanted) => taken == wanted,
+            Self::Bytes(wanted) => match (wanted, taken) {
+                (Some(wanted), Some(taken)) => taken <= wanted && wanted - taken < page_size(),
+                (None, None) => true,
+                _ => false,
+            },
+        }
+    }
+}
+
+fn page_size() -> u64 {
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+}
+
+/// A control file takes its value in a single write(2).
+fn write_whole(fd: &OwnedFd, value: &str) -> Result<(), Errno> {
+    loop {
+        match write(fd, value.as_bytes()) {
+            // Version 1 gives up a memory limit when a signal is pending.
+            Err(Errno::EINTR) => {}
+            Ok(length) if length == value.len() => return Ok(()),
+            Ok(_) => return Err(Errno::EIO),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_page_rounding_is_accepted_of_bytes() {
+        let holds = |wanted, taken: &str| Verify::Bytes(wanted).holds(taken);
+        assert!(holds(Some(1 << 20), "1048576"));
+        assert!(holds(Some((1 << 20) + 1), "1048576"));
+        assert!(!holds(Some((1 << 20) + page_size()), "1048576"));
+        assert!(!holds(Some((1 << 20) - 1), "1048576"), "more than was asked for");
+        assert!(holds(None, "max"));
+        assert!(holds(None, "9223372036854771712"), "how version 1 writes it");
+        assert!(!holds(None, "1048576"));
+        assert!(!holds(Some(1 << 20), "max"));
+        assert!(!holds(Some(1 << 20), ""));
+        assert!(!holds(None, "-1"));
+    }
+
+    #[test]
+    fn counts_are_taken_exactly() {
+        assert!(Verify::Count(Some(7)).holds("7"));
+        assert!(!Verify::Count(Some(7)).holds("6"));
+        assert!(!Verify::Count(Some(7)).holds("max"));
+        assert!(Verify::Count(None).holds("max"));
+    }
+}

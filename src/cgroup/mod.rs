@@ -1,0 +1,242 @@
+//! Cgroups: the limits of a sandbox and the evidence of what it used.
+//!
+//! A box is one directory per cgroup hierarchy that its limits need. It holds the limits and the processes of the
+//! sandboxed program and nothing else: the init of the sandbox stays in the cgroup of the host, because it shares the
+//! host's memory for a moment, and an out-of-memory kill in a limited cgroup reaches every process with that memory.
+//!
+//! Of the two generations of cgroups a host may have either or both, each controller in one of them. Which one is
+//! found out per controller (`layout`, `locate`) and kept as a closed enum; what differs is in `v1` and `v2`.
+//!
+//! ```text
+//!   Limits, CgroupParent ── Placement::resolve ──▶ directories, once per plan, nothing changed
+//!                                                     │ Cgroup::create, once per spawn
+//!                           first time: enable, sweep ┤
+//!                                                     ├ mkdir, limits, read back
+//!   the forked program ◀───────── joins ──────────────┤
+//!   the verdict ◀──────────────── counters ───────────┤
+//!                                                     └ kill, remove (or drop)
+//! ```
+
+mod counters;
+mod enable;
+mod group;
+mod layout;
+mod limits;
+mod locate;
+mod missing;
+mod name;
+mod parent;
+mod placement;
+mod sweep;
+#[cfg(test)]
+mod test_lifecycle;
+#[cfg(test)]
+mod test_limits;
+#[cfg(test)]
+mod testing;
+mod v1;
+mod v2;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(test)]
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+
+pub(crate) use self::counters::Counters;
+use self::group::Group;
+pub(crate) use self::layout::Controller;
+use self::layout::Version;
+pub(crate) use self::limits::{CpuMax, Limits};
+use self::name::{BoxName, Owner};
+pub use self::parent::CgroupParent;
+use self::parent::Parent;
+pub(crate) use self::placement::{Placement, missing};
+use crate::error::{Error, ErrorKind, Result, Step};
+
+/// How long the last processes of a box may take to die.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many names are tried. A host that replaced itself by execve(2) has its pid and start time still, and starts
+/// counting again beside the boxes it left.
+const NAMES: u32 = 4096;
+
+/// A box: the directories, with their limits. Dropping it kills what is inside and removes them.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    groups: Vec<Group>,
+    joins: Vec<Join>,
+    cpu: Option<(OwnedFd, CpuFormat)>,
+    /// The process that made it, and alone removes it.
+    host: u32,
+}
+
+/// What a forked process needs to place itself in one directory of a box. The permissions are those of the process
+/// that opened the files, so it works from inside a user namespace, too.
+#[derive(Debug)]
+pub(crate) enum Join {
+    /// The file `tasks`, open for writing: a process with a single thread writes `0` to it.
+    V1Tasks(OwnedFd),
+    V2 {
+        /// The directory, for `CLONE_INTO_CGROUP`.
+        #[cfg_attr(not(test), expect(dead_code, reason = "programs write to procs until measured"))]
+        dir: OwnedFd,
+        /// The file `cgroup.procs`, open for writing: the process writes `0` to it.
+        procs: OwnedFd,
+    },
+}
+
+/// An open file with the CPU time that a box has used so far, to be read with pread(2) by whoever has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CpuUsageFile<'a> {
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) format: CpuFormat,
+}
+
+/// How a [`CpuUsageFile`] is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CpuFormat {
+    /// Version 1 `cpuacct.usage`: nanoseconds, a decimal number and a newline.
+    Nanoseconds,
+    /// Version 2 `cpu.stat`: microseconds in the line `usage_usec N`.
+    CpuStat,
+}
+
+impl Cgroup {
+    /// Makes a box. What was made is removed again if anything fails.
+    ///
+    /// # Errors
+    ///
+    /// If the directories cannot be made, or if the kernel does not take a limit exactly.
+    pub(crate) fn create(placement: &Placement, limits: &Limits) -> Result<Self> {
+        limits.validate()?;
+        let settings = placement.settings(limits)?;
+        for parent in placement.parents() {
+            parent.ready()?;
+        }
+        let groups = make_groups(placement.parents())?;
+        let mut cgroup =
+            Self { joins: Vec::with_capacity(groups.len()), groups, cpu: None, host: std::process::id() };
+        for (group, settings) in cgroup.groups.iter().zip(&settings) {
+            for setting in settings {
+                group.set(setting)?;
+            }
+            cgroup.joins.push(match group.version() {
+                Version::V1 => Join::V1Tasks(group.open_file("tasks", OFlag::O_WRONLY)?),
+                Version::V2 => Join::V2 {
+                    dir: group.directory()?,
+                    procs: group.open_file("cgroup.procs", OFlag::O_WRONLY)?,
+                },
+            });
+            if limits.cpu_accounting && group.parent().controllers.contains(&Controller::CpuAcct) {
+                let (file, format) = match group.version() {
+                    Version::V1 => ("cpuacct.usage", CpuFormat::Nanoseconds),
+                    Version::V2 => ("cpu.stat", CpuFormat::CpuStat),
+                };
+                cgroup.cpu = Some((group.open_file(file, OFlag::O_RDONLY)?, format));
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// What the program needs to place itself: one entry per directory, all of them to be used.
+    pub(crate) fn joins(&self) -> &[Join] {
+        &self.joins
+    }
+
+    /// The CPU time so far, if it was asked for.
+    pub(crate) fn cpu_usage_file(&self) -> Option<CpuUsageFile<'_>> {
+        self.cpu.as_ref().map(|(fd, format)| CpuUsageFile { fd: fd.as_fd(), format: *format })
+    }
+
+    /// The directories, for messages.
+    #[cfg(test)]
+    pub(crate) fn paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.groups.iter().map(Group::path)
+    }
+
+    /// What the kernel has counted so far. Of use until the box is removed.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let mut counters = Counters::default();
+        for group in &self.groups {
+            match group.version() {
+                Version::V1 => v1::count(group, &mut counters)?,
+                Version::V2 => v2::count(group, &mut counters)?,
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Sends SIGKILL to every process in it. When it returns without error, no process in it can run or fork any
+    /// more; with version 2 they may take a moment to be gone, and [`remove`](Self::remove) waits for that.
+    ///
+    /// # Errors
+    ///
+    /// If a process may not be killed or, with version 1, is still there after about a second.
+    pub(crate) fn kill(&self) -> Result<()> {
+        // All of them, even if one fails: a process that did not get to join them all is in some of them only.
+        self.groups.iter().map(Group::kill).fold(Ok(()), Result::and)
+    }
+
+    /// Removes the directories, killing whatever is still inside. Doing it again does no harm.
+    ///
+    /// # Errors
+    ///
+    /// If a directory cannot be removed within a second. What is left is tried again on drop.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        self.groups.retain(|group| match group.remove(PATIENCE) {
+            Ok(()) => false,
+            Err(error) => {
+                result = Err(error);
+                true
+            }
+        });
+        self.joins.clear();
+        self.cpu = None;
+        result
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A forked copy of the host has a copy of this value, and must not kill the sandboxes of the original.
+        if self.host == std::process::id() {
+            let _ = self.remove();
+        }
+    }
+}
+
+/// Makes a directory of the same new name in every parent.
+fn make_groups(parents: &[Arc<Parent>]) -> Result<Vec<Group>> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let owner = match parents {
+        [] => return Ok(Vec::new()),
+        _ => Owner::current()?,
+    };
+    for _ in 0..NAMES {
+        let name = BoxName { owner, counter: COUNTER.fetch_add(1, Ordering::Relaxed) }.to_string();
+        let mut groups = Vec::with_capacity(parents.len());
+        let made = parents.iter().try_for_each(|parent| match Group::make(parent, &name) {
+            Ok(Some(group)) => {
+                groups.push(group);
+                Ok(())
+            }
+            Ok(None) => Err(None),
+            Err(error) => Err(Some(error)),
+        });
+        let Err(failure) = made else { return Ok(groups) };
+        // Fresh and empty, so nothing can hold them.
+        for group in &groups {
+            let _ = group.remove(Duration::ZERO);
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+    }
+    let message = format!("{NAMES} names for a cgroup were all taken");
+    Err(Error::message(ErrorKind::ResourceExhausted, Step::Cgroup, message))
+}

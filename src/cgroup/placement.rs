@@ -1,0 +1,142 @@
+//! Where the boxes of a plan go: worked out once, then used for every spawn.
+
+use std::sync::Arc;
+
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
+
+use super::group::Setting;
+use super::layout::{Controller, Layout, Version};
+use super::limits::Limits;
+use super::locate::Location;
+use super::missing::{self, Missing};
+use super::parent::{CgroupParent, Parent};
+use super::{v1, v2};
+use crate::error::{Error, ErrorKind, Result, Step};
+
+/// The directories that boxes with some limits are made in. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    limits: Limits,
+    parents: Vec<Arc<Parent>>,
+}
+
+impl Placement {
+    /// Finds a hierarchy for every limit. Changes nothing; what version 2 needs changed is done for the first box.
+    ///
+    /// # Errors
+    ///
+    /// If a limit makes no sense, if its controller cannot be used here, or if the hierarchy that has it cannot
+    /// express it. [`missing`] tells which controllers those are.
+    pub(crate) fn resolve(limits: &Limits, parent: &CgroupParent) -> Result<Self> {
+        limits.validate()?;
+        let mut placement = Self { limits: limits.clone(), parents: Vec::new() };
+        let mut found: Vec<(Location, Vec<Controller>)> = Vec::new();
+        let mut controllers = limits.controllers().peekable();
+        if controllers.peek().is_none() {
+            return Ok(placement);
+        }
+        let layout = Layout::discover()?;
+        for controller in controllers {
+            // A version 2 group that is made anyway measures CPU time, too. Accounting comes last in the order.
+            let made_anyway = found.iter().position(|(location, _)| location.version == Version::V2);
+            if let Some(index) = made_anyway.filter(|_| controller == Controller::CpuAcct) {
+                found[index].1.push(controller);
+                continue;
+            }
+            let location = layout.locate(controller, parent)?;
+            match found.iter_mut().find(|(other, _)| *other == location) {
+                Some((_, controllers)) => controllers.push(controller),
+                None => found.push((location, vec![controller])),
+            }
+        }
+        for (Location { version, dir }, controllers) in found {
+            let parent = Parent::open(version, &dir, controllers, parent)?;
+            // The controllers were checked one by one; together they may still break the rule of version 2.
+            parent.check()?;
+            check_swap(&parent, limits)?;
+            placement.parents.push(parent);
+        }
+        placement.settings(limits)?;
+        Ok(placement)
+    }
+
+    /// A placement in directories that a test has chosen.
+    #[cfg(test)]
+    pub(super) fn in_parents(limits: &Limits, parents: Vec<Arc<Parent>>) -> Self {
+        Self { limits: limits.clone(), parents }
+    }
+
+    /// Whether the limits need no cgroup at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parents.is_empty()
+    }
+
+    /// In how many directories every program is placed.
+    pub(crate) fn groups(&self) -> usize {
+        self.parents.len()
+    }
+
+    /// What it comes to, for a dry run: the directories, and the files written in each box.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let settings = self.settings(&self.limits).unwrap_or_default();
+        for (parent, settings) in self.parents.iter().zip(settings) {
+            let version = match parent.version {
+                Version::V1 => "version 1",
+                Version::V2 => "version 2",
+            };
+            let names: Vec<_> = parent.controllers.iter().map(|controller| controller.name()).collect();
+            lines.push(format!("cgroup {version} ({}) below {}", names.join(", "), parent.dir.display()));
+            lines.extend(settings.iter().map(|setting| format!("  {} = {}", setting.file, setting.value)));
+        }
+        lines
+    }
+
+    pub(super) fn parents(&self) -> &[Arc<Parent>] {
+        &self.parents
+    }
+
+    /// What to write into each of the groups, in the order of [`parents`](Self::parents).
+    pub(super) fn settings(&self, limits: &Limits) -> Result<Vec<Vec<Setting>>> {
+        let placed = |wanted| self.parents.iter().any(|parent| parent.controllers.contains(&wanted));
+        if let Some(controller) = limits.controllers().find(|&controller| !placed(controller)) {
+            let message =
+                format!("a box was not placed for the {} controller that its limits need", controller.name());
+            return Err(Error::internal(Step::Cgroup, message));
+        }
+        let of = |parent: &Arc<Parent>| match parent.version {
+            Version::V1 => v1::settings(limits, &parent.controllers),
+            Version::V2 => Ok(v2::settings(limits, &parent.controllers)),
+        };
+        self.parents.iter().map(of).collect()
+    }
+}
+
+/// The controllers that the limits need and that cannot be used here, with the reasons; empty if all is well.
+pub(crate) fn missing(limits: &Limits, parent: &CgroupParent) -> Vec<(Controller, Missing)> {
+    let mut controllers = limits.controllers().peekable();
+    if controllers.peek().is_none() {
+        return Vec::new();
+    }
+    let layout = Layout::discover();
+    let why_not = |controller| match &layout {
+        Ok(layout) => layout.locate(controller, parent).err(),
+        Err(error) => Some(Missing::new(error.kind(), error.to_string(), missing::MOUNT)),
+    };
+    controllers.filter_map(|controller| why_not(controller).map(|missing| (controller, missing))).collect()
+}
+
+/// Version 1 has the file in every group if swap is accounted at all.
+fn check_swap(parent: &Parent, limits: &Limits) -> Result<()> {
+    let concerned = parent.version == Version::V1 && parent.controllers.contains(&Controller::Memory);
+    if limits.swap_max.is_none() || !concerned {
+        return Ok(());
+    }
+    faccessat(&parent.fd, v1::MEMSW, AccessFlags::F_OK, AtFlags::empty()).map_err(|errno| {
+        Error::os(Step::Cgroup, "looking for the swap limit of the memory controller", errno)
+            .with_kind(ErrorKind::Unsupported)
+            .with_path(parent.dir.join(v1::MEMSW))
+            .with_hint(missing::SWAPACCOUNT)
+    })
+}

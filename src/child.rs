@@ -1,0 +1,278 @@
+//! A program that runs.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::capture::{self, Streams};
+use crate::error::{Error, Result, Step};
+use crate::link::Received;
+use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
+use crate::spawn::Runtime;
+use crate::sys;
+use crate::wire::{Reply, cause, reply};
+
+/// One program in a sandbox, with the names of [`std::process::Child`].
+///
+/// Dropping it kills the program: when it was made by [`Sandbox::spawn`](crate::Sandbox::spawn), with everything in
+/// its sandbox, before `drop` returns; when it was made by [`Container::spawn`](crate::Container::spawn), with its
+/// process group. It outlives the thread that made it.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::io::Write;
+/// use belljar::{Command, Sandbox, Stdio};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut command = Command::new("/usr/bin/sort");
+/// command.stdin(Stdio::piped()).stdout(Stdio::piped());
+/// let mut child = Sandbox::new().spawn(&command)?;
+/// child.stdin.take().unwrap().write_all(b"b\na\n")?;
+/// assert_eq!(child.wait_with_output()?.stdout, b"a\nb\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    /// The writing end of a [piped](crate::Stdio::piped) stdin.
+    pub stdin: Option<ChildStdin>,
+    /// The reading end of a piped stdout.
+    pub stdout: Option<ChildStdout>,
+    /// The reading end of a piped stderr.
+    pub stderr: Option<ChildStderr>,
+    captured: [Option<fs::File>; 2],
+    runtime: Arc<Runtime>,
+    number: u32,
+    pidfd: Option<OwnedFd>,
+    role: Role,
+    outcome: Option<Outcome>,
+}
+
+/// Whose the container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It ends with this program.
+    Owner,
+    /// It goes on.
+    Guest,
+}
+
+/// How long an init that has reported the end of a one-shot container may take to exit. It has nothing left to do but
+/// to let the kernel take the namespaces down.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much of a piped stream [`Child::wait_with_output`] takes without another limit.
+const DEFAULT_PIPED: u64 = 16 << 20;
+
+impl Child {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        number: u32,
+        pidfd: Option<OwnedFd>,
+        streams: Streams,
+        role: Role,
+    ) -> Self {
+        let Streams { stdin, stdout, stderr, captured } = streams;
+        Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, outcome: None }
+    }
+
+    /// The process id as the host sees it; `None` once it was reaped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        let fd = self.pidfd.as_ref()?.as_raw_fd();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<i64>().ok()?;
+        // -1: reaped; 0: in another PID namespace than the /proc we read.
+        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+    }
+
+    /// Waits for the end. A piped stdin that was not taken is closed first.
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](crate::ErrorKind::Internal) or [`Setup`](crate::ErrorKind::Setup) when the sandbox could not be
+    /// observed or removed; never because of what the program did.
+    pub fn wait(&mut self) -> Result<Outcome> {
+        self.stdin.take();
+        match self.wait_until(None)? {
+            Some(outcome) => Ok(outcome),
+            None => Err(Error::internal(Step::Wait, "waiting without a limit ended without a result")),
+        }
+    }
+
+    /// Looks whether the program has ended, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Child::wait).
+    pub fn try_wait(&mut self) -> Result<Option<Outcome>> {
+        self.wait_until(Some(Instant::now()))
+    }
+
+    /// Waits for the end, but no longer than this. The program goes on when the time is over; to end it, set
+    /// [`wall_time`](crate::Sandbox::wall_time) or call [`kill`](Child::kill).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Child::wait).
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Outcome>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Waits for the end and returns what was captured or piped. At most 16 MiB (or
+    /// [`output_max`](crate::Sandbox::output_max)) of each piped stream are taken; a program that writes more is
+    /// killed, with the verdict [`OutputExceeded`](Verdict::OutputExceeded).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Child::wait).
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        self.stdin.take();
+        let mut bytes = [Vec::new(), Vec::new()];
+        let mut flood = false;
+        if self.stdout.is_some() || self.stderr.is_some() {
+            let most = self.runtime.plan.0.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
+            (bytes, flood) = capture::read_piped(self.stdout.take(), self.stderr.take(), most)?;
+            if flood {
+                self.kill()?;
+            }
+        }
+        let mut outcome = self.wait()?;
+        if flood {
+            outcome.verdict = Verdict::OutputExceeded;
+        }
+        for (bytes, file) in bytes.iter_mut().zip(&mut self.captured) {
+            if file.is_some() {
+                *bytes = capture::read_captured(file.take())?;
+            }
+        }
+        let [stdout, stderr] = bytes;
+        Ok(Output { outcome, stdout, stderr })
+    }
+
+    /// Kills the program with `SIGKILL`: in a sandbox of its own together with everything else inside, in a
+    /// [`Container`](crate::Container) together with its process group. [`wait`](Child::wait) then returns
+    /// [`Killed`](Verdict::Killed). A program that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Setup`](crate::ErrorKind::Setup) when the sandbox's init cannot be reached.
+    pub fn kill(&mut self) -> Result<()> {
+        if self.outcome.is_some() {
+            return Ok(());
+        }
+        self.runtime.request_kill(self.number)
+    }
+
+    /// Sends a signal to the main process, by its pidfd. A program that has ended is left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a number that is no signal.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        if !(1..=64).contains(&signal) {
+            return Err(Error::invalid(format!("{signal} is no signal")).with_hint("signal(7) lists 1 to 64"));
+        }
+        let Some(pidfd) = &self.pidfd else { return Ok(()) };
+        match sys::send_signal(pidfd, signal) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                Err(Error::os(Step::Signal, format!("sending signal {signal}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<Option<Outcome>> {
+        if let Some(outcome) = &self.outcome {
+            return Ok(Some(outcome.clone()));
+        }
+        let outcome = match self.runtime.await_exit(self.number, deadline)? {
+            Received::Nothing => return Ok(None),
+            Received::Message((report, _)) if report.kind == reply::EXITED => self.conclude(Some(&report))?,
+            Received::Message((other, _)) => {
+                let kind = other.kind;
+                return Err(Error::internal(
+                    Step::Wait,
+                    format!("an unexpected message of kind {kind} from the init"),
+                ));
+            }
+            Received::Closed => self.conclude(None)?,
+        };
+        self.outcome = Some(outcome.clone());
+        Ok(Some(outcome))
+    }
+
+    /// Puts the outcome together, and removes the sandbox when it was this program's own.
+    fn conclude(&mut self, report: Option<&Reply>) -> Result<Outcome> {
+        // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
+        // read before the box is removed.
+        let counters = self.runtime.counters()?;
+        if self.role == Role::Owner {
+            self.runtime.tear_down(EXIT_PATIENCE)?;
+        }
+        self.pidfd = None;
+        let lowered = &*self.runtime.plan.0;
+        let empty = Reply::default();
+        let told = report.unwrap_or(&empty);
+        let user = counters.user.unwrap_or(Duration::from_micros(told.user_us));
+        let system = counters.system.unwrap_or(Duration::from_micros(told.system_us));
+        let sampled = Duration::from_nanos(told.cpu_ns);
+        let usage = Usage {
+            wall: Duration::from_nanos(told.wall_ns),
+            cpu: counters.cpu.unwrap_or((user + system).max(sampled)),
+            user,
+            system,
+            peak_memory: counters.peak_memory,
+            max_rss: told.max_rss_kib.saturating_mul(1024),
+            oom_kills: counters.oom_kills,
+            peak_pids: counters.peak_pids,
+            pids_denied: counters.pids_denied,
+            output_bytes: told.output[0].saturating_add(told.output[1]),
+        };
+        let evidence = Evidence {
+            status: told.status,
+            cause: match told.cause {
+                cause::WALL => Cause::Wall,
+                cause::CPU => Cause::Cpu,
+                cause::OUTPUT => Cause::Output,
+                cause::HOST => Cause::Host,
+                _ => Cause::Itself,
+            },
+            oom_kills: counters.oom_kills.unwrap_or(0),
+            cpu: usage.cpu,
+            cpu_limit: lowered.cpu_time,
+            wall: usage.wall,
+            wall_limit: lowered.wall_time,
+            rlimit_cpu: lowered.rlimit_cpu,
+            rlimit_fsize: lowered.rlimit_fsize,
+            filter: lowered.filter,
+        };
+        let verdict = if report.is_some() { evidence.verdict() } else { Verdict::InitKilled };
+        let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
+        Ok(Outcome { status, verdict, usage, enforced: lowered.enforced.clone() })
+    }
+}
+
+impl AsFd for Child {
+    /// Readable when [`try_wait`](Child::try_wait) may have news: for event loops. With several programs in one
+    /// container it may also be news of another one.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.runtime.link.readiness()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.outcome.is_none() {
+            match self.role {
+                // Not by request: the init might be the one that hangs.
+                Role::Owner => self.runtime.tear_down(Duration::ZERO).ok(),
+                Role::Guest => self.runtime.request_kill(self.number).ok(),
+            };
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One run: a program, its arguments, environment, directory and streams, in the words of `std::process`.
+//!
+//! | | `std::process::Command` | [`Command`] |
+//! |---|---|---|
+//! | environment | the host's | empty, or what the sandbox says |
+//! | stdin | inherited | `/dev/null` |
+//! | a plain name | searched in the host's `PATH` | searched in the command's `PATH` inside, `/usr/local/bin:/usr/bin:/bin` by default |
+//! | a relative path with a slash | platform-specific | from the working directory inside |
+//! | working directory | the host's | `/` |
+//! | a missing program | an error | an error |
+//! | other descriptors | those without close-on-exec | those kept with [`keep_fd`](Command::keep_fd) |
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result, Step};
+use crate::limits::Bytes;
+
+/// A program to run, and how.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{Bytes, Command, Stdio};
+///
+/// let mut command = Command::new("cc");
+/// command.args(["-O2", "-o", "/tmp/main", "/tmp/main.c"]).env("LANG", "C").stderr(Stdio::capture(Bytes::kib(64)));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) arg0: Option<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) stdio: [Option<Stdio>; 3],
+    pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
+    /// The first setter that could not duplicate what it was given.
+    pub(crate) deferred: Option<Arc<Error>>,
+}
+
+/// How much of stdout and of stderr `output` captures unless the command says otherwise.
+const DEFAULT_CAPTURE: Bytes = Bytes::mib(16);
+
+/// What a standard stream of the program is connected to.
+#[derive(Debug, Clone)]
+pub struct Stdio(pub(crate) StdioKind);
+
+#[derive(Debug, Clone)]
+pub(crate) enum StdioKind {
+    Null,
+    Inherit,
+    Piped,
+    Capture(Bytes),
+    Fd(Arc<OwnedFd>),
+}
+
+impl Stdio {
+    /// `/dev/null` of the host.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(StdioKind::Null)
+    }
+
+    /// The same stream of the host. A file that is inherited for reading can be opened anew for writing through
+    /// `/proc/self/fd` if the program's user may write it; pass a pipe to a program you do not trust.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Self(StdioKind::Inherit)
+    }
+
+    /// A pipe whose other end is in [`Child`](crate::Child). A program that fills it waits until the host reads.
+    #[must_use]
+    pub fn piped() -> Self {
+        Self(StdioKind::Piped)
+    }
+
+    /// Up to so many bytes are kept for [`wait_with_output`](crate::Child::wait_with_output); the program is killed
+    /// when it writes more ([`OutputExceeded`](crate::Verdict::OutputExceeded)). The sandbox's init does the reading,
+    /// so the program never waits for the host. For stdout and stderr; on stdin it is `/dev/null`.
+    #[must_use]
+    pub fn capture(budget: impl Into<Bytes>) -> Self {
+        Self(StdioKind::Capture(budget.into()))
+    }
+}
+
+impl<T: Into<OwnedFd>> From<T> for Stdio {
+    /// A file, socket or pipe end of the host.
+    fn from(fd: T) -> Self {
+        Self(StdioKind::Fd(Arc::new(fd.into())))
+    }
+}
+
+impl Command {
+    /// A program by its path inside the sandbox, or by a plain name that is searched in `PATH` there.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            arg0: None,
+            env: Vec::new(),
+            cwd: None,
+            stdio: [None, None, None],
+            kept: Vec::new(),
+            deferred: None,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(&mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> &mut Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets argument zero, which is the program otherwise.
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.arg0 = Some(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable, besides those of [`Sandbox::env`](crate::Sandbox::env).
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets environment variables.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        &mut self,
+        vars: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Self {
+        for (key, value) in vars {
+            self.env(key, value);
+        }
+        self
+    }
+
+    /// The working directory inside; `/` by default. It is entered with the program's own ids and checked to lie
+    /// below the sandbox's root.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.cwd = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// Standard input; `/dev/null` by default.
+    pub fn stdin(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[0] = Some(stdio.into());
+        self
+    }
+
+    /// Standard output; inherited by default, captured by [`output`](crate::Sandbox::output).
+    pub fn stdout(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[1] = Some(stdio.into());
+        self
+    }
+
+    /// Standard error; inherited by default, captured by [`output`](crate::Sandbox::output).
+    pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[2] = Some(stdio.into());
+        self
+    }
+
+    /// Gives the program a descriptor of the host under this number, 3 or above. It is duplicated now; the host's own
+    /// stays open. A directory descriptor gives access to everything below it, and beyond, to what its filesystem
+    /// lets the program's user reach.
+    pub fn keep_fd(&mut self, fd: impl AsFd, number: u32) -> &mut Self {
+        match fd.as_fd().try_clone_to_owned() {
+            Ok(copy) => {
+                self.kept.retain(|(kept, _)| *kept != number);
+                self.kept.push((number, Arc::new(copy)));
+            }
+            Err(error) => {
+                let error = Error::os(Step::Prepare, format!("duplicating kept descriptor {number}"), error);
+                self.deferred.get_or_insert(Arc::new(error));
+            }
+        }
+        self
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn get_program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// The arguments after argument zero.
+    pub fn get_args(&self) -> impl Iterator<Item = &OsStr> {
+        self.args.iter().map(OsString::as_os_str)
+    }
+
+    /// The same with stdout and stderr captured where nothing else was said.
+    pub(crate) fn capturing(mut self) -> Self {
+        for stream in &mut self.stdio[1..] {
+            stream.get_or_insert_with(|| Stdio::capture(DEFAULT_CAPTURE));
+        }
+        self
+    }
+
+    /// Checks what does not depend on a plan.
+    pub(crate) fn validate(&self) -> Result<()> {
+        if let Some(error) = &self.deferred {
+            return Err(Error::message(error.kind(), error.step(), error.to_string()));
+        }
+        if self.program.is_empty() {
+            return Err(Error::invalid("the program's name is empty"));
+        }
+        if let Some(cwd) = &self.cwd {
+            if !cwd.is_absolute() {
+                return Err(Error::invalid(format!(
+                    "the working directory {} is not absolute",
+                    cwd.display()
+                ))
+                .with_path(cwd)
+                .with_hint("it is a path inside the sandbox and starts with /"));
+            }
+        }
+        if let Some((number, _)) = self.kept.iter().find(|(number, _)| *number < 3 || *number > 1 << 20) {
+            return Err(Error::invalid(format!("descriptor number {number} cannot be kept"))
+                .with_hint("use 3 to 1048576; 0 to 2 are stdin, stdout and stderr"));
+        }
+        Ok(())
+    }
+}

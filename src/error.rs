@@ -1,0 +1,304 @@
+//! The one error type of the crate: what failed, at which step, on which object, and what to do about it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a sandbox could not be planned, set up, or observed.
+///
+/// An `Error` never describes what the program inside did: that is an [`Outcome`](crate::Outcome). The two share
+/// no number space, so a missing program is an error of kind [`ErrorKind::Exec`] and never "exit code 127".
+///
+/// The text is lowercase, names the object, and does not repeat its [`source`](std::error::Error::source);
+/// [`hint`](Error::hint) says what to run or change.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{Command, ErrorKind, Sandbox};
+///
+/// let error = Sandbox::new().spawn(Command::new("/no/such/program")).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Exec);
+/// assert_eq!(error.raw_os_error(), Some(2)); // ENOENT
+/// ```
+pub struct Error(Box<Repr>);
+
+/// What class of failure an [`Error`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The policy or the command contradicts itself or names something that does not exist; nothing was started.
+    InvalidConfig,
+    /// The kernel, or the way it is configured, lacks a feature that was required.
+    Unsupported,
+    /// The kernel has the feature but this process may not use it.
+    PermissionDenied,
+    /// A file, directory or program of the host that the policy names does not exist.
+    NotFound,
+    /// The host ran out of file descriptors, processes, memory or ids.
+    ResourceExhausted,
+    /// A step of the setup failed for another reason; [`Error::step`] says which.
+    Setup,
+    /// Everything was set up but the program could not be executed.
+    Exec,
+    /// belljar itself broke a promise: a malformed message, a helper that vanished. Please report it.
+    Internal,
+}
+
+/// The step of a spawn at which an [`Error`] arose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// Checking and lowering the policy, before anything was started.
+    Plan,
+    /// Reserving a block of host user ids.
+    IdBlock,
+    /// Making, limiting, reading or removing the cgroup.
+    Cgroup,
+    /// Preparing file descriptors, sockets and memfds in the host.
+    Prepare,
+    /// Creating the namespaces with `clone3(2)`.
+    Clone,
+    /// Executing the sandbox's init program.
+    Init,
+    /// Writing the user and group id maps.
+    IdMap,
+    /// Opening or cloning the source of a mount.
+    MountSource,
+    /// Talking to the sandbox's init.
+    Handshake,
+    /// Making the mounts of the new namespace private.
+    Propagation,
+    /// Mounting the new root.
+    Root,
+    /// Mounting something below the new root.
+    Mount,
+    /// Creating a file, directory or symlink below the new root.
+    File,
+    /// Masking a path or making it read-only.
+    Mask,
+    /// Making the new root the root, and letting go of the old one.
+    PivotRoot,
+    /// Setting the host name or domain name.
+    Hostname,
+    /// Bringing up the loopback interface.
+    Loopback,
+    /// Setting the clock offsets of the time namespace.
+    TimeOffsets,
+    /// Unsharing the cgroup namespace.
+    CgroupNs,
+    /// Creating the process that becomes the program.
+    Fork,
+    /// Placing the program in its cgroup.
+    Join,
+    /// Making the program the leader of a session of its own.
+    Session,
+    /// Setting a resource limit.
+    Rlimit,
+    /// Setting user, group and supplementary group ids.
+    Ids,
+    /// Dropping or keeping capabilities.
+    Capabilities,
+    /// Setting `no_new_privs`.
+    NoNewPrivs,
+    /// Reading the final privileges back.
+    Verify,
+    /// Placing stdin, stdout, stderr and kept file descriptors.
+    Stdio,
+    /// Entering the working directory.
+    Chdir,
+    /// Closing every other file descriptor.
+    CloseFds,
+    /// Installing the seccomp filter.
+    Seccomp,
+    /// `execve(2)` of the program.
+    Exec,
+    /// Waiting for the program.
+    Wait,
+    /// Sending a signal.
+    Signal,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Repr {
+    #[error("{message}")]
+    Message {
+        kind: ErrorKind,
+        step: Step,
+        message: Cow<'static, str>,
+        path: Option<PathBuf>,
+        hint: Option<Cow<'static, str>>,
+    },
+    #[error("{what} failed")]
+    Os {
+        kind: ErrorKind,
+        step: Step,
+        what: Cow<'static, str>,
+        path: Option<PathBuf>,
+        hint: Option<Cow<'static, str>>,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The class of the failure.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match *self.0 {
+            Repr::Message { kind, .. } | Repr::Os { kind, .. } => kind,
+        }
+    }
+
+    /// The step at which it arose.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match *self.0 {
+            Repr::Message { step, .. } | Repr::Os { step, .. } => step,
+        }
+    }
+
+    /// The path it is about, if it is about one. For steps inside the sandbox it is the path inside.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &*self.0 {
+            Repr::Message { path, .. } | Repr::Os { path, .. } => path.as_deref(),
+        }
+    }
+
+    /// The `errno` of the system call that failed, if one did. See `errno(3)`.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match &*self.0 {
+            Repr::Message { .. } => None,
+            Repr::Os { source, .. } => source.raw_os_error(),
+        }
+    }
+
+    /// What to run or change so that it works, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match &*self.0 {
+            Repr::Message { hint, .. } | Repr::Os { hint, .. } => hint.as_deref(),
+        }
+    }
+
+    /// A policy or command that contradicts itself.
+    pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::message(ErrorKind::InvalidConfig, Step::Plan, message)
+    }
+
+    /// A promise of our own that was broken.
+    pub(crate) fn internal(step: Step, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::message(ErrorKind::Internal, step, message)
+    }
+
+    pub(crate) fn message(kind: ErrorKind, step: Step, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Repr::Message { kind, step, message: message.into(), path: None, hint: None }))
+    }
+
+    /// A system call that failed; the kind follows from the errno. `what` names the act and its object
+    /// ("mounting tmpfs on /tmp") and reads well before " failed".
+    pub(crate) fn os(step: Step, what: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
+        let source = source.into();
+        let kind = kind_of(&source);
+        Self(Box::new(Repr::Os { kind, step, what: what.into(), path: None, hint: None, source }))
+    }
+
+    pub(crate) fn with_kind(mut self, new: ErrorKind) -> Self {
+        match &mut *self.0 {
+            Repr::Message { kind, .. } | Repr::Os { kind, .. } => *kind = new,
+        }
+        self
+    }
+
+    pub(crate) fn with_path(mut self, new: impl Into<PathBuf>) -> Self {
+        match &mut *self.0 {
+            Repr::Message { path, .. } | Repr::Os { path, .. } => *path = Some(new.into()),
+        }
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, new: impl Into<Cow<'static, str>>) -> Self {
+        match &mut *self.0 {
+            Repr::Message { hint, .. } | Repr::Os { hint, .. } => *hint = Some(new.into()),
+        }
+        self
+    }
+}
+
+fn kind_of(source: &io::Error) -> ErrorKind {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::EROFS) => ErrorKind::PermissionDenied,
+        Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::ENODEV) => ErrorKind::Unsupported,
+        Some(libc::ENOENT | libc::ENOTDIR) => ErrorKind::NotFound,
+        Some(
+            libc::EMFILE
+            | libc::ENFILE
+            | libc::ENOMEM
+            | libc::EAGAIN
+            | libc::ENOSPC
+            | libc::EUSERS
+            | libc::ENOBUFS,
+        ) => ErrorKind::ResourceExhausted,
+        _ => ErrorKind::Setup,
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_one_word_and_thread_safe() {
+        fn shareable<T: Send + Sync + 'static>() {}
+        shareable::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn text_never_repeats_the_source() {
+        let error =
+            Error::os(Step::Mount, "mounting tmpfs on /tmp", io::Error::from_raw_os_error(libc::EPERM))
+                .with_path("/tmp")
+                .with_hint("run as root");
+        assert_eq!(error.to_string(), "mounting tmpfs on /tmp failed");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(error.step(), Step::Mount);
+        assert_eq!(error.path(), Some(Path::new("/tmp")));
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        assert_eq!(error.hint(), Some("run as root"));
+        let source = std::error::Error::source(&error).expect("an OS error has a source");
+        assert_eq!(source.to_string(), io::Error::from_raw_os_error(libc::EPERM).to_string());
+    }
+
+    #[test]
+    fn kind_follows_from_errno() {
+        let kind = |errno| Error::os(Step::Clone, "x", io::Error::from_raw_os_error(errno)).kind();
+        assert_eq!(kind(libc::ENOSYS), ErrorKind::Unsupported);
+        assert_eq!(kind(libc::EMFILE), ErrorKind::ResourceExhausted);
+        assert_eq!(kind(libc::ENOENT), ErrorKind::NotFound);
+        assert_eq!(kind(libc::EINVAL), ErrorKind::Setup);
+    }
+}

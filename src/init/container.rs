@@ -1,0 +1,417 @@
+//! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
+
+use crate::deadline::{Sampler, parse_usage};
+use crate::program::Program;
+use crate::pump::Flow;
+use crate::setup::Stage;
+use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
+use crate::wire::{
+    ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, cause, flag, reply, request, stage,
+};
+use crate::{broken, failed};
+
+/// Programs at once in one container.
+const MAX_PROGRAMS: usize = 64;
+/// Control socket, host, child signals; then a status pipe and two streams for each program.
+const MAX_POLL: usize = 3 + 3 * MAX_PROGRAMS;
+const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
+
+/// Descriptors that came with messages.
+pub(crate) struct Table {
+    slots: [Option<Owned>; MAX_SLOTS],
+    count: usize,
+    overflow: bool,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self { slots: [const { None }; MAX_SLOTS], count: 0, overflow: false }
+    }
+
+    fn push(&mut self, fd: Owned) {
+        match self.slots.get_mut(self.count) {
+            Some(slot) => {
+                *slot = Some(fd);
+                self.count += 1;
+            }
+            None => self.overflow = true,
+        }
+    }
+}
+
+/// What all programs of a container share.
+pub(crate) struct Shared<'a> {
+    pub(crate) plan: PlanImage<'a>,
+    pub(crate) slots: &'a [Option<Owned>],
+    pub(crate) cgroup: Option<Fd>,
+    pub(crate) failures: &'a SharedPage<ChildFailure>,
+}
+
+/// A container that was set up.
+pub(crate) struct Container {
+    control: Fd,
+    table: Table,
+    plan: Image,
+    failures: SharedPage<ChildFailure>,
+    children: Owned,
+    is_pid_1: bool,
+    cgroup_slot: u32,
+    usage_slot: u32,
+    usage_is_cpu_stat: bool,
+    processors: u64,
+}
+
+/// Slots of the container's table that are not the plan's.
+const PLAN_SLOT: usize = 0;
+const HOST_SLOT: usize = 1;
+
+/// Waits for a message; `None` when the host is gone.
+fn next_request(control: Fd, host: Option<Fd>, table: &mut Table) -> Result<Option<Request>> {
+    loop {
+        let mut set = [
+            PollFd { fd: control.0, events: sys::POLLIN, revents: 0 },
+            PollFd { fd: host.map_or(-1, |fd| fd.0), events: sys::POLLIN, revents: 0 },
+        ];
+        sys::poll(&mut set, None)?;
+        if set[1].revents != 0 {
+            return Ok(None);
+        }
+        if set[0].revents != 0 {
+            match sys::receive::<Request>(control, |fd| table.push(fd)) {
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Container {
+    /// Receives the plan and carries out its setup operations.
+    pub(crate) fn receive(control: Fd) -> core::result::Result<Self, Reply> {
+        let mut table = Table::new();
+        let start = loop {
+            // The host's pidfd comes with the first message; until then its death shows as the end of the socket, or
+            // not at all while a forked copy of the host holds the other end, for the moment this takes.
+            let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
+            let next = next_request(control, host, &mut table).map_err(|errno| broken(20, errno))?;
+            match next {
+                Some(message) if message.kind == request::FDS => {}
+                Some(message) if message.kind == request::START => break message,
+                Some(_) => return Err(broken(21, Errno::EPROTO)),
+                None => sys::exit(0),
+            }
+        };
+        if table.overflow {
+            return Err(broken(22, Errno::EOVERFLOW));
+        }
+        let is_pid_1 = start.flags & flag::PID_NS != 0;
+        let plan = Self::map_plan(&table).map_err(|errno| broken(23, errno))?;
+        let failures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(24, errno))?;
+        let children = sys::child_signal_fd().map_err(|errno| broken(25, errno))?;
+        sys::set_session().map_err(|errno| broken(26, errno))?;
+        if !is_pid_1 {
+            // Orphans come to us, as they would to PID 1.
+            sys::prctl(sys::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(|errno| broken(27, errno))?;
+        }
+        sys::set_umask(0);
+        let image = PlanImage::parse(plan.bytes()).ok_or(broken(28, Errno::EPROTO))?;
+        let mut setup = Stage::new(&table.slots);
+        for (index, operation) in image.setup().enumerate() {
+            let operation = operation.ok_or(broken(29, Errno::EPROTO))?;
+            setup.apply(&operation).map_err(|errno| {
+                failed(0, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
+            })?;
+        }
+        // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
+        sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(30, errno))?;
+        sys::set_umask(0o022);
+        Ok(Self {
+            control,
+            table,
+            plan,
+            failures,
+            children,
+            is_pid_1,
+            cgroup_slot: start.cgroup_slot,
+            usage_slot: start.usage_slot,
+            usage_is_cpu_stat: start.flags & flag::CPU_STAT != 0,
+            processors: start.cpu_ns.max(1),
+        })
+    }
+
+    fn map_plan(table: &Table) -> Result<Image> {
+        let file = table.slots[PLAN_SLOT].as_ref().ok_or(Errno::EPROTO)?.fd();
+        Image::map(file, Image::size_of_file(file)?)
+    }
+
+    /// The event loop. Ends the process.
+    pub(crate) fn run(&mut self) -> ! {
+        let ready = Reply { kind: reply::READY, ..Reply::default() };
+        if sys::send(self.control, &ready, None).is_err() {
+            self.end(&[]);
+        }
+        let Some(plan) = PlanImage::parse(self.plan.bytes()) else { sys::exit(252) };
+        let fd_of = |slot: u32| self.table.slots.get(slot as usize).and_then(Option::as_ref).map(Owned::fd);
+        let shared = Shared {
+            plan,
+            slots: &self.table.slots,
+            cgroup: if self.cgroup_slot == NO_SLOT { None } else { fd_of(self.cgroup_slot) },
+            failures: &self.failures,
+        };
+        let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };
+        let host = fd_of(HOST_SLOT as u32);
+        let mut programs: [Option<Program>; MAX_PROGRAMS] = [const { None }; MAX_PROGRAMS];
+        let mut incoming = Table::new();
+        let mut clock = CpuClock { usage, is_cpu_stat: self.usage_is_cpu_stat, sampler: None };
+        let mut one_shot = false;
+        loop {
+            let mut set = [NOTHING; MAX_POLL];
+            let used = self.watch(&mut set, host, &programs);
+            let now = sys::monotonic();
+            let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
+            let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
+            if sys::poll(polled, next.map(|at| at.saturating_sub(now))).is_err() {
+                self.end(&programs);
+            }
+            if set[1].revents != 0 {
+                self.end(&programs);
+            }
+            if set[0].revents != 0 {
+                match sys::receive::<Request>(self.control, |fd| incoming.push(fd)) {
+                    Ok(Some(message)) if message.kind == request::RUN => {
+                        one_shot |= message.flags & flag::ONE_SHOT != 0;
+                        if message.flags & flag::SAMPLE_CPU != 0 && clock.usage.is_none() && clock.sampler.is_none() {
+                            clock.sampler = Some(Sampler::new());
+                        }
+                        self.launch(&message, &shared, &mut incoming, &mut programs, &mut clock, one_shot);
+                    }
+                    Ok(Some(message)) if message.kind == request::KILL => {
+                        let program = programs.iter_mut().flatten().find(|program| program.child == message.child);
+                        if let Some(program) = program {
+                            self.kill(program, cause::HOST, one_shot);
+                        }
+                    }
+                    Ok(Some(message)) if message.kind == request::FDS => {}
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    Ok(_) | Err(_) => self.end(&programs),
+                }
+            }
+            self.serve(&set, &mut programs, one_shot);
+            self.enforce(&mut programs, &mut clock, one_shot);
+            self.reap(&mut programs);
+            self.settle(&mut programs, &mut clock, one_shot);
+        }
+    }
+
+    /// Fills the poll set and returns how much of it is used. The order is that of [`Container::serve`].
+    fn watch(&self, set: &mut [PollFd; MAX_POLL], host: Option<Fd>, programs: &[Option<Program>]) -> usize {
+        let entry = |fd: i32| PollFd { fd, events: sys::POLLIN, revents: 0 };
+        set[0] = entry(self.control.0);
+        set[1] = entry(host.map_or(-1, |fd| fd.0));
+        set[2] = entry(self.children.fd().0);
+        let mut used = 3;
+        for (n, program) in programs.iter().enumerate() {
+            let Some(program) = program else { continue };
+            let at = 3 + 3 * n;
+            set[at] = entry(program.status().map_or(-1, |fd| fd.0));
+            for (stream, pump) in program.pumps.iter().enumerate() {
+                set[at + 1 + stream] = entry(pump.as_ref().map_or(-1, |pump| pump.fd().0));
+            }
+            used = at + 3;
+        }
+        used
+    }
+
+    fn launch(
+        &self,
+        message: &Request,
+        shared: &Shared<'_>,
+        incoming: &mut Table,
+        programs: &mut [Option<Program>; MAX_PROGRAMS],
+        clock: &mut CpuClock,
+        one_shot: bool,
+    ) {
+        let result = match programs.iter().position(Option::is_none) {
+            None => Err(ChildFailure { stage: stage::PROTOCOL, index: 11, errno: Errno::EAGAIN.0 }),
+            Some(_) if incoming.overflow => {
+                Err(ChildFailure { stage: stage::PROTOCOL, index: 12, errno: Errno::EOVERFLOW.0 })
+            }
+            Some(number) => {
+                Program::start(message, shared, &mut incoming.slots, number).map(|mut program| {
+                    program.cpu_base = if one_shot { 0 } else { clock.read() };
+                    programs[number] = Some(program);
+                })
+            }
+        };
+        // The payload has its copies; ours would keep pipes open.
+        *incoming = Table::new();
+        if let Err(failure) = result {
+            sys::send(self.control, &failed(message.child, failure), None).ok();
+            if one_shot {
+                self.end(programs);
+            }
+        }
+    }
+
+    /// Acts on status pipes and captured streams.
+    fn serve(&self, set: &[PollFd; MAX_POLL], programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
+        for (number, slot) in programs.iter_mut().enumerate() {
+            let Some(program) = slot else { continue };
+            let ready = |n: usize, fd: Option<Fd>| {
+                let entry = set[3 + 3 * number + n];
+                entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
+            };
+            if ready(0, program.status()) {
+                if let Err(failure) = program.executed(self.control, self.failures.load(number)) {
+                    sys::send(self.control, &failed(program.child, failure), None).ok();
+                    if one_shot {
+                        self.end(&[]);
+                    }
+                    *slot = None;
+                    continue;
+                }
+            }
+            for stream in 0..2 {
+                let fd = program.pumps[stream].as_ref().map(crate::pump::Pump::fd);
+                if ready(1 + stream, fd) && program.pump(stream) == Flow::Exceeded {
+                    self.kill(program, cause::OUTPUT, one_shot);
+                }
+            }
+        }
+    }
+
+    fn enforce(&self, programs: &mut [Option<Program>; MAX_PROGRAMS], clock: &mut CpuClock, one_shot: bool) {
+        for program in programs.iter_mut().flatten() {
+            if program.has_ended() || program.cause != cause::NONE {
+                continue;
+            }
+            let now = sys::monotonic();
+            if program.limits.wall_passed(now) {
+                self.kill(program, cause::WALL, one_shot);
+            } else if program.limits.cpu.is_some() && now >= program.limits.look_at {
+                let used = clock.read().saturating_sub(program.cpu_base);
+                if program.limits.cpu_passed(now, used, self.processors) {
+                    self.kill(program, cause::CPU, one_shot);
+                }
+            }
+        }
+    }
+
+    /// Kills a program, and in a one-shot container everything else too.
+    fn kill(&self, program: &mut Program, why: u32, one_shot: bool) {
+        if program.has_ended() {
+            return;
+        }
+        if program.cause == cause::NONE {
+            program.cause = why;
+        }
+        program.limits.wall_at = None;
+        program.limits.cpu = None;
+        // A process that ended meanwhile is a zombie until we reap it: its id cannot have been given to another.
+        sys::kill(program.pid, sys::SIGKILL).ok();
+        sys::kill(-program.pid, sys::SIGKILL).ok();
+        if one_shot && self.is_pid_1 {
+            sys::kill(-1, sys::SIGKILL).ok();
+        }
+    }
+
+    /// Reaps everything that has ended.
+    fn reap(&self, programs: &mut [Option<Program>; MAX_PROGRAMS]) {
+        let mut signals = [0_u8; 128];
+        // The signal only wakes us; several deaths may have been folded into one.
+        sys::read(self.children.fd(), &mut signals).ok();
+        while let Ok(Some(reaped)) = sys::reap(Wait::No) {
+            if let Some(program) = programs.iter_mut().flatten().find(|program| program.pid == reaped.pid) {
+                program.note_end(&reaped);
+            }
+        }
+    }
+
+    /// Reports programs that have ended, and ends with a one-shot one.
+    fn settle(&self, programs: &mut [Option<Program>; MAX_PROGRAMS], clock: &mut CpuClock, one_shot: bool) {
+        for slot in programs.iter_mut() {
+            let Some(program) = slot else { continue };
+            // Not before the status pipe was seen closed: "started" is told first, or the failure instead.
+            if !program.has_ended() || program.status().is_some() {
+                continue;
+            }
+            if one_shot {
+                self.kill_everything();
+                program.count_whole_container();
+            }
+            program.drain();
+            let cpu = clock.read().saturating_sub(program.cpu_base);
+            sys::send(self.control, &program.report(cpu), None).ok();
+            if one_shot {
+                sys::exit(0);
+            }
+            *slot = None;
+        }
+    }
+
+    /// Kills and reaps every process of the container but this one.
+    fn kill_everything(&self) {
+        if self.is_pid_1 {
+            sys::kill(-1, sys::SIGKILL).ok();
+            while sys::reap(Wait::Yes).is_ok_and(|reaped| reaped.is_some()) {}
+            return;
+        }
+        // A subreaper gets the orphans of whatever it kills, one generation after the other. Without /proc it can't
+        // know them; then the host's cgroup, if there is one, does it.
+        let mut buffer = [0_u8; 4096];
+        for _ in 0..1024 {
+            let Ok(file) = sys::open(Fd::CWD, c"/proc/thread-self/children", sys::O_RDONLY, 0) else { return };
+            let Ok(count) = sys::read(file.fd(), &mut buffer) else { return };
+            let list = buffer.get(..count).unwrap_or(&[]);
+            for word in list.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
+                if let Some(pid) = parse_usage(word, false) {
+                    sys::kill(pid as i32, sys::SIGKILL).ok();
+                }
+            }
+            // Those that were killed end soon; the last one takes the loop out with ECHILD.
+            match sys::reap(Wait::Yes) {
+                Ok(Some(_)) | Err(Errno::EINTR) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// The host is gone or asked for the end.
+    fn end(&self, programs: &[Option<Program>]) -> ! {
+        if !self.is_pid_1 {
+            for program in programs.iter().flatten() {
+                sys::kill(program.pid, sys::SIGKILL).ok();
+                sys::kill(-program.pid, sys::SIGKILL).ok();
+            }
+            self.kill_everything();
+        }
+        // PID 1 takes its namespace with it: the kernel kills every process there before it lets go of this one.
+        sys::exit(0)
+    }
+}
+
+/// Where the CPU time of the tree is read.
+struct CpuClock {
+    usage: Option<Fd>,
+    is_cpu_stat: bool,
+    sampler: Option<Sampler>,
+}
+
+impl CpuClock {
+    /// Nanoseconds; 0 when nothing counts.
+    fn read(&mut self) -> u64 {
+        if let Some(usage) = self.usage {
+            let mut text = [0_u8; 64];
+            let count = sys::pread(usage, &mut text, 0).unwrap_or(0);
+            return parse_usage(text.get(..count).unwrap_or(&[]), self.is_cpu_stat).unwrap_or(0);
+        }
+        match &mut self.sampler {
+            Some(sampler) => {
+                let reaped = sys::children_usage();
+                let sampled = sampler.sample(|pid| sys::process_cpu(pid).ok());
+                sampled.max((reaped.user_us + reaped.system_us) * 1000)
+            }
+            None => 0,
+        }
+    }
+}

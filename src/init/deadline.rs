@@ -1,0 +1,102 @@
+//! When to look next, and what has been used up. Pure arithmetic, so it is tested with the library.
+
+/// The least pause between two looks at the CPU time of a program: a look costs microseconds, a limit is promised to
+/// tens of milliseconds.
+const FLOOR_NS: u64 = 2_000_000;
+
+/// The limits of one program and what is known of its use of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Monotonic time at which the wall-clock limit passes; `None` without one.
+    pub(crate) wall_at: Option<u64>,
+    /// CPU nanoseconds that the tree may use; `None` without a limit.
+    pub(crate) cpu: Option<u64>,
+    /// Monotonic time of the next look at the CPU time.
+    pub(crate) look_at: u64,
+}
+
+impl Limits {
+    /// `0` means no limit, as in the message.
+    pub(crate) fn new(now: u64, wall_ns: u64, cpu_ns: u64) -> Self {
+        let some = |ns: u64| (ns != 0).then_some(ns);
+        Self { wall_at: some(wall_ns).map(|ns| now.saturating_add(ns)), cpu: some(cpu_ns), look_at: now }
+    }
+
+    pub(crate) fn wall_passed(&self, now: u64) -> bool {
+        self.wall_at.is_some_and(|at| now >= at)
+    }
+
+    /// Notes how much CPU time was used and says whether that is too much. `processors` bounds how fast a tree can use
+    /// what is left.
+    pub(crate) fn cpu_passed(&mut self, now: u64, used: u64, processors: u64) -> bool {
+        let Some(limit) = self.cpu else { return false };
+        if used >= limit {
+            return true;
+        }
+        self.look_at = now.saturating_add(((limit - used) / processors.max(1)).max(FLOOR_NS));
+        false
+    }
+
+    /// The moment at which something may have to be done.
+    pub(crate) fn next(&self) -> Option<u64> {
+        let look = self.cpu.map(|_| self.look_at);
+        match (self.wall_at, look) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// Reads the number out of `cpuacct.usage` (nanoseconds) or the first line of `cpu.stat` (`usage_usec N`).
+pub(crate) fn parse_usage(text: &[u8], is_cpu_stat: bool) -> Option<u64> {
+    let digits = if is_cpu_stat { text.strip_prefix(b"usage_usec ")? } else { text };
+    let mut value = None;
+    for byte in digits.iter().take_while(|byte| byte.is_ascii_digit()) {
+        value = Some(value.unwrap_or(0_u64).checked_mul(10)?.checked_add(u64::from(byte - b'0'))?);
+    }
+    value.and_then(|value| if is_cpu_stat { value.checked_mul(1000) } else { Some(value) })
+}
+
+/// CPU time of a tree by sampling the clocks of its processes, for hosts without a cgroup to count it.
+///
+/// What a process used between the last sample and its death is lost unless somebody waited for it; so this is a
+/// fallback that a caller must ask for.
+pub(crate) struct Sampler {
+    last: [u64; Sampler::PIDS],
+    retired: u64,
+    highest: usize,
+}
+
+impl Sampler {
+    /// Process ids beyond this are not sampled.
+    const PIDS: usize = 4096;
+    /// Ids are handed out in sequence: new processes are found just above the highest that was seen.
+    const WINDOW: usize = 256;
+
+    pub(crate) const fn new() -> Self {
+        Self { last: [0; Self::PIDS], retired: 0, highest: 0 }
+    }
+
+    /// Takes a sample with `clock`, which tells the CPU time of a process id or `None` when there is no such process.
+    pub(crate) fn sample(&mut self, clock: impl Fn(u32) -> Option<u64>) -> u64 {
+        let mut live = 0;
+        let end = (self.highest + Self::WINDOW).min(Self::PIDS);
+        // 1 is the init itself.
+        for pid in 2..end {
+            let now = clock(pid as u32);
+            let Some(last) = self.last.get_mut(pid) else { break };
+            match now {
+                Some(now) => {
+                    self.highest = self.highest.max(pid);
+                    if now < *last {
+                        self.retired += *last; // another process under the same id
+                    }
+                    *last = now;
+                    live += now;
+                }
+                None => self.retired += core::mem::take(last),
+            }
+        }
+        self.retired + live
+    }
+}

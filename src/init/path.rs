@@ -1,0 +1,122 @@
+//! Finding and making places below the new root, whose contents are hostile: every lookup is confined by
+//! `openat2(2)`, and what comes out is a descriptor, never a path that is resolved again.
+
+use crate::sys::{self, Errno, Fd, Owned, Result};
+use core::ffi::CStr;
+
+/// `RESOLVE_IN_ROOT`: absolute paths, `..` and symlinks all stay below the root descriptor.
+const CONFINED: u64 = sys::RESOLVE_IN_ROOT | sys::RESOLVE_NO_MAGICLINKS;
+/// openat2(2) answers EAGAIN when a rename or mount raced with `..`; it is rare, and hostile beyond this many.
+const RACES: usize = 128;
+const PATH_MAX: usize = 4096;
+
+/// Opens an existing place (`O_PATH`), following symlinks only inside the root.
+pub(crate) fn find(root: Fd, path: &CStr) -> Result<Owned> {
+    let mut last = Errno::EAGAIN;
+    for _ in 0..RACES {
+        match sys::open2(root, path, sys::O_PATH, CONFINED) {
+            Err(Errno::EAGAIN) => last = Errno::EAGAIN,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+/// A path under construction, NUL-terminated after every step.
+struct Prefix {
+    bytes: [u8; PATH_MAX],
+    length: usize,
+}
+
+impl Prefix {
+    fn new() -> Self {
+        Self { bytes: [0; PATH_MAX], length: 0 }
+    }
+
+    fn push(&mut self, component: &[u8]) -> Result<()> {
+        let end = self.length + 1 + component.len();
+        if end >= PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        self.bytes[self.length] = b'/';
+        self.bytes[self.length + 1..end].copy_from_slice(component);
+        self.bytes[end] = 0;
+        self.length = end;
+        Ok(())
+    }
+
+    fn whole(&self) -> Result<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::EINVAL)
+    }
+
+    /// The last component alone.
+    fn name(&self, component: usize) -> Result<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes[self.length - component..]).map_err(|_| Errno::EINVAL)
+    }
+}
+
+fn components(path: &CStr) -> impl Iterator<Item = &[u8]> {
+    path.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
+}
+
+/// Opens a directory, making what is missing of its path.
+pub(crate) fn make_dirs(root: Fd, path: &CStr) -> Result<Owned> {
+    match find(root, path) {
+        Err(Errno::ENOENT) => walk(root, components(path)),
+        found => found,
+    }
+}
+
+fn walk<'a>(root: Fd, parts: impl Iterator<Item = &'a [u8]>) -> Result<Owned> {
+    let mut prefix = Prefix::new();
+    let mut here = find(root, c"/")?;
+    for part in parts {
+        prefix.push(part)?;
+        here = match find(root, prefix.whole()?) {
+            Err(Errno::ENOENT) => {
+                let name = prefix.name(part.len())?;
+                match sys::mkdir(here.fd(), name, 0o755) {
+                    // A symlink that leads nowhere: making its target would be making what a hostile root chose.
+                    Err(Errno::EEXIST) => return Err(Errno::ELOOP),
+                    made => made?,
+                }
+                sys::open2(
+                    here.fd(),
+                    name,
+                    sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW,
+                    sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS,
+                )?
+            }
+            found => found?,
+        };
+    }
+    Ok(here)
+}
+
+/// The directory that shall hold the last component of `path` (made if missing), and that component.
+///
+/// `f` gets both; the name is never `..`, `.` or empty.
+pub(crate) fn in_parent<T>(root: Fd, path: &CStr, f: impl FnOnce(Fd, &CStr) -> Result<T>) -> Result<T> {
+    let total = components(path).count();
+    let Some(last) = components(path).last() else { return Err(Errno::EINVAL) };
+    if last == b".." {
+        return Err(Errno::EINVAL);
+    }
+    let parent = walk(root, components(path).take(total - 1))?;
+    let mut name = Prefix::new();
+    name.push(last)?;
+    f(parent.fd(), name.name(last.len())?)
+}
+
+/// Opens an existing file or makes an empty one, as a place to mount a file on.
+pub(crate) fn make_file(root: Fd, path: &CStr) -> Result<Owned> {
+    match find(root, path) {
+        Err(Errno::ENOENT) => in_parent(root, path, |parent, name| {
+            match sys::open(parent, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, 0o644) {
+                Err(Errno::EEXIST) => Err(Errno::ELOOP),
+                made => made,
+            }
+        }),
+        found => found,
+    }
+}

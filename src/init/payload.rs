@@ -1,0 +1,210 @@
+//! What the forked process does to itself before it becomes the program. It never returns: it executes the program, or
+//! leaves the reason in the shared page and exits.
+
+use crate::sys::{self, Errno, Fd, Image, Owned, Result};
+use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, section, stage, verify};
+
+/// `SECBIT_NOROOT` and its lock, and the lock of `SECBIT_KEEP_CAPS`: user id 0 gains nothing by `execve`. See
+/// capabilities(7).
+const SECURE_BITS: usize = 0x01 | 0x02 | 0x20;
+/// `SECBIT_NO_CAP_AMBIENT_RAISE` and its lock.
+const NO_AMBIENT_RAISE: usize = 0x40 | 0x80;
+
+/// Where a step failed.
+pub(crate) type Failed = ChildFailure;
+
+/// Everything the payload needs of its parent's memory (of which it has a copy).
+pub(crate) struct Payload<'a> {
+    pub(crate) plan: PlanImage<'a>,
+    pub(crate) container: &'a [Option<Owned>],
+    pub(crate) run: &'a mut Image,
+    pub(crate) head: RunHead,
+    pub(crate) slots: &'a [Option<Owned>],
+    /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
+    pub(crate) status: Fd,
+}
+
+impl Payload<'_> {
+    /// Becomes the program, or says why not.
+    pub(crate) fn become_program(mut self) -> Failed {
+        match self.prepare() {
+            Ok(()) => self.execute(),
+            Err(failed) => failed,
+        }
+    }
+
+    fn prepare(&mut self) -> core::result::Result<(), Failed> {
+        self.confine(section::JOIN, stage::JOIN)?;
+        self.place_descriptors().map_err(|errno| at(stage::FDS, 0, errno))?;
+        self.confine(section::CONFINE, stage::CONFINE)?;
+        self.enter_directory().map_err(|errno| at(stage::CHDIR, 0, errno))?;
+        sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, 1, errno))?;
+        self.confine(section::SEAL, stage::SEAL)
+    }
+
+    fn confine(&self, section: usize, stage: u32) -> core::result::Result<(), Failed> {
+        for (index, operation) in self.plan.confine(section).enumerate() {
+            let index = index as u32;
+            let Some(operation) = operation else { return Err(at(stage::PROTOCOL, 2, Errno::EPROTO)) };
+            self.apply(&operation).map_err(|errno| at(stage, index, errno))?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, operation: &Confine<'_>) -> Result<()> {
+        match *operation {
+            Confine::Join { slot } => {
+                let file = self.container.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
+                sys::write_all(file.fd(), b"0")
+            }
+            Confine::UnshareCgroup {} => sys::unshare(sys::CLONE_NEWCGROUP),
+            Confine::Session {} => sys::set_session(),
+            Confine::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard),
+            Confine::Groups {} => sys::clear_groups(),
+            Confine::Ids { uid, gid } => {
+                // Leaving user id 0 would clear the permitted set, and with it the right to drop the bounding set.
+                sys::prctl(sys::PR_SET_KEEPCAPS, 1, 0)?;
+                sys::set_gid(gid)?;
+                sys::set_uid(uid)
+            }
+            Confine::Capabilities { keep } => capabilities(keep),
+            Confine::NoNewPrivs {} => sys::prctl(sys::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop),
+            Confine::Verify { uid, gid, keep, flags } => read_back(uid, gid, keep, flags),
+            Confine::Umask { mask } => {
+                sys::set_umask(mask);
+                Ok(())
+            }
+            Confine::Seccomp { program } => sys::install_filter(program),
+            Confine::Never(never, _) => match never {},
+        }
+    }
+
+    /// Puts the given descriptors at their numbers and closes every other one.
+    ///
+    /// All sources are first lifted above the highest target, so that no placement overwrites a source that is still
+    /// to be placed.
+    fn place_descriptors(&mut self) -> Result<()> {
+        let count = self.head.fds.count as usize;
+        let mut lifted = [0_i32; MAX_SLOTS];
+        if count > lifted.len() {
+            return Err(Errno::EBADF);
+        }
+        let mut highest = 2;
+        for n in 0..count {
+            highest = highest.max(self.pair(n)?.1);
+        }
+        let above = i32::try_from(highest).ok().and_then(|n| n.checked_add(1)).ok_or(Errno::EBADF)?;
+        let status = sys::duplicate_from(self.status, above)?;
+        for (n, copy) in lifted.iter_mut().enumerate().take(count) {
+            let (slot, _) = self.pair(n)?;
+            let source = self.slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
+            *copy = sys::duplicate_from(source.fd(), above)?;
+        }
+        let mut next_open = 0;
+        for (n, copy) in lifted.iter().enumerate().take(count) {
+            let (_, target) = self.pair(n)?;
+            sys::duplicate_to(Fd(*copy), target as i32)?;
+            // Targets ascend, so what lies between two of them is nobody's.
+            if target > next_open {
+                sys::close_range(next_open, target - 1)?;
+            }
+            next_open = target + 1;
+        }
+        let status_number = status as u32;
+        sys::close_range(next_open, status_number - 1)?;
+        sys::close_range(status_number + 1, u32::MAX)?;
+        self.status = Fd(status);
+        Ok(())
+    }
+
+    fn pair(&self, n: usize) -> Result<(u32, u32)> {
+        self.head.fd_pair(self.run.bytes(), n).ok_or(Errno::EPROTO)
+    }
+
+    fn enter_directory(&self) -> Result<()> {
+        if self.head.cwd == 0 {
+            return Ok(());
+        }
+        sys::chdir(self.run.string(self.head.cwd as usize).ok_or(Errno::EPROTO)?)?;
+        // CVE-2024-21626: a directory outside the root is told by getcwd(2) as "(unreachable)…".
+        if sys::cwd_first_byte()? == b'/' { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
+    /// first refusal that says more than "not there" is what is reported.
+    fn execute(self) -> Failed {
+        let vectors = [self.head.paths, self.head.argv, self.head.envp];
+        let mut addresses = [0; 3];
+        for (vector, address) in vectors.iter().zip(&mut addresses) {
+            match self.run.relocate(vector.at as usize, vector.count as usize) {
+                Ok(at) => *address = at,
+                Err(errno) => return at_exec(0, errno),
+            }
+        }
+        let mut failed = at_exec(0, Errno::ENOENT);
+        for n in 0..self.head.paths.count {
+            let Some(path) = self.run.pointer(self.head.paths.at as usize, n as usize) else { break };
+            match sys::execve(path, addresses[1], addresses[2]) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => failed = at_exec(n, Errno::EACCES),
+                errno => return at_exec(n, errno),
+            }
+        }
+        failed
+    }
+}
+
+fn at(stage: u32, index: u32, errno: Errno) -> Failed {
+    ChildFailure { stage, index, errno: errno.0 }
+}
+
+fn at_exec(index: u32, errno: Errno) -> Failed {
+    at(stage::EXEC, index, errno)
+}
+
+fn highest_capability() -> u32 {
+    // PR_CAPBSET_READ answers EINVAL above the last capability this kernel knows.
+    (0..64).take_while(|n| sys::prctl(sys::PR_CAPBSET_READ, *n as usize, 0).is_ok()).last().unwrap_or(0)
+}
+
+/// Bounding set first (dropping needs CAP_SETPCAP), then the process sets, then ambient, then the locks.
+fn capabilities(keep: u64) -> Result<()> {
+    let permitted = sys::capabilities()?[1];
+    sys::set_capabilities(permitted, 0)?;
+    for n in 0..=highest_capability() {
+        if keep & 1 << n == 0 {
+            sys::prctl(sys::PR_CAPBSET_DROP, n as usize, 0)?;
+        }
+    }
+    // Locked before CAP_SETPCAP is gone; the bit against raising ambient capabilities comes after they are raised,
+    // so the raise is done while permitted and inheritable still hold what is kept.
+    let setpcap = 1_u64 << 8;
+    sys::prctl(sys::PR_CAP_AMBIENT, sys::PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
+    sys::set_capabilities(keep | setpcap, keep)?;
+    for n in 0..64 {
+        if keep & 1 << n != 0 {
+            sys::prctl(sys::PR_CAP_AMBIENT, sys::PR_CAP_AMBIENT_RAISE, n)?;
+        }
+    }
+    sys::prctl(sys::PR_SET_SECUREBITS, SECURE_BITS | NO_AMBIENT_RAISE, 0)?;
+    sys::set_capabilities(keep, keep)
+}
+
+fn read_back(uid: u32, gid: u32, keep: u64, flags: u32) -> Result<()> {
+    let mut fine = true;
+    if flags & verify::NO_NEW_PRIVS != 0 {
+        fine &= sys::prctl(sys::PR_GET_NO_NEW_PRIVS, 0, 0)? == 1;
+    }
+    if flags & verify::IDS != 0 {
+        fine &= sys::ids()? == [uid, uid, uid, gid, gid, gid];
+    }
+    if flags & verify::CAPABILITIES != 0 {
+        fine &= sys::capabilities()? == [keep; 3];
+        for n in 0..=highest_capability() {
+            let kept = usize::from(keep & 1 << n != 0);
+            fine &= sys::prctl(sys::PR_CAPBSET_READ, n as usize, 0)? == kept;
+            fine &= sys::prctl(sys::PR_CAP_AMBIENT, sys::PR_CAP_AMBIENT_IS_SET, n as usize)? == kept;
+        }
+    }
+    if fine { Ok(()) } else { Err(Errno::EPERM) }
+}

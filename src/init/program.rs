@@ -1,0 +1,182 @@
+//! One program that runs in the container: from fork to the report of its end.
+
+use crate::container::Shared;
+use crate::deadline::Limits;
+use crate::payload::Payload;
+use crate::pump::{Flow, Pump};
+use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
+use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, reply, stage};
+
+/// A program between fork and the report of its end.
+pub(crate) struct Program {
+    /// The host's number for it.
+    pub(crate) child: u32,
+    pub(crate) pid: i32,
+    pidfd: Option<Owned>,
+    /// Open until `execve` succeeded or the payload left its reason.
+    status: Option<Owned>,
+    pub(crate) limits: Limits,
+    pub(crate) pumps: [Option<Pump>; 2],
+    output: [u64; 2],
+    shared_budget: u64,
+    /// CPU time of the box when the program was started.
+    pub(crate) cpu_base: u64,
+    started_at: u64,
+    /// Why it was killed, `cause::NONE` if it was not.
+    pub(crate) cause: u32,
+    /// Wait status and moment of the end, once reaped.
+    ended: Option<(i32, u64)>,
+    usage: sys::Usage,
+}
+
+/// The program could not be forked.
+pub(crate) fn fork_failed(errno: Errno) -> ChildFailure {
+    ChildFailure { stage: stage::FORK, index: 0, errno: errno.0 }
+}
+
+impl Program {
+    /// Forks the payload. In the child this never returns.
+    pub(crate) fn start(
+        request: &Request,
+        shared: &Shared<'_>,
+        slots: &mut [Option<Owned>],
+        number: usize,
+    ) -> core::result::Result<Self, ChildFailure> {
+        let protocol = |errno: Errno| ChildFailure { stage: stage::PROTOCOL, index: 10, errno: errno.0 };
+        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(protocol(Errno::EPROTO))?;
+        let length = Image::size_of_file(image_fd).map_err(protocol)?;
+        let mut image = Image::map(image_fd, length).map_err(protocol)?;
+        let head = RunHead::parse(image.bytes()).ok_or(protocol(Errno::EPROTO))?;
+        let (status, status_write) = sys::pipe().map_err(fork_failed)?;
+        shared.failures.store(number, ChildFailure::default());
+
+        match sys::fork(shared.cgroup).map_err(fork_failed)? {
+            Fork::Child => {
+                let payload = Payload {
+                    plan: shared.plan,
+                    container: shared.slots,
+                    run: &mut image,
+                    head,
+                    slots,
+                    status: status_write.fd(),
+                };
+                let failure = payload.become_program();
+                shared.failures.store(number, failure);
+                sys::exit(127)
+            }
+            Fork::Parent(pid, pidfd) => {
+                let now = sys::monotonic();
+                Ok(Self {
+                    child: request.child,
+                    pid,
+                    pidfd: Some(pidfd),
+                    status: Some(status),
+                    limits: Limits::new(now, request.wall_ns, request.cpu_ns),
+                    pumps: [pump(request, slots, 0).map_err(protocol)?, pump(request, slots, 1).map_err(protocol)?],
+                    output: [0; 2],
+                    shared_budget: request.budget_sum,
+                    cpu_base: 0,
+                    started_at: now,
+                    cause: cause::NONE,
+                    ended: None,
+                    usage: sys::Usage::default(),
+                })
+            }
+        }
+    }
+
+    /// The status pipe, while the program is not yet executed.
+    pub(crate) fn status(&self) -> Option<Fd> {
+        self.status.as_ref().map(Owned::fd)
+    }
+
+    /// Called when the status pipe was closed: the program was executed, or left why it was not.
+    pub(crate) fn executed(&mut self, control: Fd, failure: ChildFailure) -> core::result::Result<(), ChildFailure> {
+        self.status = None;
+        if failure.stage != 0 {
+            return Err(failure);
+        }
+        self.started_at = sys::monotonic();
+        let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
+        // A host that cannot be told is gone, which the event loop notices by itself.
+        sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).ok();
+        self.pidfd = None;
+        Ok(())
+    }
+
+    pub(crate) fn note_end(&mut self, reaped: &sys::Reaped) {
+        self.ended = Some((reaped.status, sys::monotonic()));
+        self.usage = reaped.usage;
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Moves one chunk of stream `n`.
+    pub(crate) fn pump(&mut self, n: usize) -> Flow {
+        let Some(pump) = self.pumps.get_mut(n).and_then(Option::as_mut) else { return Flow::Closed };
+        let flow = pump.step(&mut self.shared_budget);
+        if let Some(seen) = self.output.get_mut(n) {
+            *seen = pump.seen;
+        }
+        if matches!(flow, Flow::Closed | Flow::Exceeded) {
+            // Closing our end also stops a writer that outlived the kill: it gets SIGPIPE.
+            self.pumps[n] = None;
+        }
+        flow
+    }
+
+    /// Moves what is still in the pipes after the end.
+    pub(crate) fn drain(&mut self) {
+        for n in 0..self.pumps.len() {
+            loop {
+                match self.pump(n) {
+                    Flow::More => {}
+                    Flow::Idle | Flow::Closed => break,
+                    Flow::Exceeded => {
+                        if self.cause == cause::NONE {
+                            self.cause = cause::OUTPUT;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts what every process of the container used, for a program that has the container to itself.
+    pub(crate) fn count_whole_container(&mut self) {
+        self.usage = sys::children_usage();
+    }
+
+    /// The final report.
+    pub(crate) fn report(&self, cpu_ns: u64) -> Reply {
+        let (status, ended_at) = self.ended.unwrap_or((0, self.started_at));
+        Reply {
+            kind: reply::EXITED,
+            child: self.child,
+            status,
+            cause: self.cause,
+            pid: self.pid as u32,
+            wall_ns: ended_at.saturating_sub(self.started_at),
+            user_us: self.usage.user_us,
+            system_us: self.usage.system_us,
+            cpu_ns,
+            max_rss_kib: self.usage.max_rss_kib,
+            output: self.output,
+            ..Reply::default()
+        }
+    }
+}
+
+/// Takes the two descriptors of captured stream `n` out of the table.
+fn pump(request: &Request, slots: &mut [Option<Owned>], n: usize) -> Result<Option<Pump>> {
+    let (from, to) = (request.pump_from[n], request.pump_to[n]);
+    if from == NO_SLOT {
+        return Ok(None);
+    }
+    let mut take = |slot: u32| slots.get_mut(slot as usize).and_then(Option::take).ok_or(Errno::EPROTO);
+    let (from, to) = (take(from)?, take(to)?);
+    Pump::new(from, to, request.budget[n]).map(Some)
+}

@@ -1,0 +1,311 @@
+//! The setup operations: from the copy of the host's mount tree to the sandbox's own root.
+
+use crate::path;
+use crate::sys::{self, Errno, Fd, Filesystem, Owned, Reach, Result};
+use crate::wire::{Setup, Source};
+use core::ffi::CStr;
+
+const RDONLY: u64 = 0x1;
+const NOSUID: u64 = 0x2;
+const NODEV: u64 = 0x4;
+const NOEXEC: u64 = 0x8;
+
+/// What setup operations leave for later ones.
+pub(crate) struct Stage<'t> {
+    /// Descriptors that the host sent.
+    slots: &'t [Option<Owned>],
+    /// A tmpfs that vanishes with the old root.
+    scratch: Option<Owned>,
+    /// The root that is being built.
+    root: Option<Owned>,
+}
+
+impl<'t> Stage<'t> {
+    pub(crate) fn new(slots: &'t [Option<Owned>]) -> Self {
+        Self { slots, scratch: None, root: None }
+    }
+
+    pub(crate) fn apply(&mut self, operation: &Setup<'_>) -> Result<()> {
+        match *operation {
+            Setup::BecomeIds { uid, gid } => {
+                sys::set_gid(gid)?;
+                sys::set_uid(uid)
+            }
+            Setup::MakePrivate {} => sys::mount(c"", c"/", c"", sys::MS_REC | sys::MS_PRIVATE, c""),
+            Setup::Hostname { name } => sys::set_hostname(name),
+            Setup::DomainName { name } => sys::set_domain_name(name),
+            Setup::LoopbackUp {} => sys::loopback_up(),
+            Setup::TimeOffsets { offsets } => time_offsets(offsets),
+            Setup::Scratch {} => {
+                self.scratch = Some(over_root(tmpfs(0, 0, 0o700, NOSUID | NODEV)?)?);
+                Ok(())
+            }
+            Setup::RootTmpfs { size, inodes } => {
+                self.root = Some(over_root(tmpfs(size, inodes, 0o755, NOSUID | NODEV)?)?);
+                Ok(())
+            }
+            Setup::RootBind { source, attributes } => {
+                let tree = self.tree(source)?;
+                sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
+                self.root = Some(over_root(tree)?);
+                Ok(())
+            }
+            Setup::Layer { source, number } => {
+                let tree = self.tree(source)?;
+                sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
+                self.attach_in_scratch(&tree, Decimal::new(u64::from(number)).text())
+            }
+            Setup::UpperTmpfs { size, inodes } => {
+                let upper = tmpfs(size, inodes, 0o700, NOSUID | NODEV)?;
+                self.attach_in_scratch(&upper, c"u")?;
+                // The mode of the upper directory becomes the mode of the merged root.
+                sys::mkdir(upper.fd(), c"upper", 0o755)?;
+                sys::mkdir(upper.fd(), c"work", 0o700)
+            }
+            Setup::UpperDir { source } => {
+                let tree = self.tree(source)?;
+                self.attach_in_scratch(&tree, c"u")
+            }
+            Setup::RootOverlay { options, attributes } => self.overlay(options, attributes),
+            Setup::RootHere {} => {
+                self.root = Some(sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?);
+                Ok(())
+            }
+            Setup::Dir { path, mode } => {
+                let dir = path::make_dirs(self.root()?, path)?;
+                // An O_PATH descriptor cannot be chmodded; reopen it, itself, as a directory.
+                let dir = sys::open2(dir.fd(), c".", sys::O_RDONLY | sys::O_DIRECTORY, sys::RESOLVE_BENEATH)?;
+                sys::chmod(dir.fd(), mode)
+            }
+            Setup::Symlink { target, path } => {
+                path::in_parent(self.root()?, path, |parent, name| sys::symlink(target, parent, name))
+            }
+            Setup::File { path, content, mode } => {
+                path::in_parent(self.root()?, path, |parent, name| new_file(parent, name, content, mode).map(drop))
+            }
+            Setup::BindFile { path, content, mode, number } => self.bind_file(path, content, mode, number),
+            Setup::Bind { source, path, attributes } => {
+                let tree = self.tree(source)?;
+                sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
+                let target = self.target_like(&tree, path)?;
+                sys::attach(tree.fd(), target.fd())
+            }
+            Setup::Device { source, path, rdev } => {
+                let tree = self.character_device(source, rdev)?;
+                sys::set_attributes(tree.fd(), NOSUID | NOEXEC, Reach::Tree)?;
+                let target = path::make_file(self.root()?, path)?;
+                sys::attach(tree.fd(), target.fd())
+            }
+            Setup::Tmpfs { path, size, inodes, mode, attributes } => {
+                self.mount_at(&tmpfs(size, inodes, mode, attributes)?, path)
+            }
+            Setup::Proc { path, hidepid, subset } => {
+                let filesystem = Filesystem::open(c"proc")?;
+                if !hidepid.is_empty() {
+                    filesystem.set(c"hidepid", hidepid)?;
+                }
+                if !subset.is_empty() {
+                    filesystem.set(c"subset", subset)?;
+                }
+                self.mount_at(&filesystem.mount(NOSUID | NODEV | NOEXEC)?, path)
+            }
+            Setup::Devpts { path } => {
+                let filesystem = Filesystem::open(c"devpts")?;
+                filesystem.flag(c"newinstance")?;
+                filesystem.set(c"ptmxmode", c"0666")?;
+                filesystem.set(c"mode", c"0620")?;
+                self.mount_at(&filesystem.mount(NOSUID | NOEXEC)?, path)
+            }
+            Setup::Mqueue { path } => {
+                self.mount_at(&Filesystem::open(c"mqueue")?.mount(NOSUID | NODEV | NOEXEC)?, path)
+            }
+            Setup::Mask { path, null } => self.mask(path, null),
+            Setup::ReadOnly { path } => {
+                let target = path::find(self.root()?, path)?;
+                let tree = sys::clone_tree(target.fd(), c"")?;
+                sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
+                sys::attach(tree.fd(), target.fd())
+            }
+            Setup::Seal { path, attributes } => {
+                let target = path::find(self.root()?, path)?;
+                sys::set_attributes(target.fd(), attributes, Reach::One)
+            }
+            Setup::Pivot {} => {
+                sys::fchdir(self.root()?)?;
+                // pivot_root(".", ".") stacks the old root on the new one, where "." finds it; see pivot_root(2).
+                sys::pivot_root(c".", c".")?;
+                sys::detach(c".")?;
+                sys::chdir(c"/")?;
+                self.scratch = None;
+                Ok(())
+            }
+            Setup::Never(never, _) => match never {},
+        }
+    }
+
+    fn root(&self) -> Result<Fd> {
+        self.root.as_ref().map(Owned::fd).ok_or(Errno::EPROTO)
+    }
+
+    fn scratch(&self) -> Result<Fd> {
+        self.scratch.as_ref().map(Owned::fd).ok_or(Errno::EPROTO)
+    }
+
+    fn slot(&self, slot: u32) -> Result<Fd> {
+        self.slots.get(slot as usize).and_then(Option::as_ref).map(Owned::fd).ok_or(Errno::EPROTO)
+    }
+
+    /// The source as a detached tree: the host's clone (used up by attaching it), or one made here by path.
+    fn tree(&self, source: Source<'_>) -> Result<Owned> {
+        match source {
+            // The table keeps its own descriptor; both refer to the same tree until it is attached.
+            Source::Slot(slot) => Ok(Owned::adopt(sys::duplicate_from(self.slot(slot)?, 3)?)),
+            Source::Path(path) => sys::clone_tree(Fd::CWD, path),
+        }
+    }
+
+    fn character_device(&self, source: Source<'_>, rdev: u64) -> Result<Owned> {
+        let tree = self.tree(source)?;
+        let stat = sys::stat(tree.fd())?;
+        if !stat.is_character_device() || stat.rdev != rdev {
+            return Err(Errno::ENODEV);
+        }
+        Ok(tree)
+    }
+
+    /// A place of the same kind (directory or not) as the tree's root, made if missing.
+    fn target_like(&self, tree: &Owned, path: &CStr) -> Result<Owned> {
+        if sys::stat(tree.fd())?.is_dir() {
+            path::make_dirs(self.root()?, path)
+        } else {
+            path::make_file(self.root()?, path)
+        }
+    }
+
+    fn mount_at(&self, mount: &Owned, path: &CStr) -> Result<()> {
+        let target = path::make_dirs(self.root()?, path)?;
+        sys::attach(mount.fd(), target.fd())
+    }
+
+    fn attach_in_scratch(&self, tree: &Owned, name: &CStr) -> Result<()> {
+        let scratch = self.scratch()?;
+        sys::mkdir(scratch, name, 0o700)?;
+        let target = sys::open2(scratch, name, sys::O_PATH | sys::O_DIRECTORY, sys::RESOLVE_BENEATH)?;
+        sys::attach(tree.fd(), target.fd())
+    }
+
+    /// Mounts the overlay by the classic call: one string takes any number of layers, where `fsconfig` takes 256
+    /// bytes or, since 6.7 only, one layer at a time. All names in it are our own numbers, relative to scratch.
+    fn overlay(&mut self, options: &CStr, attributes: u64) -> Result<()> {
+        let scratch = self.scratch()?;
+        sys::mkdir(scratch, c"m", 0o700)?;
+        sys::fchdir(scratch)?;
+        sys::mount(c"overlay", c"m", c"overlay", sys::MS_NOSUID | sys::MS_NODEV, options)?;
+        let merged = sys::open2(scratch, c"m", sys::O_PATH | sys::O_DIRECTORY, 0)?;
+        if attributes != 0 {
+            sys::set_attributes(merged.fd(), attributes, Reach::One)?;
+        }
+        self.root = Some(merged);
+        Ok(())
+    }
+
+    fn bind_file(&self, path: &CStr, content: &[u8], mode: u32, number: u32) -> Result<()> {
+        let name = Decimal::new(u64::from(number));
+        let file = new_file(self.scratch()?, name.text(), content, mode)?;
+        let tree = sys::clone_tree(file.fd(), c"")?;
+        sys::set_attributes(tree.fd(), RDONLY | NOSUID | NODEV, Reach::Tree)?;
+        let target = path::make_file(self.root()?, path)?;
+        sys::attach(tree.fd(), target.fd())
+    }
+
+    fn mask(&self, path: &CStr, null: Source<'_>) -> Result<()> {
+        const NULL: u64 = 1 << 32 | 3;
+        let target = match path::find(self.root()?, path) {
+            // Nothing to see, nothing to hide.
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+            found => found?,
+        };
+        let cover = if sys::stat(target.fd())?.is_dir() {
+            tmpfs(4096, 2, 0o555, RDONLY | NOSUID | NODEV | NOEXEC)?
+        } else {
+            let tree = self.character_device(null, NULL)?;
+            sys::set_attributes(tree.fd(), RDONLY | NOSUID | NOEXEC, Reach::Tree)?;
+            tree
+        };
+        sys::attach(cover.fd(), target.fd())
+    }
+}
+
+/// Attaches a tree on top of the present root directory. Lookups that start at `/` keep finding the old root, whose
+/// mount the process still holds as its root; the tree is reached by descriptor until the pivot.
+fn over_root(tree: Owned) -> Result<Owned> {
+    let old = sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?;
+    sys::attach(tree.fd(), old.fd())?;
+    Ok(tree)
+}
+
+/// A detached tmpfs; 0 for size or inodes leaves the kernel's default.
+fn tmpfs(size: u64, inodes: u64, mode: u32, attributes: u64) -> Result<Owned> {
+    let filesystem = Filesystem::open(c"tmpfs")?;
+    if size != 0 {
+        filesystem.set(c"size", Decimal::new(size).text())?;
+    }
+    if inodes != 0 {
+        filesystem.set(c"nr_inodes", Decimal::new(inodes).text())?;
+    }
+    filesystem.set(c"mode", Decimal::octal(mode).text())?;
+    filesystem.mount(attributes)
+}
+
+fn new_file(dir: Fd, name: &CStr, content: &[u8], mode: u32) -> Result<Owned> {
+    let file = sys::open(dir, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, mode)?;
+    sys::write_all(file.fd(), content)?;
+    Ok(file)
+}
+
+/// Writes the offsets before any process entered the namespace; afterwards the kernel refuses (time_namespaces(7)).
+fn time_offsets(offsets: &[u8]) -> Result<()> {
+    sys::unshare(sys::CLONE_NEWTIME)?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let file = sys::open(Fd::CWD, c"/proc/self/timens_offsets", sys::O_WRONLY, 0)?;
+    match sys::write(file.fd(), offsets) {
+        Ok(count) if count == offsets.len() => Ok(()),
+        Ok(_) => Err(Errno::ERANGE),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A number as a C string, without an allocator.
+pub(crate) struct Decimal {
+    bytes: [u8; 24],
+    start: usize,
+}
+
+impl Decimal {
+    pub(crate) fn new(value: u64) -> Self {
+        Self::in_base(value, 10)
+    }
+
+    fn octal(value: u32) -> Self {
+        Self::in_base(u64::from(value), 8)
+    }
+
+    fn in_base(mut value: u64, base: u64) -> Self {
+        let mut bytes = [0; 24];
+        let mut start = bytes.len() - 1;
+        loop {
+            start -= 1;
+            bytes[start] = b'0' + (value % base) as u8;
+            value /= base;
+            if value == 0 {
+                return Self { bytes, start };
+            }
+        }
+    }
+
+    pub(crate) fn text(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes[self.start..]).unwrap_or(c"0")
+    }
+}

@@ -1,0 +1,235 @@
+//! Where subsystems put their operations: the plan image under construction, with a label for every operation, so that
+//! an index that the init reports becomes the name of an act and its object.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, Step};
+use crate::wire::{self, Confine, Setup, Sink, Source, section};
+
+/// What one operation does, in words.
+#[derive(Debug, Clone)]
+pub(crate) struct Label {
+    pub(crate) step: Step,
+    /// Reads well before "failed": "mounting tmpfs on /tmp".
+    pub(crate) what: String,
+    /// The path inside.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Whose ids a source's files are presented with, when the host can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presentation {
+    /// As they are: ids that the sandbox does not map show as 65534.
+    AsIs,
+    /// Ids on disk are ids inside: layers, and persistent uppers.
+    Inside,
+    /// The owner on disk is the program's user inside: writable binds.
+    Owner,
+}
+
+/// A mount tree that the host clones for each spawn.
+#[derive(Debug, Clone)]
+pub(crate) struct HostSource {
+    pub(crate) path: CString,
+    pub(crate) presentation: Presentation,
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// How sources reach the init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceMode {
+    /// The host clones them with its own privileges and sends descriptors.
+    Descriptors,
+    /// The init opens them by path with the caller's ids: an unprivileged host may not clone mounts.
+    Paths,
+}
+
+/// A plan image under construction.
+#[derive(Debug)]
+pub(crate) struct Lowering {
+    sections: [Vec<u8>; section::COUNT],
+    labels: [Vec<Label>; section::COUNT],
+    sources: Vec<HostSource>,
+    mode: SourceMode,
+    /// Slots of the container's table before the first source.
+    first_slot: u32,
+    files: u32,
+    proc: ProcView,
+}
+
+/// Where a procfs comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcView {
+    /// A fresh one, of the sandbox's own PID namespace.
+    Fresh,
+    /// The host's, read-only: the sandbox shares the host's PID namespace and is not root there.
+    Host,
+}
+
+impl Lowering {
+    pub(crate) fn new(mode: SourceMode, first_slot: u32) -> Self {
+        Self {
+            sections: Default::default(),
+            labels: Default::default(),
+            sources: Vec::new(),
+            mode,
+            first_slot,
+            files: 0,
+            proc: ProcView::Fresh,
+        }
+    }
+
+    pub(crate) fn setup(
+        &mut self,
+        step: Step,
+        what: impl Into<String>,
+        path: Option<&Path>,
+        operation: &Setup<'_>,
+    ) {
+        operation.encode(&mut self.sections[section::SETUP]);
+        self.label(section::SETUP, step, what, path);
+    }
+
+    /// Adds to one of the sections that the payload carries out.
+    pub(crate) fn confine(
+        &mut self,
+        section: usize,
+        step: Step,
+        what: impl Into<String>,
+        operation: &Confine<'_>,
+    ) {
+        operation.encode(&mut self.sections[section]);
+        self.label(section, step, what, None);
+    }
+
+    fn label(&mut self, section: usize, step: Step, what: impl Into<String>, path: Option<&Path>) {
+        self.labels[section].push(Label { step, what: what.into(), path: path.map(Path::to_path_buf) });
+    }
+
+    /// Registers a mount source and calls `f` with the way the init finds it.
+    pub(crate) fn source(
+        &mut self,
+        path: &Path,
+        presentation: Presentation,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let path = c_path(&std::path::absolute(path).map_err(|error| {
+            Error::os(Step::Plan, format!("making {} absolute", path.display()), error).with_path(path)
+        })?)?;
+        match self.mode {
+            SourceMode::Paths => f(self, Source::Path(&path)),
+            SourceMode::Descriptors => {
+                let slot =
+                    u32::try_from(self.sources.len()).map_err(|_| Error::invalid("too many mounts"))?;
+                self.sources.push(HostSource { path, presentation });
+                let slot = self.first_slot + slot;
+                f(self, Source::Slot(slot))
+            }
+        }
+    }
+
+    /// A fresh number for a file in scratch, above all layer numbers.
+    pub(crate) fn next_file(&mut self) -> u32 {
+        self.files += 1;
+        100_000 + self.files
+    }
+
+    /// How many sources were registered so far.
+    pub(crate) fn source_count(&self) -> u32 {
+        u32::try_from(self.sources.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn show_proc_of_host(&mut self) {
+        self.proc = ProcView::Host;
+    }
+
+    pub(crate) fn proc(&self) -> ProcView {
+        self.proc
+    }
+
+    /// The finished image, the labels of its operations, and the sources to clone.
+    pub(crate) fn finish(self) -> Result<(Vec<u8>, [Vec<Label>; section::COUNT], Vec<HostSource>)> {
+        let mut image =
+            Vec::with_capacity(wire::PLAN_HEAD + self.sections.iter().map(Vec::len).sum::<usize>());
+        image.put(&wire::MAGIC.to_ne_bytes());
+        for section in &self.sections {
+            let length = u32::try_from(section.len()).map_err(|_| {
+                Error::invalid("the plan is larger than 4 GiB").with_hint("bind large files instead")
+            })?;
+            image.put(&length.to_ne_bytes());
+        }
+        for section in &self.sections {
+            image.put(section);
+        }
+        Ok((image, self.labels, self.sources))
+    }
+}
+
+/// A string for the kernel; a NUL inside is the caller's mistake.
+pub(crate) fn c_string(text: &OsStr, what: &str) -> Result<CString> {
+    CString::new(text.as_bytes())
+        .map_err(|_| Error::invalid(format!("{what} contains a NUL byte: {:?}", text.to_string_lossy())))
+}
+
+/// A path for the kernel.
+pub(crate) fn c_path(path: &Path) -> Result<CString> {
+    c_string(path.as_os_str(), "a path").map_err(|error| error.with_path(path))
+}
+
+/// A path inside the sandbox, which must be absolute.
+pub(crate) fn inside(path: &Path) -> Result<CString> {
+    if !path.is_absolute() {
+        return Err(Error::invalid(format!("{} is not an absolute path inside the sandbox", path.display()))
+            .with_path(path)
+            .with_hint("paths inside start with /"));
+    }
+    c_path(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::PlanImage;
+
+    #[test]
+    fn an_image_decodes_to_itself() {
+        let mut lowering = Lowering::new(SourceMode::Descriptors, 2);
+        lowering.setup(Step::Hostname, "naming", None, &Setup::Hostname { name: b"jar" });
+        lowering
+            .source(Path::new("/usr"), Presentation::AsIs, |lowering, source| {
+                assert_eq!(source, Source::Slot(2));
+                lowering.setup(Step::Mount, "x", None, &Setup::Bind { source, path: c"/usr", attributes: 1 });
+                Ok(())
+            })
+            .unwrap();
+        lowering.confine(section::SEAL, Step::Seccomp, "filter", &Confine::Seccomp { program: &[1; 8] });
+        let (image, labels, sources) = lowering.finish().unwrap();
+        let image = PlanImage::parse(&image).unwrap();
+        let setup: Vec<_> = image.setup().map(Option::unwrap).collect();
+        assert_eq!(
+            setup,
+            [
+                Setup::Hostname { name: b"jar" },
+                Setup::Bind { source: Source::Slot(2), path: c"/usr", attributes: 1 }
+            ]
+        );
+        let seal: Vec<_> = image.confine(section::SEAL).map(Option::unwrap).collect();
+        assert_eq!(seal, [Confine::Seccomp { program: &[1; 8] }]);
+        assert_eq!(labels[section::SETUP].len(), 2);
+        assert_eq!(sources.len(), 1);
+    }
+
+    #[test]
+    fn nul_and_relative_paths_are_refused() {
+        assert!(inside(Path::new("tmp")).is_err());
+        assert!(inside(Path::new("/a\0b")).is_err());
+        assert!(inside(Path::new("/tmp")).is_ok());
+    }
+}

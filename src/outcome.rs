@@ -1,0 +1,233 @@
+//! What the program did: the verdict, from evidence of the kernel, and what it used.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::feature::Enforced;
+
+/// How a program ended and what it used. Never a failure of the setup: that is an [`Error`](crate::Error).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The wait status of the main process, as `waitpid(2)` gives it: its own exit code or signal, whoever sent it.
+    pub status: ExitStatus,
+    /// What it means, by the precedence that [`Verdict`] documents.
+    pub verdict: Verdict,
+    /// What was used.
+    pub usage: Usage,
+    /// What was in force.
+    pub enforced: Enforced,
+}
+
+impl Outcome {
+    /// Whether the program exited with code 0 and broke no limit.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.verdict == Verdict::Exited(0)
+    }
+}
+
+/// Why a program ended.
+///
+/// The first line that applies is the verdict:
+///
+/// 1. The init died without a report: [`InitKilled`](Verdict::InitKilled).
+/// 2. The main process exited with 0, within its CPU and wall time: [`Exited`](Verdict::Exited), even if a child of
+///    it was killed for memory (that is in [`Usage::oom_kills`]).
+/// 3. The kernel killed a process of the sandbox for memory, and the main process was killed by `SIGKILL` that nobody
+///    here sent, or failed in any other way without another limit having passed: [`MemoryExceeded`](Verdict::MemoryExceeded).
+/// 4. The init killed it for a limit: [`WallTimeExceeded`](Verdict::WallTimeExceeded),
+///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`OutputExceeded`](Verdict::OutputExceeded); or because the host
+///    asked: [`Killed`](Verdict::Killed).
+/// 5. It ended by itself, but had used more CPU time or output than allowed: the same verdicts.
+/// 6. `SIGXCPU` under `RLIMIT_CPU`: [`CpuTimeExceeded`](Verdict::CpuTimeExceeded); `SIGXFSZ` under `RLIMIT_FSIZE`:
+///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
+/// 7. Its own exit code or signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It exited with this code.
+    Exited(i32),
+    /// A signal ended it that is not explained by any of the others.
+    Signaled(i32),
+    /// The tree used more CPU time than allowed.
+    CpuTimeExceeded,
+    /// It ran longer than allowed.
+    WallTimeExceeded,
+    /// It slept longer than allowed.
+    IdleExceeded,
+    /// A process of the sandbox was killed because the memory limit was reached.
+    MemoryExceeded,
+    /// It wrote more than the budget of its captured output, or a file beyond `RLIMIT_FSIZE`.
+    OutputExceeded,
+    /// A system call was made for which the filter's answer is to kill.
+    SyscallDenied,
+    /// The host killed it through its handle.
+    Killed,
+    /// The sandbox's init was killed from outside, and the program with it.
+    InitKilled,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exited with code {code}"),
+            Self::Signaled(signal) => write!(f, "killed by signal {signal}"),
+            Self::CpuTimeExceeded => f.write_str("CPU time exceeded"),
+            Self::WallTimeExceeded => f.write_str("wall time exceeded"),
+            Self::IdleExceeded => f.write_str("idle time exceeded"),
+            Self::MemoryExceeded => f.write_str("memory exceeded"),
+            Self::OutputExceeded => f.write_str("output exceeded"),
+            Self::SyscallDenied => f.write_str("system call denied"),
+            Self::Killed => f.write_str("killed by the host"),
+            Self::InitKilled => f.write_str("the sandbox was killed from outside"),
+        }
+    }
+}
+
+/// What a program used, with every process that descends from it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// From the successful `execve` to the end of the main process.
+    pub wall: Duration,
+    /// CPU time of the tree: by the cgroup where it counts, else user plus system time of what was waited for.
+    pub cpu: Duration,
+    /// User time.
+    pub user: Duration,
+    /// System time.
+    pub system: Duration,
+    /// The most memory that was charged to the sandbox, in bytes: the cgroup's own counter. `None` without a memory
+    /// cgroup, and on v2 before Linux 5.19.
+    pub peak_memory: Option<u64>,
+    /// The largest resident size of any one process, in bytes (`ru_maxrss` of `getrusage(2)`). It misses what several
+    /// processes use together, and counts pages that they share.
+    pub max_rss: u64,
+    /// How many processes the kernel killed because the memory limit was reached. `None` without a memory cgroup.
+    pub oom_kills: Option<u64>,
+    /// The most processes and threads at once. `None` without a pids cgroup, and before Linux 6.1.
+    pub peak_pids: Option<u64>,
+    /// How often a fork was refused because of `pids_max`. `None` without a pids cgroup.
+    pub pids_denied: Option<u64>,
+    /// Bytes that were written to captured stdout and stderr, as far as they were read: at most 64 KiB more than the
+    /// budget.
+    pub output_bytes: u64,
+}
+
+/// What an ended program left: its outcome and its captured streams.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Output {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Captured or piped standard output.
+    pub stdout: Vec<u8>,
+    /// Captured or piped standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// Everything that bears on the verdict.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Evidence {
+    pub(crate) status: i32,
+    pub(crate) cause: Cause,
+    pub(crate) oom_kills: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) cpu_limit: Option<Duration>,
+    pub(crate) wall: Duration,
+    pub(crate) wall_limit: Option<Duration>,
+    pub(crate) rlimit_cpu: bool,
+    pub(crate) rlimit_fsize: bool,
+    pub(crate) filter: bool,
+}
+
+/// Who ended it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Not the init.
+    #[default]
+    Itself,
+    Wall,
+    Cpu,
+    Output,
+    Host,
+}
+
+impl Evidence {
+    /// The precedence that [`Verdict`] documents.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let status = ExitStatus::from_raw(self.status);
+        let cpu_over = self.cpu_limit.is_some_and(|limit| self.cpu >= limit);
+        let wall_over = self.wall_limit.is_some_and(|limit| self.wall >= limit);
+        if self.cause == Cause::Itself && status.code() == Some(0) && !cpu_over && !wall_over {
+            return Verdict::Exited(0);
+        }
+        if self.oom_kills > 0 && self.cause == Cause::Itself && !cpu_over && !wall_over {
+            return Verdict::MemoryExceeded;
+        }
+        match self.cause {
+            Cause::Wall => return Verdict::WallTimeExceeded,
+            Cause::Cpu => return Verdict::CpuTimeExceeded,
+            Cause::Output => return Verdict::OutputExceeded,
+            Cause::Host => return Verdict::Killed,
+            Cause::Itself if cpu_over => return Verdict::CpuTimeExceeded,
+            Cause::Itself if wall_over => return Verdict::WallTimeExceeded,
+            Cause::Itself => {}
+        }
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Verdict::Exited(code),
+            (None, Some(libc::SIGXCPU)) if self.rlimit_cpu => Verdict::CpuTimeExceeded,
+            (None, Some(libc::SIGXFSZ)) if self.rlimit_fsize => Verdict::OutputExceeded,
+            (None, Some(libc::SIGSYS)) if self.filter => Verdict::SyscallDenied,
+            (None, signal) => Verdict::Signaled(signal.unwrap_or(0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exited(code: i32) -> Evidence {
+        Evidence { status: code << 8, ..Evidence::default() }
+    }
+
+    fn signaled(signal: i32) -> Evidence {
+        Evidence { status: signal, ..Evidence::default() }
+    }
+
+    #[test]
+    fn precedence() {
+        let second = Duration::from_secs(1);
+        let table = [
+            (exited(0), Verdict::Exited(0)),
+            (exited(3), Verdict::Exited(3)),
+            (exited(139), Verdict::Exited(139)),
+            (signaled(libc::SIGSEGV), Verdict::Signaled(libc::SIGSEGV)),
+            (Evidence { oom_kills: 1, ..exited(0) }, Verdict::Exited(0)),
+            (Evidence { oom_kills: 1, ..exited(1) }, Verdict::MemoryExceeded),
+            (Evidence { oom_kills: 1, ..signaled(libc::SIGKILL) }, Verdict::MemoryExceeded),
+            (signaled(libc::SIGKILL), Verdict::Signaled(libc::SIGKILL)),
+            (
+                Evidence { cause: Cause::Wall, oom_kills: 1, ..signaled(libc::SIGKILL) },
+                Verdict::WallTimeExceeded,
+            ),
+            (Evidence { cause: Cause::Cpu, ..signaled(libc::SIGKILL) }, Verdict::CpuTimeExceeded),
+            (Evidence { cause: Cause::Output, ..exited(0) }, Verdict::OutputExceeded),
+            (Evidence { cause: Cause::Host, ..signaled(libc::SIGKILL) }, Verdict::Killed),
+            (Evidence { cpu: second, cpu_limit: Some(second), ..exited(0) }, Verdict::CpuTimeExceeded),
+            (Evidence { wall: second, wall_limit: Some(second), ..exited(0) }, Verdict::WallTimeExceeded),
+            (signaled(libc::SIGXCPU), Verdict::Signaled(libc::SIGXCPU)),
+            (Evidence { rlimit_cpu: true, ..signaled(libc::SIGXCPU) }, Verdict::CpuTimeExceeded),
+            (signaled(libc::SIGXFSZ), Verdict::Signaled(libc::SIGXFSZ)),
+            (Evidence { rlimit_fsize: true, ..signaled(libc::SIGXFSZ) }, Verdict::OutputExceeded),
+            (signaled(libc::SIGSYS), Verdict::Signaled(libc::SIGSYS)),
+            (Evidence { filter: true, ..signaled(libc::SIGSYS) }, Verdict::SyscallDenied),
+        ];
+        for (evidence, verdict) in table {
+            assert_eq!(evidence.verdict(), verdict, "{evidence:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A plan and its failures in words.
+
+use std::fmt;
+
+use super::Plan;
+use crate::error::{Error, Step};
+use crate::idmap::MapPlan;
+use crate::namespace::Namespaces;
+use crate::wire::section;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = &*self.0;
+        let names: Vec<_> = Namespaces::table()
+            .into_iter()
+            .filter(|(namespace, _, _)| plan.namespaces.contains(*namespace))
+            .map(|(_, _, name)| name)
+            .collect();
+        writeln!(f, "host:")?;
+        for line in plan.placement.describe() {
+            writeln!(f, "  {line}")?;
+        }
+        let unshared = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        writeln!(f, "  clone3 into new namespaces: {unshared}")?;
+        match &plan.maps {
+            Some(MapPlan::Block) => writeln!(f, "  map ids to a fresh block of host ids")?,
+            Some(MapPlan::Fixed(maps)) => {
+                for (kind, extents) in [("user", &maps.uids), ("group", &maps.gids)] {
+                    for extent in extents {
+                        let (inside, outside, count) = (extent.inside, extent.outside, extent.count);
+                        writeln!(f, "  map {count} {kind} ids from {inside} to {outside}")?;
+                    }
+                }
+            }
+            None => {}
+        }
+        let parts = [
+            ("init", section::SETUP),
+            ("program, as a fork of the init", section::JOIN),
+            ("program, after its descriptors are placed and all others closed", section::CONFINE),
+            ("program, in its working directory", section::SEAL),
+        ];
+        for (title, section) in parts {
+            if plan.labels[section].is_empty() {
+                continue;
+            }
+            writeln!(f, "{title}:")?;
+            for label in &plan.labels[section] {
+                writeln!(f, "  {}", label.what)?;
+            }
+        }
+        writeln!(f, "execve")?;
+        let limits = [("wall time", plan.wall_time), ("CPU time", plan.cpu_time)];
+        for (name, limit) in limits {
+            if let Some(limit) = limit {
+                writeln!(f, "kill when {name} exceeds {limit:?}")?;
+            }
+        }
+        if let Some(bytes) = plan.output_max {
+            writeln!(f, "kill when captured output exceeds {bytes}")?;
+        }
+        write!(f, "{}", plan.enforced)
+    }
+}
+
+/// Adds what to do about a failure inside, where that is known.
+pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
+    let hint = match (step, errno) {
+        (Step::Mount | Step::File | Step::Root, libc::EROFS) => {
+            "the target does not exist on a read-only root; make it there, or use Rootfs::overlay"
+        }
+        (Step::Mount | Step::File, libc::ELOOP) => {
+            "the target is a dangling symlink in the root; remove it there"
+        }
+        (Step::Root, libc::EINVAL) => {
+            "overlayfs refuses this combination in a user namespace: a layer that contains a mount point, an upper \
+             directory in use, or more layers than the kernel takes"
+        }
+        (Step::Mount, libc::EPERM) => {
+            "mounting proc in a container whose own /proc is masked is refused by the kernel; give the outer container \
+             an unmasked /proc"
+        }
+        (Step::Mount | Step::Root | Step::Mask, libc::ENOSYS) => "mount_setattr(2) needs Linux 5.12",
+        (Step::MountSource | Step::Mount | Step::Root, libc::EACCES) => {
+            "the caller may not read the source; an unprivileged caller can show only what it can reach itself"
+        }
+        (Step::Rlimit, libc::EPERM) => "a hard limit cannot be raised above the host's own",
+        (Step::Ids, libc::EINVAL) => "the id is not mapped in the user namespace",
+        (Step::Ids | Step::Capabilities, libc::EPERM) => {
+            "without a user namespace this needs root; add user_ns()"
+        }
+        (Step::Hostname | Step::CgroupNs | Step::TimeOffsets | Step::Propagation, libc::EPERM) => {
+            "without root this needs a user namespace; add user_ns()"
+        }
+        (Step::TimeOffsets, libc::ERANGE) => "a clock would become negative, or larger than 146 years",
+        (Step::Exec, libc::ENOENT) => {
+            "the path is looked up inside the sandbox; a script also needs its interpreter, a dynamic program its \
+             loader there"
+        }
+        (Step::Exec, libc::EACCES) => {
+            "it is not an executable file for the program's user, or its mount is noexec"
+        }
+        (Step::Exec, libc::ENOEXEC) => {
+            "it is neither a binary of this architecture nor a script that begins with #!"
+        }
+        _ => return error,
+    };
+    error.with_hint(hint)
+}

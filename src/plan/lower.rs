@@ -1,0 +1,360 @@
+//! From a policy to operations, in the order in which they are carried out.
+
+use std::ffi::OsString;
+use std::sync::OnceLock;
+
+use crate::capability;
+use crate::cgroup::{self, Controller, Placement};
+use crate::error::{Error, Result, Step};
+use crate::feature::{Enforced, Feature};
+use crate::idmap::{Caller, Ids, MapPlan};
+use crate::limits::Resource;
+use crate::lowering::{Lowering, SourceMode};
+use crate::mount::{Mount, RootKind};
+use crate::namespace::Namespaces;
+use crate::rootfs::UserNs;
+use crate::sandbox::{Base, Sandbox};
+use crate::seccomp::{Options, Program};
+use crate::sys;
+use crate::wire::{Confine, Setup, section, verify};
+
+use super::{FIRST_SLOT, Lowered};
+
+/// The program's ids in a user namespace, unless others are asked for.
+const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
+
+pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
+    let caller = Caller::now();
+    let mut enforced = Enforced::default();
+    let namespaces = available_namespaces(sandbox, &mut enforced)?;
+    let mode = if caller.may_mount() { SourceMode::Descriptors } else { SourceMode::Paths };
+    let mut lowering = Lowering::new(mode, FIRST_SLOT);
+
+    let in_user_ns = namespaces.contains(Namespaces::USER);
+    let program_ids = sandbox.user.unwrap_or(if in_user_ns {
+        DEFAULT_IDS
+    } else {
+        Ids { uid: caller.uid, gid: caller.gid }
+    });
+    let maps =
+        if in_user_ns { Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?) } else { None };
+
+    if let Some(maps) = &maps {
+        let Ids { uid, gid } = maps.setup_ids(program_ids);
+        let what = format!("taking user id {uid} and group id {gid} for the setup");
+        lowering.setup(Step::Ids, what, None, &Setup::BecomeIds { uid, gid });
+    }
+    lower_names(sandbox, namespaces, &mut lowering);
+    if namespaces.contains(Namespaces::MOUNT) {
+        lowering.setup(Step::Propagation, "making all mounts private", None, &Setup::MakePrivate {});
+        lower_root(sandbox, namespaces, &mut lowering)?;
+    }
+
+    let (limits, sample_cpu) = available_limits(sandbox, &mut enforced)?;
+    let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
+    let joins = u32::try_from(placement.groups()).map_err(|_| Error::invalid("too many cgroups"))?;
+    let first_join = FIRST_SLOT + lowering.source_count();
+    for n in 0..joins {
+        let operation = Confine::Join { slot: first_join + n };
+        lowering.confine(section::JOIN, Step::Join, "joining the cgroup", &operation);
+    }
+    if namespaces.contains(Namespaces::CGROUP) {
+        lowering.confine(
+            section::JOIN,
+            Step::CgroupNs,
+            "unsharing the cgroup namespace",
+            &Confine::UnshareCgroup {},
+        );
+    }
+
+    lowering.confine(section::CONFINE, Step::Session, "starting a session", &Confine::Session {});
+    lower_rlimits(sandbox, &mut lowering)?;
+    let may_set_groups = match &maps {
+        Some(maps) => maps.may_set_groups(),
+        None => caller.capabilities & capability::SETGID != 0 && sandbox.user.is_some(),
+    };
+    lower_identity(sandbox, &caller, program_ids, in_user_ns, may_set_groups, &mut lowering, &mut enforced)?;
+    let filter = match &sandbox.seccomp {
+        None => false,
+        Some(_) => {
+            let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
+                || sandbox.rootfs.as_ref().is_some_and(crate::rootfs::Rootfs::is_writable_on_host);
+            let program = compile_filter(sandbox, guard)?;
+            let what = format!("installing a seccomp filter of {} instructions", program.len());
+            let operation = Confine::Seccomp { program: program.as_bytes() };
+            lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
+            enforced.add(Feature::Seccomp);
+            true
+        }
+    };
+    note_run_limits(sandbox, &mut enforced);
+    if namespaces.contains(Namespaces::PID) || !placement.is_empty() {
+        enforced.add(Feature::TreeKill);
+    } else {
+        enforced.skip(
+            Feature::TreeKill,
+            "without a PID namespace and without a cgroup a process can leave the tree",
+        );
+    }
+
+    let (image, labels, sources) = lowering.finish()?;
+    let image = sys::sealed_memfd(c"belljar-plan", &image)
+        .map_err(|error| Error::os(Step::Prepare, "making the plan's memfd", error))?;
+    let set = |resource| sandbox.rlimits.iter().any(|(set, soft, _)| *set == resource && *soft != u64::MAX);
+    Ok(Lowered {
+        image,
+        labels,
+        sources,
+        namespaces,
+        maps,
+        program_ids,
+        placement,
+        limits,
+        wall_time: sandbox.wall_time,
+        cpu_time: sandbox.cpu_time.filter(|_| enforced.contains(Feature::CpuTime) || sample_cpu),
+        output_max: sandbox.output_max,
+        sample_cpu,
+        environment: environment(sandbox),
+        rlimit_cpu: set(Resource::Cpu),
+        rlimit_fsize: set(Resource::Fsize),
+        filter,
+        enforced,
+    })
+}
+
+/// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.
+fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<Namespaces> {
+    let mut namespaces = sandbox.namespaces;
+    for (namespace, feature, _) in Namespaces::table() {
+        if !namespaces.contains(namespace) {
+            continue;
+        }
+        if sandbox.best_effort.contains(&feature) {
+            if let Err(error) = namespaces.try_one(namespace) {
+                namespaces -= namespace;
+                enforced.skip(feature, error.to_string());
+                continue;
+            }
+        }
+        enforced.add(feature);
+    }
+    if !namespaces.contains(Namespaces::MOUNT) && (sandbox.rootfs.is_some() || !sandbox.mounts.is_empty()) {
+        return Err(Error::invalid("a root filesystem and mounts need a mount namespace")
+            .with_hint("do not name MountNs in best_effort together with rootfs() or mount()"));
+    }
+    Ok(namespaces)
+}
+
+fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowering) {
+    use std::os::unix::ffi::OsStrExt;
+    if namespaces.contains(Namespaces::UTS) {
+        if let Some(name) = &sandbox.hostname {
+            let what = format!("setting the host name to {}", name.display());
+            lowering.setup(Step::Hostname, what, None, &Setup::Hostname { name: name.as_bytes() });
+        }
+        if let Some(name) = &sandbox.domain_name {
+            let what = format!("setting the domain name to {}", name.display());
+            lowering.setup(Step::Hostname, what, None, &Setup::DomainName { name: name.as_bytes() });
+        }
+    }
+    if namespaces.contains(Namespaces::NET) {
+        lowering.setup(Step::Loopback, "bringing up the loopback interface", None, &Setup::LoopbackUp {});
+    }
+    if namespaces.contains(Namespaces::TIME) {
+        let offsets = sandbox.time_offsets.to_text();
+        let what = "unsharing the time namespace";
+        lowering.setup(Step::TimeOffsets, what, None, &Setup::TimeOffsets { offsets: offsets.as_bytes() });
+    }
+}
+
+fn lower_root(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowering) -> Result<()> {
+    if !namespaces.contains(Namespaces::PID) && namespaces.contains(Namespaces::USER) {
+        // The kernel mounts a procfs of the host's PID namespace for the host's root only.
+        lowering.show_proc_of_host();
+    }
+    let user = if namespaces.contains(Namespaces::USER) { UserNs::Own } else { UserNs::Host };
+    match &sandbox.rootfs {
+        Some(rootfs) => rootfs.lower(lowering, &sandbox.mounts, user),
+        None => {
+            if sandbox.mounts.iter().any(Mount::needs_scratch) {
+                lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
+            }
+            lowering.setup(Step::Root, "keeping the host's root", None, &Setup::RootHere {});
+            sandbox.mounts.iter().try_for_each(|mount| mount.lower(lowering, RootKind::Foreign))
+        }
+    }
+}
+
+fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
+    let mut rlimits = sandbox.rlimits.clone();
+    if !rlimits.iter().any(|(resource, _, _)| *resource == Resource::Core) {
+        // core(5): with a core_pattern that is a pipe, a limit of 0 still runs the handler, on the host; 1 does not.
+        let most = sys::hard_rlimit(Resource::Core.number()).min(1);
+        rlimits.push((Resource::Core, most, most));
+    }
+    for (resource, soft, hard) in rlimits {
+        let own = sys::hard_rlimit(resource.number());
+        let name = resource.name();
+        if hard > own {
+            return Err(Error::message(
+                crate::ErrorKind::PermissionDenied,
+                Step::Rlimit,
+                format!("the hard limit {hard} of {name} is above the host's own, {own}"),
+            )
+            .with_hint(
+                "raise the host's limit first (ulimit -H, or LimitNOFILE= and the like of its service)",
+            ));
+        }
+        let what = format!("limiting {name} to {soft}, hard {hard}");
+        let operation = Confine::Rlimit { resource: resource.number(), soft, hard };
+        lowering.confine(section::CONFINE, Step::Rlimit, what, &operation);
+    }
+    Ok(())
+}
+
+fn lower_identity(
+    sandbox: &Sandbox,
+    caller: &Caller,
+    ids: Ids,
+    in_user_ns: bool,
+    may_set_groups: bool,
+    lowering: &mut Lowering,
+    enforced: &mut Enforced,
+) -> Result<()> {
+    let mut flags = verify::NO_NEW_PRIVS;
+    let changes_ids = in_user_ns || sandbox.user.is_some();
+    if may_set_groups {
+        lowering.confine(section::CONFINE, Step::Ids, "dropping supplementary groups", &Confine::Groups {});
+        enforced.add(Feature::Groups);
+    } else if changes_ids {
+        enforced
+            .skip(Feature::Groups, "the kernel denies setgroups(2) where only the caller's own id is mapped");
+    }
+    let Ids { uid, gid } = ids;
+    if changes_ids {
+        let what = format!("becoming user {uid} and group {gid}");
+        lowering.confine(section::CONFINE, Step::Ids, what, &Confine::Ids { uid, gid });
+        flags |= verify::IDS;
+    }
+    let mut keep = 0;
+    if let Some(names) = &sandbox.capabilities {
+        keep = capability::mask_of(names)?;
+        // A caller without any cannot drop the bounding set, and has nothing to drop; no_new_privs does the rest.
+        if in_user_ns || caller.capabilities != 0 {
+            let kept = capability::names_of(keep);
+            let what = match kept.as_slice() {
+                [] => "dropping all capabilities".to_owned(),
+                kept => format!("dropping all capabilities but {}", kept.join(" ")),
+            };
+            lowering.confine(section::CONFINE, Step::Capabilities, what, &Confine::Capabilities { keep });
+            flags |= verify::CAPABILITIES;
+        } else if keep != 0 {
+            return Err(Error::invalid("capabilities cannot be kept by a caller that has none")
+                .with_hint("add user_ns(): they are then capabilities over the sandbox's own namespaces"));
+        }
+        enforced.add(Feature::Capabilities);
+    }
+    lowering.confine(section::CONFINE, Step::NoNewPrivs, "setting no_new_privs", &Confine::NoNewPrivs {});
+    enforced.add(Feature::NoNewPrivs);
+    let operation = Confine::Verify { uid, gid, keep, flags };
+    lowering.confine(section::CONFINE, Step::Verify, "reading ids and privileges back", &operation);
+    Ok(())
+}
+
+/// The cgroup limits that are in force, and whether CPU time is sampled instead of counted.
+fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(cgroup::Limits, bool)> {
+    let mut limits = sandbox.limits.clone();
+    limits.cpu_max =
+        sandbox.cpu_max.map(|max| cgroup::CpuMax { quota_us: max.quota_us(), period_us: max.period_us() });
+    limits.cpu_accounting = sandbox.cpu_time.is_some();
+    limits.validate()?;
+    let mut sample_cpu = false;
+    let best = |feature| sandbox.best_effort.contains(&feature);
+    for (controller, missing) in cgroup::missing(&limits, &sandbox.cgroup_parent) {
+        let reason = format!("{}; {}", missing.reason, missing.hint);
+        match controller {
+            Controller::Memory => {
+                if limits.memory_max.is_some() && best(Feature::MemoryMax) {
+                    limits.memory_max = None;
+                    enforced.skip(Feature::MemoryMax, reason.clone());
+                }
+                if limits.swap_max.is_some() && best(Feature::SwapMax) {
+                    limits.swap_max = None;
+                    enforced.skip(Feature::SwapMax, reason);
+                }
+            }
+            Controller::Pids if best(Feature::PidsMax) => {
+                limits.pids_max = None;
+                enforced.skip(Feature::PidsMax, reason);
+            }
+            Controller::Cpu => {
+                if limits.cpu_max.is_some() && best(Feature::CpuMax) {
+                    limits.cpu_max = None;
+                    enforced.skip(Feature::CpuMax, reason.clone());
+                }
+                if limits.cpu_weight.is_some() && best(Feature::CpuWeight) {
+                    limits.cpu_weight = None;
+                    enforced.skip(Feature::CpuWeight, reason);
+                }
+            }
+            Controller::CpuAcct if best(Feature::CpuTime) => {
+                limits.cpu_accounting = false;
+                sample_cpu = true;
+                let reason = format!("sampled from the processes' clocks instead: {reason}");
+                enforced.skip(Feature::CpuTime, reason);
+            }
+            Controller::Pids | Controller::CpuAcct => {}
+        }
+    }
+    let active = [
+        (limits.memory_max.is_some(), Feature::MemoryMax),
+        (limits.swap_max.is_some(), Feature::SwapMax),
+        (limits.pids_max.is_some(), Feature::PidsMax),
+        (limits.cpu_max.is_some(), Feature::CpuMax),
+        (limits.cpu_weight.is_some(), Feature::CpuWeight),
+        (limits.cpu_accounting, Feature::CpuTime),
+    ];
+    for (_, feature) in active.into_iter().filter(|(is, _)| *is) {
+        enforced.add(feature);
+    }
+    Ok((limits, sample_cpu))
+}
+
+fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
+    if sandbox.wall_time.is_some() {
+        enforced.add(Feature::WallTime);
+    }
+    if sandbox.output_max.is_some() {
+        enforced.add(Feature::Output);
+    }
+}
+
+/// Compiles the filter. The default one is compiled once per process.
+fn compile_filter(sandbox: &Sandbox, setuid_guard: bool) -> Result<Program> {
+    static DEFAULT: [OnceLock<Program>; 2] = [OnceLock::new(), OnceLock::new()];
+    let Some(filter) = &sandbox.seccomp else {
+        return Err(Error::internal(Step::Plan, "no filter to compile"));
+    };
+    let options = Options { setuid_guard };
+    if !filter.is_default() {
+        return filter.compile(options);
+    }
+    let cell = &DEFAULT[usize::from(setuid_guard)];
+    if let Some(program) = cell.get() {
+        return Ok(program.clone());
+    }
+    let program = filter.compile(options)?;
+    Ok(cell.get_or_init(|| program).clone())
+}
+
+fn environment(sandbox: &Sandbox) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<_> = match sandbox.environment.base {
+        Base::Empty => Vec::new(),
+        Base::Host => std::env::vars_os().collect(),
+    };
+    for (key, value) in &sandbox.environment.variables {
+        variables.retain(|(set, _)| set != key);
+        variables.push((key.clone(), value.clone()));
+    }
+    variables
+}

@@ -1,0 +1,155 @@
+//! A policy, validated against this host and lowered to operations: the single gate at which a wrong policy fails.
+
+mod explain;
+mod lower;
+mod validate;
+
+use std::borrow::Borrow;
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cgroup::{self, Placement};
+use crate::child::Child;
+use crate::command::Command;
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::feature::Enforced;
+use crate::idmap::{Ids, MapPlan};
+use crate::limits::Bytes;
+use crate::lowering::{HostSource, Label};
+use crate::namespace::Namespaces;
+use crate::outcome::Output;
+use crate::sandbox::Sandbox;
+use crate::spawn;
+use crate::wire::{Reply, section, stage};
+
+/// Slots of the container's table before the plan's own: the image, the host's pidfd.
+pub(crate) const FIRST_SLOT: u32 = 2;
+
+/// A validated policy: everything the sandbox's init needs, in one sealed memfd, made once and used for any number of
+/// spawns.
+///
+/// [`Display`](fmt::Display) prints it as a dry run: every operation in order.
+///
+/// # Examples
+///
+/// ```no_run
+/// use belljar::{Command, Sandbox};
+///
+/// let plan = Sandbox::new().pids_max(32).plan()?;
+/// for _ in 0..1000 {
+///     plan.spawn(Command::new("/bin/true"))?.wait()?;
+/// }
+/// # Ok::<(), belljar::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Plan(pub(crate) Arc<Lowered>);
+
+/// What a plan consists of.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    /// The sealed image of the operations.
+    pub(crate) image: OwnedFd,
+    pub(crate) labels: [Vec<Label>; section::COUNT],
+    pub(crate) sources: Vec<HostSource>,
+    pub(crate) namespaces: Namespaces,
+    /// `None`: no user namespace.
+    pub(crate) maps: Option<MapPlan>,
+    pub(crate) program_ids: Ids,
+    pub(crate) placement: Placement,
+    pub(crate) limits: cgroup::Limits,
+    pub(crate) wall_time: Option<Duration>,
+    pub(crate) cpu_time: Option<Duration>,
+    pub(crate) output_max: Option<Bytes>,
+    /// CPU time is sampled for want of a cgroup that counts it.
+    pub(crate) sample_cpu: bool,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) rlimit_cpu: bool,
+    pub(crate) rlimit_fsize: bool,
+    pub(crate) filter: bool,
+    pub(crate) enforced: Enforced,
+}
+
+impl Plan {
+    pub(crate) fn new(sandbox: &Sandbox) -> Result<Self> {
+        validate::validate(sandbox)?;
+        Ok(Self(Arc::new(lower::lower(sandbox)?)))
+    }
+
+    /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the setup with its [`step`](crate::Error::step), and [`Exec`](ErrorKind::Exec) when the program
+    /// itself cannot be executed.
+    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
+        spawn::one_shot(self, command.borrow())
+    }
+
+    /// Runs a program to its end and captures its output. See [`Sandbox::output`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn).
+    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.spawn(command.borrow().clone().capturing())?.wait_with_output()
+    }
+
+    /// Sets a sandbox up without a program. See [`Sandbox::start`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn), apart from those of the program.
+    pub fn start(&self) -> Result<Container> {
+        Container::start(self)
+    }
+
+    /// What will be in force.
+    #[must_use]
+    pub fn enforced(&self) -> &Enforced {
+        &self.0.enforced
+    }
+
+    /// Turns a failure report of the init into words.
+    pub(crate) fn failure(&self, reply: &Reply, program: &str) -> Error {
+        let source = std::io::Error::from_raw_os_error(reply.errno);
+        let index = usize::try_from(reply.index).unwrap_or(usize::MAX);
+        let section = match reply.stage {
+            stage::SETUP => Some(section::SETUP),
+            stage::JOIN => Some(section::JOIN),
+            stage::CONFINE => Some(section::CONFINE),
+            stage::SEAL => Some(section::SEAL),
+            _ => None,
+        };
+        if let Some(label) = section.and_then(|section| self.0.labels[section].get(index)) {
+            let error = Error::os(label.step, label.what.clone(), source);
+            let error = match &label.path {
+                Some(path) => error.with_path(path),
+                None => error,
+            };
+            return explain::with_hint(error, label.step, reply.errno);
+        }
+        let error = |step, what: String| Error::os(step, what, source);
+        match reply.stage {
+            stage::FORK => error(Step::Fork, "forking the program's process".into()),
+            stage::FDS => error(Step::Stdio, "placing descriptors".into()),
+            stage::CHDIR => error(Step::Chdir, "entering the working directory".into()),
+            stage::EXEC => {
+                explain::with_hint(error(Step::Exec, format!("executing {program}")), Step::Exec, reply.errno)
+                    .with_kind(ErrorKind::Exec)
+                    .with_path(program)
+            }
+            other => error(Step::Handshake, format!("stage {other} of the init, line {index},"))
+                .with_kind(ErrorKind::Internal),
+        }
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Plan").field(&self.0).finish()
+    }
+}

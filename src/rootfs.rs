@@ -1,0 +1,338 @@
+//! The sandbox's root filesystem.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Bytes;
+use crate::lowering::{Lowering, Presentation};
+use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
+use crate::wire::Setup;
+
+/// What the program sees as `/`.
+///
+/// It is read-only unless something writable was asked for, the old root is gone (`pivot_root(2)`), and whatever the
+/// host has mounted later does not appear.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{Bytes, Rootfs, Sandbox, Upper};
+///
+/// // Two read-only layers of the host, and 64 MiB of memory for what is written.
+/// let root = Rootfs::overlay(["/srv/python", "/srv/debian"]).upper(Upper::tmpfs(Bytes::mib(64), 10_000));
+/// let sandbox = Sandbox::new().rootfs(root);
+/// # let _ = sandbox;
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rootfs(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    System,
+    Dir { path: PathBuf, writable: bool },
+    Overlay { layers: Vec<PathBuf>, upper: Option<Upper> },
+    Empty,
+}
+
+/// Where an overlay keeps what is written.
+#[derive(Debug, Clone)]
+pub struct Upper(UpperKind);
+
+#[derive(Debug, Clone)]
+enum UpperKind {
+    Tmpfs { size: Bytes, inodes: u64 },
+    Dir { upper: PathBuf, work: PathBuf },
+}
+
+impl Upper {
+    /// In memory, gone with the sandbox: at most so many bytes and files; 0 inodes means half of what the kernel
+    /// would allow.
+    #[must_use]
+    pub fn tmpfs(size: impl Into<Bytes>, inodes: u64) -> Self {
+        Self(UpperKind::Tmpfs { size: size.into(), inodes })
+    }
+
+    /// In two empty or earlier used directories of the host, on one filesystem and under one common parent: `upper`
+    /// gets the changes, `work` is overlayfs' own. One sandbox at a time may use them.
+    #[must_use]
+    pub fn dir(upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
+        Self(UpperKind::Dir { upper: upper.into(), work: work.into() })
+    }
+}
+
+/// The most lower layers that overlayfs takes (`OVL_MAX_STACK`).
+const MAX_LAYERS: usize = 500;
+/// Directories of `/` that a program of the system needs: binaries and libraries, and their aliases.
+const SYSTEM_DIRS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32"];
+/// Files and directories of `/etc` without which dynamic programs and compilers do not work, none of which says
+/// anything of the host's users.
+const SYSTEM_ETC: [&str; 6] =
+    ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl/openssl.cnf"];
+
+impl Rootfs {
+    /// A read-only view of the host's system: `/usr`, `/bin`, `/sbin`, `/lib*` and the few files of `/etc` that
+    /// dynamic programs need; a `/etc/passwd` and `/etc/group` of its own; a fresh `/proc`, a minimal `/dev`, an empty
+    /// `/tmp` of 256 MiB. Nothing else of the host. The default of [`Sandbox::new`](crate::Sandbox::new).
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Kind::System)
+    }
+
+    /// A directory of the host with everything mounted below it, read-only.
+    ///
+    /// Nothing is created in it: what [`Sandbox::mount`](crate::Sandbox::mount) puts below must find its target there.
+    #[must_use]
+    pub fn dir(path: impl Into<PathBuf>) -> Self {
+        Self(Kind::Dir { path: path.into(), writable: false })
+    }
+
+    /// Layers of the host, the first on top, merged by overlayfs (in a user namespace: Linux 5.11). Without an
+    /// [`upper`](Rootfs::upper) the result is read-only. See the kernel's
+    /// [overlayfs document](https://docs.kernel.org/filesystems/overlayfs.html).
+    #[must_use]
+    pub fn overlay<P: Into<PathBuf>>(layers: impl IntoIterator<Item = P>) -> Self {
+        Self(Kind::Overlay { layers: layers.into_iter().map(Into::into).collect(), upper: None })
+    }
+
+    /// Nothing: an empty read-only tmpfs, to be filled by [`Sandbox::mount`](crate::Sandbox::mount).
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// Where an [`overlay`](Rootfs::overlay) keeps changes; with one, the root is writable. Without effect on other
+    /// roots.
+    #[must_use]
+    pub fn upper(mut self, new: Upper) -> Self {
+        if let Kind::Overlay { upper, .. } = &mut self.0 {
+            *upper = Some(new);
+        }
+        self
+    }
+
+    /// Lets the program write to the [`dir`](Rootfs::dir) on the host. Without effect on other roots.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        if let Kind::Dir { writable, .. } = &mut self.0 {
+            *writable = true;
+        }
+        self
+    }
+
+    /// Whether the program can write to directories of the host through it.
+    pub(crate) fn is_writable_on_host(&self) -> bool {
+        matches!(
+            &self.0,
+            Kind::Dir { writable: true, .. }
+                | Kind::Overlay { upper: Some(Upper(UpperKind::Dir { .. })), .. }
+        )
+    }
+
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Kind::System)
+    }
+
+    fn kind(&self) -> RootKind {
+        match self.0 {
+            Kind::System | Kind::Empty => RootKind::Ours,
+            Kind::Dir { .. } | Kind::Overlay { .. } => RootKind::Foreign,
+        }
+    }
+
+    /// Adds the operations that build this root with `mounts` below it and make it the root.
+    pub(crate) fn lower(&self, lowering: &mut Lowering, mounts: &[Mount], user: UserNs) -> Result<()> {
+        let overlay = matches!(self.0, Kind::Overlay { .. });
+        if overlay || (self.kind() == RootKind::Foreign && mounts.iter().any(Mount::needs_scratch)) {
+            lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
+        }
+        let sealed = match &self.0 {
+            Kind::System | Kind::Empty => {
+                let operation = Setup::RootTmpfs { size: Bytes::mib(16).get(), inodes: 4096 };
+                lowering.setup(Step::Root, "mounting tmpfs as the root", None, &operation);
+                true
+            }
+            Kind::Dir { path, writable } => {
+                lower_dir(lowering, path, *writable)?;
+                false // a read-only one is so from the start
+            }
+            Kind::Overlay { layers, upper } => {
+                lower_overlay(lowering, layers, upper.as_ref(), user)?;
+                upper.is_none()
+            }
+        };
+        if self.is_system() {
+            lower_system(lowering)?;
+        }
+        for mount in mounts {
+            mount.lower(lowering, self.kind())?;
+        }
+        if sealed {
+            let seal = Setup::Seal { path: c"/", attributes: RDONLY };
+            lowering.setup(Step::Root, "making the root read-only", Some(Path::new("/")), &seal);
+        }
+        lowering.setup(Step::PivotRoot, "pivoting to the new root", Some(Path::new("/")), &Setup::Pivot {});
+        Ok(())
+    }
+}
+
+/// Whether mounts are made inside a user namespace, where overlayfs keeps its marks in `user.*` attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserNs {
+    Own,
+    Host,
+}
+
+fn require_dir(path: &Path, what: &str) -> Result<()> {
+    let looked = std::fs::metadata(path);
+    let error = match looked {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => std::io::Error::from_raw_os_error(libc::ENOTDIR),
+        Err(error) => error,
+    };
+    Err(Error::os(Step::MountSource, format!("looking at {what} {}", path.display()), error).with_path(path))
+}
+
+fn lower_dir(lowering: &mut Lowering, path: &Path, writable: bool) -> Result<()> {
+    require_dir(path, "root directory")?;
+    let (presentation, attributes) = if writable {
+        (Presentation::Owner, NOSUID | NODEV)
+    } else {
+        (Presentation::AsIs, NOSUID | NODEV | RDONLY)
+    };
+    lowering.source(path, presentation, |lowering, source| {
+        let what = format!("binding {} as the root", path.display());
+        lowering.setup(Step::Root, what, Some(path), &Setup::RootBind { source, attributes });
+        Ok(())
+    })
+}
+
+fn lower_overlay(
+    lowering: &mut Lowering,
+    layers: &[PathBuf],
+    upper: Option<&Upper>,
+    user: UserNs,
+) -> Result<()> {
+    if layers.is_empty() {
+        return Err(Error::invalid("an overlay needs at least one layer"));
+    }
+    if layers.len() > MAX_LAYERS {
+        return Err(Error::message(
+            ErrorKind::Unsupported,
+            Step::Plan,
+            format!("an overlay of {} layers; the kernel takes {MAX_LAYERS}", layers.len()),
+        )
+        .with_hint("merge layers"));
+    }
+    for (number, layer) in layers.iter().enumerate() {
+        require_dir(layer, "layer")?;
+        let number = u32::try_from(number).map_err(|_| Error::invalid("too many layers"))?;
+        lowering.source(layer, Presentation::Inside, |lowering, source| {
+            let what = format!("attaching layer {number}, {}", layer.display());
+            lowering.setup(Step::Root, what, Some(layer), &Setup::Layer { source, number });
+            Ok(())
+        })?;
+    }
+    // Without an upper the program cannot write, but mount points must be made.
+    let own = Upper::tmpfs(Bytes::mib(1), 4096);
+    let (upper_name, work_name) = match &upper.unwrap_or(&own).0 {
+        UpperKind::Tmpfs { size, inodes } => {
+            let operation = Setup::UpperTmpfs { size: tmpfs_size(Some(*size), *size)?, inodes: *inodes };
+            lowering.setup(Step::Root, "mounting tmpfs as the upper layer", None, &operation);
+            ("u/upper".to_owned(), "u/work".to_owned())
+        }
+        UpperKind::Dir { upper, work } => lower_upper_dir(lowering, upper, work)?,
+    };
+    let numbers: Vec<_> = (0..layers.len()).map(|number| number.to_string()).collect();
+    let marks = if user == UserNs::Own { ",userxattr" } else { "" };
+    let options = format!("lowerdir={},upperdir={upper_name},workdir={work_name}{marks}", numbers.join(":"));
+    let options =
+        CString::new(options).map_err(|_| Error::internal(Step::Plan, "overlay options with a NUL byte"))?;
+    let operation = Setup::RootOverlay { options: &options, attributes: NOSUID | NODEV };
+    lowering.setup(Step::Root, format!("mounting an overlay of {} layers", layers.len()), None, &operation);
+    Ok(())
+}
+
+/// Overlayfs wants upper and work in one mount, so their common parent is attached, out of the program's sight.
+fn lower_upper_dir(lowering: &mut Lowering, upper: &Path, work: &Path) -> Result<(String, String)> {
+    require_dir(upper, "upper directory")?;
+    require_dir(work, "work directory")?;
+    let real = |path: &Path| {
+        path.canonicalize().map_err(|error| {
+            Error::os(Step::MountSource, format!("resolving {}", path.display()), error).with_path(path)
+        })
+    };
+    let (upper, work) = (real(upper)?, real(work)?);
+    if upper.starts_with(&work) || work.starts_with(&upper) {
+        return Err(Error::invalid("the upper and the work directory of an overlay lie in one another")
+            .with_path(&upper)
+            .with_hint("make two directories side by side"));
+    }
+    let common: PathBuf =
+        upper.components().zip(work.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+    let name = |path: &Path| -> Result<String> {
+        let rest = path.strip_prefix(&common).unwrap_or(path).to_str().unwrap_or("");
+        // A comma would end the option, a colon or backslash is special to overlayfs.
+        let plain = !rest.is_empty() && !rest.contains([',', ':', '\\', '"', '\n']);
+        if !plain {
+            return Err(Error::invalid(
+                "an overlay directory's name has a character that overlayfs gives a meaning",
+            )
+            .with_path(path)
+            .with_hint("rename it without , : \\ and quotes"));
+        }
+        Ok(format!("u/{rest}"))
+    };
+    let names = (name(&upper)?, name(&work)?);
+    lowering.source(&common, Presentation::Inside, |lowering, source| {
+        let what = format!("attaching the upper directory below {}", common.display());
+        lowering.setup(Step::Root, what, Some(&common), &Setup::UpperDir { source });
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+fn lower_system(lowering: &mut Lowering) -> Result<()> {
+    let foreign = |error: std::io::Error, path: &Path| {
+        Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
+    };
+    for name in SYSTEM_DIRS {
+        let path = Path::new("/").join(name);
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        if metadata.is_symlink() {
+            let to = std::fs::read_link(&path).map_err(|error| foreign(error, &path))?;
+            Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?;
+        } else if metadata.is_dir() {
+            Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?;
+        }
+    }
+    for name in SYSTEM_ETC {
+        let path = Path::new("/etc").join(name);
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        // A symlink (localtime, often) that leads below /usr works inside as it does outside.
+        match std::fs::read_link(&path) {
+            Ok(to) if to.starts_with("/usr") => Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?,
+            _ if metadata.is_file() || metadata.is_dir() => {
+                Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?
+            }
+            _ => {}
+        }
+    }
+    let files = [
+        ("/etc/passwd", PASSWD),
+        ("/etc/group", GROUP),
+        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ];
+    for (path, content) in files {
+        Mount::file(path, content).lower(lowering, RootKind::Ours)?;
+    }
+    Mount::proc("/proc").lower(lowering, RootKind::Ours)?;
+    Mount::dev("/dev").lower(lowering, RootKind::Ours)?;
+    Mount::tmpfs("/tmp").size(Bytes::mib(256)).lower(lowering, RootKind::Ours)
+}
+
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\n\
+                      sandbox:x:1000:1000:sandbox:/tmp:/bin/sh\n\
+                      nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n";

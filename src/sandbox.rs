@@ -1,0 +1,463 @@
+//! The policy: what may be seen, used and consumed. Pure data; nothing happens before a plan is made.
+
+use std::borrow::Borrow;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::cgroup::{self, CgroupParent};
+use crate::child::Child;
+use crate::command::Command;
+use crate::container::Container;
+use crate::error::Result;
+use crate::feature::Feature;
+use crate::idmap::{Ids, UserMap};
+use crate::limits::{Bytes, CpuMax, Resource};
+use crate::mount::Mount;
+use crate::namespace::{Namespaces, TimeOffsets};
+use crate::outcome::{Outcome, Output};
+use crate::plan::Plan;
+use crate::rootfs::Rootfs;
+use crate::seccomp::Seccomp;
+
+/// A policy: what a program may see, use and consume.
+///
+/// A `Sandbox` is a value: cheap to clone, `Send + Sync`, reused for thousands of runs. Its setters cannot fail and do
+/// nothing but remember; [`plan`](Sandbox::plan) validates everything at once, and [`spawn`](Sandbox::spawn) makes
+/// that plan and carries it out.
+///
+/// [`Sandbox::new`] is closed, [`Sandbox::bare`] open; each call adds one isolation or, when its name begins with
+/// `share_`, `keep_`, `inherit_` or `allow_`, gives one away.
+///
+/// # Examples
+///
+/// ```no_run
+/// use belljar::{Bytes, Command, Sandbox, UserMap};
+///
+/// # fn main() -> belljar::Result<()> {
+/// let mut command = Command::new("/usr/bin/python3");
+/// command.args(["-c", "print(6 * 7)"]);
+/// let sandbox = Sandbox::new().pid_ns().user_map(UserMap::auto()).memory_max(Bytes::mib(256));
+/// let output = sandbox.output(&command)?;
+/// assert_eq!(output.stdout, b"42\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a Sandbox does nothing until it spawns a Command"]
+pub struct Sandbox {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) user_map: UserMap,
+    pub(crate) user: Option<Ids>,
+    pub(crate) rootfs: Option<Rootfs>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) hostname: Option<OsString>,
+    pub(crate) domain_name: Option<OsString>,
+    pub(crate) time_offsets: TimeOffsets,
+    pub(crate) limits: cgroup::Limits,
+    pub(crate) cpu_max: Option<CpuMax>,
+    pub(crate) cgroup_parent: CgroupParent,
+    pub(crate) wall_time: Option<Duration>,
+    pub(crate) cpu_time: Option<Duration>,
+    pub(crate) output_max: Option<Bytes>,
+    pub(crate) rlimits: Vec<(Resource, u64, u64)>,
+    /// `None`: capabilities are left alone. Names otherwise.
+    pub(crate) capabilities: Option<Vec<String>>,
+    pub(crate) seccomp: Option<Seccomp>,
+    pub(crate) environment: Environment,
+    pub(crate) best_effort: BTreeSet<Feature>,
+}
+
+/// What the environment starts from, before the command's own variables.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    pub(crate) base: Base,
+    pub(crate) variables: Vec<(OsString, OsString)>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Base {
+    #[default]
+    Empty,
+    Host,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sandbox {
+    /// The closed sandbox: all eight namespaces, no network but loopback, a user without capabilities, `no_new_privs`,
+    /// the [default filter](Seccomp), an empty environment, and [`Rootfs::system`] as a read-only root.
+    pub fn new() -> Self {
+        Self {
+            namespaces: Namespaces::all(),
+            rootfs: Some(Rootfs::system()),
+            hostname: Some("belljar".into()),
+            capabilities: Some(Vec::new()),
+            seccomp: Some(Seccomp::default()),
+            ..Self::bare()
+        }
+    }
+
+    /// The open sandbox, for those who add isolation call by call: nothing but `no_new_privs`, closed descriptors,
+    /// reset signals, a session of its own and an empty environment. Without a PID namespace and without a cgroup a
+    /// program can leave processes behind; [`Outcome::enforced`](crate::Outcome::enforced) then lacks
+    /// [`Feature::TreeKill`].
+    pub fn bare() -> Self {
+        Self {
+            namespaces: Namespaces::empty(),
+            user_map: UserMap::auto(),
+            user: None,
+            rootfs: None,
+            mounts: Vec::new(),
+            hostname: None,
+            domain_name: None,
+            time_offsets: TimeOffsets::default(),
+            limits: cgroup::Limits::default(),
+            cpu_max: None,
+            cgroup_parent: CgroupParent::Auto,
+            wall_time: None,
+            cpu_time: None,
+            output_max: None,
+            rlimits: Vec::new(),
+            capabilities: None,
+            seccomp: None,
+            environment: Environment::default(),
+            best_effort: BTreeSet::new(),
+        }
+    }
+
+    fn unshare(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces |= namespaces;
+        self
+    }
+
+    fn share(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces -= namespaces;
+        self
+    }
+
+    /// Ids, keyrings and capabilities of its own. See
+    /// [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html). An unprivileged host needs
+    /// it for every other namespace.
+    pub fn user_ns(self) -> Self {
+        self.unshare(Namespaces::USER)
+    }
+
+    /// Process ids of its own; nothing outside can be seen or signalled, and everything inside dies with the sandbox.
+    /// See [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html).
+    pub fn pid_ns(self) -> Self {
+        self.unshare(Namespaces::PID)
+    }
+
+    /// Mounts of its own. See
+    /// [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
+    pub fn mount_ns(self) -> Self {
+        self.unshare(Namespaces::MOUNT)
+    }
+
+    /// A network of its own, with a loopback interface that is up and nothing else. See
+    /// [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
+    pub fn net_ns(self) -> Self {
+        self.unshare(Namespaces::NET)
+    }
+
+    /// System V and POSIX IPC of its own. See
+    /// [ipc_namespaces(7)](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html).
+    pub fn ipc_ns(self) -> Self {
+        self.unshare(Namespaces::IPC)
+    }
+
+    /// A host name of its own. See [uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html).
+    pub fn uts_ns(self) -> Self {
+        self.unshare(Namespaces::UTS)
+    }
+
+    /// `/proc/self/cgroup` shows the sandbox's cgroup as `/`. See
+    /// [cgroup_namespaces(7)](https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html).
+    pub fn cgroup_ns(self) -> Self {
+        self.unshare(Namespaces::CGROUP)
+    }
+
+    /// Clock offsets of its own. See
+    /// [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html).
+    pub fn time_ns(self) -> Self {
+        self.unshare(Namespaces::TIME)
+    }
+
+    /// Gives away the user namespace: ids inside are the host's, and the program keeps the caller's.
+    pub fn share_user(self) -> Self {
+        self.share(Namespaces::USER)
+    }
+
+    /// Gives away the PID namespace: the host's processes are visible, and killing the tree needs a cgroup.
+    pub fn share_pid(self) -> Self {
+        self.share(Namespaces::PID)
+    }
+
+    /// Gives away the network: the program uses the host's, abstract Unix sockets of the host included.
+    pub fn share_net(self) -> Self {
+        self.share(Namespaces::NET)
+    }
+
+    /// Gives away the IPC namespace.
+    pub fn share_ipc(self) -> Self {
+        self.share(Namespaces::IPC)
+    }
+
+    /// Gives away the UTS namespace: the program sees the host's name.
+    pub fn share_uts(mut self) -> Self {
+        self.hostname = None;
+        self.domain_name = None;
+        self.share(Namespaces::UTS)
+    }
+
+    /// Gives away the cgroup namespace: the program sees the path of its cgroup.
+    pub fn share_cgroup(self) -> Self {
+        self.share(Namespaces::CGROUP)
+    }
+
+    /// Gives away the time namespace.
+    pub fn share_time(mut self) -> Self {
+        self.time_offsets = TimeOffsets::default();
+        self.share(Namespaces::TIME)
+    }
+
+    /// How ids inside map to ids outside; implies [`user_ns`](Sandbox::user_ns). The default is [`UserMap::auto`].
+    pub fn user_map(mut self, map: UserMap) -> Self {
+        self.user_map = map;
+        self.user_ns()
+    }
+
+    /// The program's user and group id. With a user namespace they are ids inside, 1000 and 1000 by default; without
+    /// one they are the host's, and setting them needs privilege. Supplementary groups are dropped.
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some(Ids { uid, gid });
+        self
+    }
+
+    /// The program's user is 0 inside, as package managers and build tools like it; implies
+    /// [`user_ns`](Sandbox::user_ns). It gains no capability by that.
+    pub fn root(self) -> Self {
+        self.user(0, 0).user_ns()
+    }
+
+    /// The root filesystem; implies [`mount_ns`](Sandbox::mount_ns).
+    pub fn rootfs(mut self, rootfs: Rootfs) -> Self {
+        self.rootfs = Some(rootfs);
+        self.mount_ns()
+    }
+
+    /// Adds a mount, file, directory or mask below the root; implies [`mount_ns`](Sandbox::mount_ns).
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts.push(mount);
+        self.mount_ns()
+    }
+
+    /// The host name inside, at most 64 bytes; implies [`uts_ns`](Sandbox::uts_ns).
+    pub fn hostname(mut self, name: impl Into<OsString>) -> Self {
+        self.hostname = Some(name.into());
+        self.uts_ns()
+    }
+
+    /// The NIS domain name inside, at most 64 bytes; implies [`uts_ns`](Sandbox::uts_ns).
+    pub fn domain_name(mut self, name: impl Into<OsString>) -> Self {
+        self.domain_name = Some(name.into());
+        self.uts_ns()
+    }
+
+    /// Seconds to add to `CLOCK_MONOTONIC` inside; implies [`time_ns`](Sandbox::time_ns). The clock must not become
+    /// negative.
+    pub fn monotonic_offset(mut self, seconds: i64) -> Self {
+        self.time_offsets.monotonic = seconds;
+        self.time_ns()
+    }
+
+    /// Seconds to add to `CLOCK_BOOTTIME` (and what `/proc/uptime` shows) inside; implies
+    /// [`time_ns`](Sandbox::time_ns).
+    pub fn boottime_offset(mut self, seconds: i64) -> Self {
+        self.time_offsets.boottime = seconds;
+        self.time_ns()
+    }
+
+    /// The most memory the whole tree may use, page cache and kernel memory on its behalf included; beyond it the
+    /// kernel kills. Where the host swaps, limit [`swap_max`](Sandbox::swap_max) too. v2 `memory.max`, v1
+    /// `memory.limit_in_bytes`.
+    pub fn memory_max(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.limits.memory_max = Some(bytes.into().get());
+        self
+    }
+
+    /// The most swap the whole tree may use; 0 for none. v2 `memory.swap.max`, v1 `memory.memsw.limit_in_bytes`
+    /// (which needs [`memory_max`](Sandbox::memory_max)).
+    pub fn swap_max(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.limits.swap_max = Some(bytes.into().get());
+        self
+    }
+
+    /// The most processes and threads the tree may have at once; beyond it `fork(2)` fails with `EAGAIN`. The init is
+    /// not counted. `pids.max`.
+    pub fn pids_max(mut self, count: u64) -> Self {
+        self.limits.pids_max = Some(count);
+        self
+    }
+
+    /// How much CPU time the tree may use in each period. v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
+    pub fn cpu_max(mut self, max: CpuMax) -> Self {
+        self.cpu_max = Some(max);
+        self
+    }
+
+    /// The share of the CPU when it is contended, 1 to 10000, 100 being usual. v2 `cpu.weight`, v1 `cpu.shares`.
+    pub fn cpu_weight(mut self, weight: u32) -> Self {
+        self.limits.cpu_weight = Some(weight);
+        self
+    }
+
+    /// Where the sandbox's cgroup is made; below the caller's own by default.
+    pub fn cgroup_parent(mut self, parent: CgroupParent) -> Self {
+        self.cgroup_parent = parent;
+        self
+    }
+
+    /// The longest a program may run, on a clock that nobody can set. The init kills it then, whether the host waits
+    /// or not.
+    pub fn wall_time(mut self, limit: Duration) -> Self {
+        self.wall_time = Some(limit);
+        self
+    }
+
+    /// The most CPU time, user and system, of all processes together. Counted by the cgroup (v1 `cpuacct.usage`, v2
+    /// `cpu.stat`) and enforced by the init to a few milliseconds.
+    ///
+    /// Where no cgroup can be had this is an error, unless [`best_effort`](Sandbox::best_effort) allows sampling the
+    /// processes' clocks, which a program with many short-lived children can partly evade.
+    pub fn cpu_time(mut self, limit: Duration) -> Self {
+        self.cpu_time = Some(limit);
+        self
+    }
+
+    /// The most bytes that captured stdout and stderr may have together; beyond it the program is killed. Each
+    /// [`Stdio::capture`](crate::Stdio::capture) has a budget of its own besides.
+    pub fn output_max(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.output_max = Some(bytes.into());
+        self
+    }
+
+    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one,
+    /// and a hard limit cannot be raised beyond the host's own. By default core dumps are off and all else is the
+    /// host's.
+    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
+        self.rlimits.retain(|(set, _, _)| *set != resource);
+        self.rlimits.push((resource, soft, hard));
+        self
+    }
+
+    /// Drops all capabilities but those named by [`keep_capability`](Sandbox::keep_capability), from all five sets.
+    /// [`new`](Sandbox::new) does this already.
+    pub fn drop_capabilities(mut self) -> Self {
+        self.capabilities.get_or_insert_default();
+        self
+    }
+
+    /// Gives the program a capability in its user namespace, by the name of `capabilities(7)` with or without `CAP_`:
+    /// `keep_capability("NET_BIND_SERVICE")`. It survives `execve` (it is ambient) and nothing else is gained with it.
+    pub fn keep_capability(mut self, name: impl Into<String>) -> Self {
+        self.capabilities.get_or_insert_default().push(name.into());
+        self
+    }
+
+    /// The system call filter.
+    pub fn seccomp(mut self, filter: Seccomp) -> Self {
+        self.seccomp = Some(filter);
+        self
+    }
+
+    /// Gives away the system call filter.
+    pub fn allow_all_syscalls(mut self) -> Self {
+        self.seccomp = None;
+        self
+    }
+
+    /// Starts from the host's environment instead of an empty one. It often holds secrets.
+    pub fn inherit_env(mut self) -> Self {
+        self.environment.base = Base::Host;
+        self
+    }
+
+    /// Sets an environment variable for every program of this sandbox.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.variables.push((key.into(), value.into()));
+        self
+    }
+
+    /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
+    /// says so. Everything else is required.
+    pub fn best_effort(mut self, feature: Feature) -> Self {
+        self.best_effort.insert(feature);
+        self
+    }
+
+    /// Validates the policy against this host and lowers it to operations, to be used again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for contradictions and unknown names,
+    /// [`NotFound`](crate::ErrorKind::NotFound) for sources that do not exist, and
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) or [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for
+    /// what this host cannot do, with a [`hint`](crate::Error::hint).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::Sandbox;
+    ///
+    /// let plan = Sandbox::new().plan()?;
+    /// println!("{plan}");
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn plan(&self) -> Result<Plan> {
+        Plan::new(self)
+    }
+
+    /// Starts a program in a sandbox of its own. Standard streams are inherited unless the command says otherwise,
+    /// except stdin, which is `/dev/null`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`plan`](Sandbox::plan) may say, any failure of the setup with its [`step`](crate::Error::step), and
+    /// [`Exec`](crate::ErrorKind::Exec) when the program itself cannot be executed. Nothing is left behind.
+    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
+        self.plan()?.spawn(command)
+    }
+
+    /// Runs a program to its end and captures stdout and stderr, 16 MiB each unless the command says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.plan()?.output(command)
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    pub fn status(&self, command: impl Borrow<Command>) -> Result<Outcome> {
+        self.spawn(command)?.wait()
+    }
+
+    /// Sets a sandbox up without a program, to start programs in it later.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn), apart from those of the program.
+    pub fn start(&self) -> Result<Container> {
+        self.plan()?.start()
+    }
+}

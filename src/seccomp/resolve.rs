@@ -1,0 +1,142 @@
+//! From names to numbers: what a [`Seccomp`] answers to each system call number.
+
+use super::names::{self, Arch};
+use super::verdict::Verdict;
+use super::{Action, Base, Change, Options, Seccomp, profile};
+use crate::{Error, Result};
+
+/// The default answer to a call that exists but is on no list: the program sees a permission it lacks.
+const DENIED: Verdict = Verdict::Errno(errno(libc::EPERM));
+
+/// The answer to a number that has no name here, as an older kernel would give it: a libc that probes for a
+/// newer call then falls back to the one it replaced, which it would not do on `EPERM`.
+pub(super) const UNKNOWN: Verdict = Verdict::Errno(errno(libc::ENOSYS));
+
+/// The largest `errno` that the kernel returns as one.
+const MAX_ERRNO: i32 = 4095;
+
+/// The answers to the numbers from 0 to the highest known one; beyond them it is [`UNKNOWN`].
+pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<Vec<Verdict>> {
+    let mut table = Table::new(arch);
+    match &seccomp.base {
+        Base::Profile => {
+            for name in profile::ALLOWED.iter().copied().flatten() {
+                table.set(name, Verdict::Allow)?;
+            }
+            for &(name, rules) in profile::CONDITIONAL {
+                table.set(name, Verdict::AllowIf(rules))?;
+            }
+        }
+        Base::Only(names) => {
+            check_list(names, &seccomp.changes)?;
+            for name in names {
+                table.set(name, Verdict::Allow)?;
+            }
+        }
+    }
+    for change in &seccomp.changes {
+        table.set(&change.name, verdict(change.action)?)?;
+    }
+    if options.setuid_guard {
+        guard_setuid(&mut table)?;
+    }
+    Ok(table.verdicts)
+}
+
+/// An allow-list must be one under which the program can start.
+fn check_list(names: &[String], changes: &[Change]) -> Result<()> {
+    if names.is_empty() {
+        return Err(Error::invalid("the list of allowed system calls is empty").with_hint(
+            "name the system calls the program needs, or use Seccomp::new() for the default profile",
+        ));
+    }
+    let added = changes.iter().filter(|change| change.action == Action::Allow).map(|change| &change.name);
+    if !names.iter().chain(added).any(|name| name == "execve") {
+        return Err(Error::invalid("the list of allowed system calls lacks \"execve\"").with_hint(
+            "add \"execve\": the filter is there before the program is executed, so it holds for that too",
+        ));
+    }
+    Ok(())
+}
+
+fn verdict(action: Action) -> Result<Verdict> {
+    match action {
+        Action::Allow => Ok(Verdict::Allow),
+        Action::Kill => Ok(Verdict::Kill),
+        Action::Errno(number) => match u16::try_from(number) {
+            Ok(errno) if (1..=MAX_ERRNO).contains(&number) => Ok(Verdict::Errno(errno)),
+            _ => Err(Error::invalid(format!("{number} is not an errno that a system call can fail with"))
+                .with_hint("give one from 1 to 4095, such as libc::EPERM or libc::ENOSYS")),
+        },
+    }
+}
+
+/// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
+fn guard_setuid(table: &mut Table) -> Result<()> {
+    for &(name, rules) in profile::SETUID_GUARD {
+        match table.get(name) {
+            Some(Verdict::Allow) => table.set(name, Verdict::AllowIf(rules))?,
+            // Rules are alternatives, so two sets of them cannot be joined by writing one after the other.
+            Some(Verdict::AllowIf(_)) => {
+                return Err(Error::internal(crate::Step::Plan, format!("two sets of conditions for {name}")));
+            }
+            Some(Verdict::Errno(_) | Verdict::Kill) | None => {}
+        }
+    }
+    for name in profile::SETUID_GUARD_ENOSYS {
+        if let Some(Verdict::Allow | Verdict::AllowIf(_)) = table.get(name) {
+            table.set(name, UNKNOWN)?;
+        }
+    }
+    Ok(())
+}
+
+struct Table {
+    arch: Arch,
+    /// Indexed by number.
+    verdicts: Vec<Verdict>,
+}
+
+impl Table {
+    /// Everything that has a name is denied.
+    fn new(arch: Arch) -> Self {
+        let mut verdicts = vec![UNKNOWN; arch.highest() as usize + 1];
+        for (name, number) in arch.calls() {
+            verdicts[number as usize] = if name == profile::CLONE3 { UNKNOWN } else { DENIED };
+        }
+        Self { arch, verdicts }
+    }
+
+    fn get(&self, name: &str) -> Option<Verdict> {
+        self.verdicts.get(self.arch.number(name)? as usize).copied()
+    }
+
+    /// A name that only another architecture has is no mistake: there is nothing to allow or deny here, and
+    /// one policy can serve both.
+    fn set(&mut self, name: &str, verdict: Verdict) -> Result<()> {
+        match self.arch.number(name).and_then(|number| self.verdicts.get_mut(number as usize)) {
+            Some(entry) => *entry = verdict,
+            None if names::is_known(name) => {}
+            None => return Err(unknown(name, self.arch)),
+        }
+        Ok(())
+    }
+}
+
+fn unknown(name: &str, arch: Arch) -> Error {
+    let hint = match name.parse().ok().and_then(|number| arch.name(number)) {
+        Some(meant) => format!("system calls go by their names; number {name} is \"{meant}\""),
+        None => "names are those of the kernel, up to Linux 6.18, such as \"openat\" or \"newfstatat\"; \
+                 the function of the C library can have another one, see strace(1)"
+            .to_owned(),
+    };
+    Error::invalid(format!("unknown syscall \"{name}\"")).with_hint(hint)
+}
+
+/// The constants of `libc` are `c_int` and positive.
+const fn errno(number: i32) -> u16 {
+    assert!(0 < number && number <= MAX_ERRNO);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was just checked")]
+    let errno = number as u16;
+    errno
+}

@@ -1,0 +1,20 @@
+//! Where descriptors live.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Moves a descriptor of ours above 3. In a host with closed stdio the kernel hands out 0 to 2, and whatever the host
+/// prints next would go into it; and the launcher overwrites 0 to 3 in the child.
+pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
+    const LOWEST: libc::c_int = 4;
+    if fd.as_raw_fd() >= LOWEST {
+        return Ok(fd);
+    }
+    // SAFETY: F_DUPFD_CLOEXEC on a descriptor that is open takes a number and returns a new descriptor.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, LOWEST) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}

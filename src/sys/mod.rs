@@ -1,0 +1,19 @@
+//! The library's only `unsafe`: the launch of the init, the few system calls that nix lacks, and descriptors that
+//! arrive in messages.
+
+#![allow(unsafe_code)]
+
+mod fd;
+mod launch;
+mod memfd;
+mod mount;
+mod process;
+mod raw;
+mod socket;
+
+pub(crate) use fd::above_stdio;
+pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
+pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
+pub(crate) use mount::{clone_tree, idmap_tree, map_namespace};
+pub(crate) use process::{effective_capabilities, hard_rlimit, open_pidfd, reap_pidfd, send_signal};
+pub(crate) use socket::{pair, receive, send};

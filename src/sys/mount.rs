@@ -1,0 +1,84 @@
+//! Detached mount trees: cloned with the host's privileges, handed to the init by descriptor.
+
+use super::raw::nr;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: every caller passes the result of a system call that returns a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+const AT_RECURSIVE: libc::c_uint = 0x8000;
+
+/// Clones the mount tree at a path, with what is mounted below. See `open_tree(2)`.
+pub(crate) fn clone_tree(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | AT_RECURSIVE;
+    // SAFETY: a C string that lives during the call, and flags.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// Presents a detached tree through the id map of a user namespace. See `mount_setattr(2)`.
+pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let attr = libc::mount_attr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+    };
+    let flags = libc::AT_EMPTY_PATH.unsigned_abs() | AT_RECURSIVE;
+    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor; `attr` is a live struct of the size passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes a user namespace with these maps and returns a descriptor of it. It exists to describe an id map to
+/// [`idmap_tree`]; nothing runs in it.
+///
+/// The process that holds it while the maps are written has a copy of this process's memory but only makes system
+/// calls, and is killed at the end.
+pub(crate) fn map_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    let mut pidfd: i32 = -1;
+    let flags = libc::CLONE_NEWUSER as usize | libc::CLONE_PIDFD as usize | libc::SIGCHLD as usize;
+    // SAFETY: clone(2) without CLONE_VM and with a null stack forks; the child below makes raw system calls only.
+    let pid = unsafe { super::raw::syscall(nr::CLONE, [flags, 0, (&raw mut pidfd) as usize, 0, 0, 0]) };
+    if pid == 0 {
+        loop {
+            // Sleeps until killed; PR_SET_PDEATHSIG covers a parent that dies first.
+            // SAFETY: prctl with numbers, and ppoll with no descriptors and no timeout: neither touches memory.
+            unsafe {
+                super::raw::syscall(
+                    nr::PRCTL,
+                    [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0],
+                );
+                super::raw::syscall(nr::PPOLL, [0; 6]);
+            }
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EINVAL)));
+    }
+    // SAFETY: clone succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there.
+    let pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
+    let written = std::fs::write(format!("/proc/{pid}/uid_map"), uid_map)
+        .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), gid_map))
+        .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+    super::process::send_signal(&pidfd, libc::SIGKILL)?;
+    super::process::reap_pidfd(&pidfd)?;
+    Ok(written?.into())
+}

@@ -1,0 +1,65 @@
+//! Processes by pidfd, and what this process may do.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A pidfd of a process. See `pidfd_open(2)`.
+pub(crate) fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers and returns a new descriptor.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe {
+        OwnedFd::from_raw_fd(i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?)
+    })
+}
+
+/// Sends a signal by pidfd: never to another process that was given the same number. See `pidfd_send_signal(2)`.
+pub(crate) fn send_signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: a descriptor, a number, a null siginfo, no flags.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    })
+    .map(drop)
+}
+
+/// Waits for the end of a child and reaps it. A child that is gone already (a host that ignores SIGCHLD, or that reaps
+/// everything itself) is fine.
+pub(crate) fn reap_pidfd(pidfd: &impl AsFd) -> io::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd().unsigned_abs();
+    loop {
+        // SAFETY: zero is a valid siginfo_t.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: a descriptor, a live siginfo_t, flags. __WALL also finds a child without an exit signal.
+        let result = unsafe { libc::waitid(libc::P_PIDFD, fd, &raw mut info, libc::WEXITED | libc::__WALL) };
+        if result == 0 {
+            return Ok(());
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+            error if error.raw_os_error() == Some(libc::EINTR) => {}
+            error => return Err(error),
+        }
+    }
+}
+
+/// The effective capability set of this thread, as a bit mask. See `capget(2)`.
+pub(crate) fn effective_capabilities() -> u64 {
+    let mut header: [u32; 2] = [0x2008_0522, 0];
+    let mut sets = [0_u32; 6];
+    // SAFETY: a version-3 header and the two data records it calls for, 24 bytes.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
+    if result == 0 { u64::from(sets[0]) | u64::from(sets[3]) << 32 } else { 0 }
+}
+
+/// The hard limit of a resource of this process; `u64::MAX` for none.
+pub(crate) fn hard_rlimit(resource: u32) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a live struct; an unknown resource answers EINVAL and leaves it alone.
+    unsafe { libc::getrlimit(resource as libc::__rlimit_resource_t, &raw mut limit) };
+    limit.rlim_max
+}
