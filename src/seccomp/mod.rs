@@ -253,6 +253,25 @@ impl Seccomp {
         self
     }
 
+    /// The compiled filter: classic BPF instructions for this architecture, 8 bytes each, as
+    /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html) takes them. To look at, or to install in a
+    /// process that this crate does not spawn.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for an unknown name or an empty list.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let program = belljar::Seccomp::default().to_bpf()?;
+    /// assert_eq!(program.len() % 8, 0);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn to_bpf(&self) -> Result<Vec<u8>> {
+        Ok(self.compile(Options::default())?.as_bytes().to_vec())
+    }
+
     /// Whether it is the default profile and nothing else, which is worth compiling once only.
     pub(crate) fn is_default(&self) -> bool {
         matches!(self.base, Base::Profile) && self.changes.is_empty()
