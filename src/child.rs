@@ -11,7 +11,7 @@ use crate::capture::{self, Streams};
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
-use crate::spawn::Runtime;
+use crate::spawn::{Init, Runtime};
 use crate::sys;
 use crate::wire::{Reply, cause, reply};
 
@@ -60,10 +60,6 @@ pub(crate) enum Role {
     /// It goes on.
     Guest,
 }
-
-/// How long an init that has reported the end of a one-shot container may take to exit. It has nothing left to do but
-/// to let the kernel take the namespaces down.
-const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of a piped stream [`Child::wait_with_output`] takes without another limit.
 const DEFAULT_PIPED: u64 = 16 << 20;
@@ -212,7 +208,8 @@ impl Child {
         // read before the box is removed.
         let counters = self.runtime.counters()?;
         if self.role == Role::Owner {
-            self.runtime.tear_down(EXIT_PATIENCE)?;
+            let state = if report.is_some() { Init::Exiting } else { Init::Running };
+            self.runtime.tear_down(state)?;
         }
         self.pidfd = None;
         let lowered = &*self.runtime.plan.0;
@@ -270,7 +267,7 @@ impl Drop for Child {
         if self.outcome.is_none() {
             match self.role {
                 // Not by request: the init might be the one that hangs.
-                Role::Owner => self.runtime.tear_down(Duration::ZERO).ok(),
+                Role::Owner => self.runtime.tear_down(Init::Running).ok(),
                 Role::Guest => self.runtime.request_kill(self.number).ok(),
             };
         }

@@ -2,7 +2,6 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::child::Child;
 use crate::command::Command;
@@ -10,7 +9,7 @@ use crate::error::Result;
 use crate::feature::Enforced;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
-use crate::spawn::{self, Runtime};
+use crate::spawn::{self, Init, Runtime};
 
 /// A running sandbox: its namespaces, its cgroup and its init, set up and waiting. [`spawn`](Container::spawn) starts
 /// a program in it, again and again: they share files in its tmpfs, its network and its limits.
@@ -78,6 +77,6 @@ impl Container {
     ///
     /// [`Setup`](crate::ErrorKind::Setup) when something could not be removed.
     pub fn close(self) -> Result<()> {
-        self.runtime.tear_down(Duration::ZERO)
+        self.runtime.tear_down(Init::Running)
     }
 }

@@ -42,11 +42,22 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// The mount trees that the host clones for each spawn.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Those that can be cloned before the sandbox exists.
+    pub(crate) early: Vec<HostSource>,
+    /// Those whose presentation needs the sandbox's user namespace, or an id map of their own.
+    pub(crate) late: Vec<HostSource>,
+}
+
 /// How sources reach the init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SourceMode {
     /// The host clones them with its own privileges and sends descriptors.
     Descriptors,
+    /// The same, and the ids of their files can be presented through the sandbox's user namespace.
+    MappedDescriptors,
     /// The init opens them by path with the caller's ids: an unprivileged host may not clone mounts.
     Paths,
 }
@@ -56,7 +67,7 @@ pub(crate) enum SourceMode {
 pub(crate) struct Lowering {
     sections: [Vec<u8>; section::COUNT],
     labels: [Vec<Label>; section::COUNT],
-    sources: Vec<HostSource>,
+    sources: Sources,
     mode: SourceMode,
     /// Slots of the container's table before the first source.
     first_slot: u32,
@@ -78,7 +89,7 @@ impl Lowering {
         Self {
             sections: Default::default(),
             labels: Default::default(),
-            sources: Vec::new(),
+            sources: Sources::default(),
             mode,
             first_slot,
             files: 0,
@@ -123,27 +134,29 @@ impl Lowering {
         let path = c_path(&std::path::absolute(path).map_err(|error| {
             Error::os(Step::Plan, format!("making {} absolute", path.display()), error).with_path(path)
         })?)?;
-        match self.mode {
-            SourceMode::Paths => f(self, Source::Path(&path)),
-            SourceMode::Descriptors => {
-                let slot =
-                    u32::try_from(self.sources.len()).map_err(|_| Error::invalid("too many mounts"))?;
-                self.sources.push(HostSource { path, presentation });
-                let slot = self.first_slot + slot;
-                f(self, Source::Slot(slot))
-            }
+        let as_is = presentation == Presentation::AsIs || self.mode != SourceMode::MappedDescriptors;
+        if self.mode == SourceMode::Paths || (as_is && is_reachable_by_others(&path)) {
+            return f(self, Source::Path(&path));
         }
+        let (list, first, most) = if as_is {
+            (&mut self.sources.early, self.first_slot as usize, wire::BOX_SLOTS - 1)
+        } else {
+            (&mut self.sources.late, wire::LATE_SLOTS, wire::MAX_SLOTS)
+        };
+        let slot = first + list.len();
+        list.push(HostSource { path, presentation });
+        if slot >= most {
+            return Err(
+                Error::invalid("more mounts than the init can hold").with_hint("bind a common parent")
+            );
+        }
+        f(self, Source::Slot(u32::try_from(slot).unwrap_or(wire::NO_SLOT)))
     }
 
     /// A fresh number for a file in scratch, above all layer numbers.
     pub(crate) fn next_file(&mut self) -> u32 {
         self.files += 1;
         100_000 + self.files
-    }
-
-    /// How many sources were registered so far.
-    pub(crate) fn source_count(&self) -> u32 {
-        u32::try_from(self.sources.len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn show_proc_of_host(&mut self) {
@@ -155,7 +168,7 @@ impl Lowering {
     }
 
     /// The finished image, the labels of its operations, and the sources to clone.
-    pub(crate) fn finish(self) -> Result<(Vec<u8>, [Vec<Label>; section::COUNT], Vec<HostSource>)> {
+    pub(crate) fn finish(self) -> Result<(Vec<u8>, [Vec<Label>; section::COUNT], Sources)> {
         let mut image =
             Vec::with_capacity(wire::PLAN_HEAD + self.sections.iter().map(Vec::len).sum::<usize>());
         image.put(&wire::MAGIC.to_ne_bytes());
@@ -170,6 +183,20 @@ impl Lowering {
         }
         Ok((image, self.labels, self.sources))
     }
+}
+
+/// Whether any user can look the path up, so that the init can with the sandbox's own ids. Then the host need not
+/// clone the mount and pass a descriptor: the lookup in the init's copy of the mount namespace finds the same.
+fn is_reachable_by_others(path: &CString) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS_EXECUTE: u32 = 0o001;
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    // A symlink may lead through directories that are not looked at here.
+    let Ok(real) = path.canonicalize() else { return false };
+    real == path
+        && path.ancestors().skip(1).all(|dir| {
+            std::fs::metadata(dir).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_EXECUTE != 0)
+        })
 }
 
 /// A string for the kernel; a NUL inside is the caller's mistake.
@@ -200,11 +227,11 @@ mod tests {
 
     #[test]
     fn an_image_decodes_to_itself() {
-        let mut lowering = Lowering::new(SourceMode::Descriptors, 2);
+        let mut lowering = Lowering::new(SourceMode::MappedDescriptors, 2);
         lowering.setup(Step::Hostname, "naming", None, &Setup::Hostname { name: b"jar" });
         lowering
-            .source(Path::new("/usr"), Presentation::AsIs, |lowering, source| {
-                assert_eq!(source, Source::Slot(2));
+            .source(Path::new("/usr"), Presentation::Inside, |lowering, source| {
+                assert_eq!(source, Source::Slot(512));
                 lowering.setup(Step::Mount, "x", None, &Setup::Bind { source, path: c"/usr", attributes: 1 });
                 Ok(())
             })
@@ -217,13 +244,13 @@ mod tests {
             setup,
             [
                 Setup::Hostname { name: b"jar" },
-                Setup::Bind { source: Source::Slot(2), path: c"/usr", attributes: 1 }
+                Setup::Bind { source: Source::Slot(512), path: c"/usr", attributes: 1 }
             ]
         );
         let seal: Vec<_> = image.confine(section::SEAL).map(Option::unwrap).collect();
         assert_eq!(seal, [Confine::Seccomp { program: &[1; 8] }]);
         assert_eq!(labels[section::SETUP].len(), 2);
-        assert_eq!(sources.len(), 1);
+        assert_eq!((sources.early.len(), sources.late.len()), (0, 1));
     }
 
     #[test]

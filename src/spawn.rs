@@ -22,7 +22,7 @@
 //! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the set-up and one for the end.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,12 @@ use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::{self, Extent, IdBlock, Ids, MapPlan, Maps};
 use crate::link::{Link, Received};
-use crate::lowering::Presentation;
+use crate::lowering::{HostSource, Presentation};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
 use crate::run_image;
 use crate::sys::{self, LaunchFailure, Launched};
-use crate::wire::{MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
@@ -60,6 +60,7 @@ pub(crate) struct Runtime {
     pub(crate) link: Link,
     pid: i32,
     cgroup: Mutex<Option<Cgroup>>,
+    reaped: AtomicBool,
     /// Given back when the init is dead.
     block: Mutex<Option<IdBlock>>,
     next_child: AtomicU32,
@@ -70,7 +71,7 @@ const CONTAINER: u32 = 0;
 
 /// Sets a container up and waits until it is ready.
 pub(crate) fn start(plan: &Plan) -> Result<Arc<Runtime>> {
-    let runtime = launch(plan)?;
+    let runtime = launch(plan, 0)?;
     runtime.await_ready()?;
     Ok(Arc::new(runtime))
 }
@@ -78,30 +79,27 @@ pub(crate) fn start(plan: &Plan) -> Result<Arc<Runtime>> {
 /// A container for one program.
 pub(crate) fn one_shot(plan: &Plan, command: &Command) -> Result<Child> {
     command.validate()?;
-    let runtime = Arc::new(launch(plan)?);
-    let (number, streams) = runtime.request_run(command, flag::ONE_SHOT)?;
-    runtime.await_ready()?;
-    let pidfd = runtime.await_started(number, command)?;
-    Ok(Child::new(runtime, number, pidfd, streams, crate::child::Role::Owner))
+    let runtime = Arc::new(launch(plan, flag::QUIET)?);
+    // The program has the container's number, so that a failure of either is the answer.
+    let streams = runtime.request_run(CONTAINER, command, flag::ONE_SHOT)?;
+    let pidfd = runtime.await_started(CONTAINER, command)?;
+    Ok(Child::new(runtime, CONTAINER, pidfd, streams, crate::child::Role::Owner))
 }
 
 /// One more program in a container.
 pub(crate) fn another(runtime: &Arc<Runtime>, command: &Command) -> Result<Child> {
     command.validate()?;
-    let (number, streams) = runtime.request_run(command, 0)?;
+    let number = runtime.next_child.fetch_add(1, Ordering::Relaxed);
+    let streams = runtime.request_run(number, command, 0)?;
     let pidfd = runtime.await_started(number, command)?;
     Ok(Child::new(Arc::clone(runtime), number, pidfd, streams, crate::child::Role::Guest))
 }
 
-/// Up to the START request.
-fn launch(plan: &Plan) -> Result<Runtime> {
+/// Up to the last request that the set-up needs.
+fn launch(plan: &Plan, flags: u32) -> Result<Runtime> {
     let lowered = &*plan.0;
     let prepare = |what: &'static str| move |error: std::io::Error| Error::os(Step::Prepare, what, error);
     let init = init_program()?;
-    let cgroup = match lowered.placement.is_empty() {
-        true => None,
-        false => Some(Cgroup::create(&lowered.placement, &lowered.limits)?),
-    };
     let block = match &lowered.maps {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,
@@ -109,18 +107,24 @@ fn launch(plan: &Plan) -> Result<Runtime> {
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
+    // Ahead of the init, which then finds its work in the socket.
+    let early = EarlyFds::open(lowered)?;
+    early.send(ours.as_fd(), lowered, block.as_ref(), flags)?;
     let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered.namespaces))?;
     drop(theirs);
+    drop(early);
     let runtime = Runtime {
         plan: plan.clone(),
         link: Link::new(ours, pidfd),
         pid,
-        cgroup: Mutex::new(cgroup),
+        cgroup: Mutex::new(None),
+        reaped: AtomicBool::new(false),
         block: Mutex::new(block),
         next_child: AtomicU32::new(1),
     };
-    runtime.request_start()?;
+    runtime.request_go()?;
+    runtime.make_box()?;
     Ok(runtime)
 }
 
@@ -146,110 +150,169 @@ fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
     }
 }
 
-impl Runtime {
-    /// Writes the id maps and sends everything the setup needs.
-    fn request_start(&self) -> Result<()> {
-        let lowered = &*self.plan.0;
-        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
-        let maps = match (&lowered.maps, &*block) {
-            (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
-            (Some(MapPlan::Block), Some(block)) => Some(block.maps(lowered.program_ids)),
-            (Some(MapPlan::Block), None) => {
-                return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
-            }
-            (None, _) => None,
-        };
-        if let Some(maps) = &maps {
-            idmap::write_maps(self.pid, maps)?;
-        }
+/// Descriptors that are made for the START request and needed no longer once it was sent.
+struct EarlyFds {
+    host: OwnedFd,
+    trees: Vec<OwnedFd>,
+}
+
+impl EarlyFds {
+    fn open(lowered: &Lowered) -> Result<Self> {
         let host = sys::open_pidfd(std::process::id())
             .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
-        let trees = self.clone_sources(lowered, maps.as_ref())?;
-        let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+        let trees = lowered.sources.early.iter().map(clone_source).collect::<Result<Vec<_>>>()?;
+        Ok(Self { host, trees })
+    }
 
-        let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), host.as_raw_fd()];
-        fds.extend(trees.iter().map(AsRawFd::as_raw_fd));
+    fn send(
+        &self,
+        socket: BorrowedFd<'_>,
+        lowered: &Lowered,
+        block: Option<&IdBlock>,
+        flags: u32,
+    ) -> Result<()> {
+        let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), self.host.as_raw_fd()];
+        fds.extend(self.trees.iter().map(AsRawFd::as_raw_fd));
         let mut message = Request {
             kind: request::START,
-            cgroup_slot: NO_SLOT,
-            usage_slot: NO_SLOT,
-            // The one use of this field in a START: how many processors can burn CPU time at once.
-            cpu_ns: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
+            flags,
+            processors: u32::try_from(processors()).unwrap_or(u32::MAX),
             ..Request::default()
         };
         if lowered.namespaces.contains(Namespaces::PID) {
             message.flags |= flag::PID_NS;
         }
-        if let Some(cgroup) = &*cgroup {
-            for join in cgroup.joins() {
-                let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
-                fds.push(file.as_raw_fd());
-            }
-            if let Some(usage) = cgroup.cpu_usage_file() {
-                message.usage_slot = slot_of(&fds)?;
-                fds.push(usage.fd.as_raw_fd());
-                if usage.format == CpuFormat::CpuStat {
-                    message.flags |= flag::CPU_STAT;
-                }
-            }
+        if !lowered.placement.is_empty() {
+            message.flags |= flag::EXPECT_BOX;
         }
-        if let Some(block) = &*block {
+        if let Some(block) = block {
             fds.push(block.lock().as_raw_fd());
+        }
+        send_all(&message, &fds, |message, fds| {
+            sys::send(socket, message, fds)
+                .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
+        })
+    }
+}
+
+/// How many processors can use CPU time at once.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Sends a request whose table may be longer than one message can carry.
+fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) -> Result<()>) -> Result<()> {
+    let mut rest = fds;
+    while rest.len() > MAX_FDS {
+        let (head, tail) = rest.split_at(MAX_FDS);
+        send(&Request { kind: request::FDS, ..Request::default() }, head)?;
+        rest = tail;
+    }
+    send(message, rest)
+}
+
+/// The path of a source, for messages.
+fn path_of(source: &HostSource) -> &std::path::Path {
+    use std::os::unix::ffi::OsStrExt;
+    std::path::Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()))
+}
+
+/// An error about a source.
+fn source_error(what: &str, source: &HostSource) -> impl Fn(std::io::Error) -> Error {
+    let path = path_of(source).to_path_buf();
+    let what = format!("{what} {}", path.display());
+    move |error| Error::os(Step::MountSource, what.clone(), error).with_path(&path)
+}
+
+/// A detached clone of the mount tree at a source, made with the host's privileges.
+fn clone_source(source: &HostSource) -> Result<OwnedFd> {
+    let failed = source_error("cloning the mount at", source);
+    sys::clone_tree(&source.path).and_then(sys::above_stdio).map_err(failed)
+}
+
+impl Runtime {
+    /// Writes the id maps and sends what had to wait for them.
+    fn request_go(&self) -> Result<()> {
+        let lowered = &*self.plan.0;
+        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let maps = match (&lowered.maps, &*block) {
+            (None, _) => return Ok(()),
+            (Some(MapPlan::Fixed(maps)), _) => maps.clone(),
+            (Some(MapPlan::Block), Some(block)) => block.maps(lowered.program_ids),
+            (Some(MapPlan::Block), None) => {
+                return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
+            }
+        };
+        idmap::write_maps(self.pid, &maps)?;
+        let mut trees = Vec::with_capacity(lowered.sources.late.len());
+        let mut inside: Option<OwnedFd> = None;
+        for source in &lowered.sources.late {
+            let tree = clone_source(source)?;
+            let owner;
+            let namespace = match source.presentation {
+                Presentation::Owner => {
+                    owner = owner_namespace(path_of(source), &maps, lowered.program_ids)?;
+                    owner.as_fd()
+                }
+                Presentation::Inside | Presentation::AsIs => {
+                    if inside.is_none() {
+                        let file = std::fs::File::open(format!("/proc/{}/ns/user", self.pid));
+                        inside = Some(
+                            file.map_err(source_error("opening the user namespace to map", source))?.into(),
+                        );
+                    }
+                    match &inside {
+                        Some(namespace) => namespace.as_fd(),
+                        None => {
+                            return Err(Error::internal(Step::MountSource, "no user namespace was opened"));
+                        }
+                    }
+                }
+            };
+            sys::idmap_tree(&tree, namespace).map_err(|error| {
+                source_error("id-mapping the mount of", source)(error).with_hint(
+                    "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports them",
+                )
+            })?;
+            trees.push(tree);
+        }
+        let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
+        self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
+    }
+
+    /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.
+    fn make_box(&self) -> Result<()> {
+        let lowered = &*self.plan.0;
+        if lowered.placement.is_empty() {
+            return Ok(());
+        }
+        let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+        let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
+        let mut message =
+            Request { kind: request::BOX, cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, ..Request::default() };
+        let mut fds: Vec<RawFd> = Vec::new();
+        for join in cgroup.joins() {
+            let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
+            fds.push(file.as_raw_fd());
+        }
+        if let Some(usage) = cgroup.cpu_usage_file() {
+            message.usage_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            fds.push(usage.fd.as_raw_fd());
+            if usage.format == CpuFormat::CpuStat {
+                message.flags |= flag::CPU_STAT;
+            }
         }
         self.send(&message, &fds)
     }
 
-    /// The mount trees of the plan, cloned with the host's privileges and presented with the right ids.
-    fn clone_sources(&self, lowered: &Lowered, maps: Option<&Maps>) -> Result<Vec<OwnedFd>> {
-        let mut owners: Option<OwnedFd> = None;
-        let mut trees = Vec::with_capacity(lowered.sources.len());
-        for source in &lowered.sources {
-            use std::os::unix::ffi::OsStrExt;
-            let path = std::path::Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()));
-            let failed = |what: &str| {
-                let what = format!("{what} {}", path.display());
-                move |error: std::io::Error| Error::os(Step::MountSource, what, error).with_path(path)
-            };
-            let tree = sys::clone_tree(&source.path).map_err(failed("cloning the mount at"))?;
-            let tree = sys::above_stdio(tree).map_err(failed("cloning the mount at"))?;
-            let namespace = match (source.presentation, maps) {
-                (Presentation::AsIs, _) | (_, None) => None,
-                (Presentation::Inside, Some(_)) => Some(
-                    std::fs::File::open(format!("/proc/{}/ns/user", self.pid))
-                        .map_err(failed("opening the user namespace for the id map of"))?
-                        .into(),
-                ),
-                (Presentation::Owner, Some(maps)) => Some(owner_namespace(path, maps, lowered.program_ids)?),
-            };
-            if let Some(namespace) = namespace {
-                let namespace = owners.insert(namespace);
-                sys::idmap_tree(&tree, namespace.as_fd()).map_err(|error| {
-                    failed("id-mapping the mount of")(error).with_hint(
-                        "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports them",
-                    )
-                })?;
-            }
-            trees.push(tree);
-        }
-        Ok(trees)
-    }
-
-    /// Sends a request whose table may be longer than one message can carry.
     fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
-        let mut chunks = fds.chunks(MAX_FDS).peekable();
-        while let Some(chunk) = chunks.next() {
-            if chunks.peek().is_none() {
-                return self.link.send(message, chunk);
-            }
-            self.link.send(&Request { kind: request::FDS, ..Request::default() }, chunk)?;
-        }
-        self.link.send(message, &[])
+        send_all(message, fds, |message, fds| self.link.send(message, fds))
     }
 
     /// Sends a program to run.
-    fn request_run(&self, command: &Command, flags: u32) -> Result<(u32, Streams)> {
+    fn request_run(&self, number: u32, command: &Command, flags: u32) -> Result<Streams> {
         let lowered = &*self.plan.0;
-        let number = self.next_child.fetch_add(1, Ordering::Relaxed);
         let mut table = vec![];
         let (streams, theirs) = Streams::open(command)?;
         let image = run_image::encode(command, &lowered.environment, theirs.placements(command))?;
@@ -283,7 +346,7 @@ impl Runtime {
             message.budget[n] = pump.budget;
         }
         self.send(&message, &table)?;
-        Ok((number, streams))
+        Ok(streams)
     }
 
     fn await_ready(&self) -> Result<()> {
@@ -333,30 +396,53 @@ impl Runtime {
     }
 
     /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
-    /// Returns the first failure, but always goes to the end.
-    pub(crate) fn tear_down(&self, patience: Duration) -> Result<()> {
+    /// Returns the first failure, but always goes to the end. Calling it again does nothing.
+    pub(crate) fn tear_down(&self, init: Init) -> Result<()> {
         let mut result = Ok(());
-        if !wait_for(self.link.init(), patience) {
+        let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
+        if init == Init::Exiting {
+            // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
+            result = remove(cgroup);
+            self.await_init(&mut result);
+        } else {
             sys::send_signal(self.link.init(), libc::SIGKILL).ok();
-        }
-        if let Err(error) = sys::reap_pidfd(self.link.init()) {
-            result = Err(Error::os(Step::Wait, "reaping the init", error));
-        }
-        if let Some(mut cgroup) = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            if !self.plan.0.namespaces.contains(Namespaces::PID) {
-                result = result.and(cgroup.kill());
-            }
-            result = result.and(cgroup.remove());
+            self.await_init(&mut result);
+            result = result.and(remove(cgroup));
         }
         self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
         result
     }
+
+    fn await_init(&self, result: &mut Result<()>) {
+        if self.reaped.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if !wait_for(self.link.init(), EXIT_PATIENCE) {
+            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
+        }
+        if let Err(error) = sys::reap_pidfd(self.link.init()) {
+            *result = Err(Error::os(Step::Wait, "reaping the init", error));
+        }
+    }
 }
+
+/// What the init is doing when its sandbox is taken down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// It has reported the end of its only program and exits.
+    Exiting,
+    /// It may be doing anything.
+    Running,
+}
+
+/// How long an init may take to exit. It has nothing left to do but to let the kernel take the namespaces down.
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Drop for Runtime {
     fn drop(&mut self) {
         // A failure here has nobody to tell; the next use on this machine sweeps what is left.
-        self.tear_down(Duration::ZERO).ok();
+        self.tear_down(Init::Running).ok();
     }
 }
 

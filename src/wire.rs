@@ -17,8 +17,12 @@ pub(crate) const MAGIC: u32 = 0x626a_0001;
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 /// The most file descriptors that one message carries (`SCM_MAX_FD` of the kernel).
 pub(crate) const MAX_FDS: usize = 253;
-/// The most file descriptors that the init holds for a container and one run.
+/// The most file descriptors that the init holds for a container, and for one run.
 pub(crate) const MAX_SLOTS: usize = 1024;
+/// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
+pub(crate) const BOX_SLOTS: usize = 480;
+/// The slot of the first descriptor that comes with `GO`.
+pub(crate) const LATE_SLOTS: usize = 512;
 
 // ---------------------------------------------------------------------------------------------------------------
 // Messages
@@ -29,12 +33,19 @@ pub(crate) const MAX_SLOTS: usize = 1024;
 pub(crate) mod request {
     /// Carries descriptors only, for a table longer than one message can hold.
     pub(crate) const FDS: u32 = 1;
-    /// Set the container up. Table: plan image, pidfd of the host, then the slots of the plan's operations.
+    /// Set the container up. Table: plan image, pidfd of the host, then the slots of the plan's operations. Sent
+    /// before the init exists, so that it has something to do from its first instruction.
     pub(crate) const START: u32 = 2;
     /// Start a program. Table: run image, then the slots of the run.
     pub(crate) const RUN: u32 = 3;
     /// Kill a program and everything that descends from it.
     pub(crate) const KILL: u32 = 4;
+    /// The id maps are written. Table, from [`LATE_SLOTS`](super::LATE_SLOTS): the mounts that had to be made after
+    /// that.
+    pub(crate) const GO: u32 = 5;
+    /// The cgroup is made, which the host does while the init mounts. Table, from [`BOX_SLOTS`](super::BOX_SLOTS): the
+    /// files to join it by, then the file that counts its CPU time, if `usage_slot` says so.
+    pub(crate) const BOX: u32 = 6;
 }
 
 /// Bits of [`Request::flags`].
@@ -45,7 +56,11 @@ pub(crate) mod flag {
     pub(crate) const ONE_SHOT: u32 = 2;
     /// `RUN`: the CPU time of the tree is sampled from the processes' clocks, because no cgroup counts it.
     pub(crate) const SAMPLE_CPU: u32 = 4;
-    /// `START`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
+    /// `START`: a `BOX` will come.
+    pub(crate) const EXPECT_BOX: u32 = 32;
+    /// `START`: the container is for one program, which is why nobody waits for a `READY`.
+    pub(crate) const QUIET: u32 = 16;
+    /// `BOX`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
     pub(crate) const CPU_STAT: u32 = 8;
 }
 
@@ -57,15 +72,16 @@ pub(crate) struct Request {
     pub(crate) flags: u32,
     /// `RUN`, `KILL`: which program, by the host's numbering.
     pub(crate) child: u32,
-    /// `START`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
+    /// `BOX`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
     pub(crate) cgroup_slot: u32,
-    /// `START`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
+    /// `BOX`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
     pub(crate) usage_slot: u32,
     /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
     pub(crate) pump_from: [u32; 2],
     /// `RUN`: slots of what captured stdout and stderr are written to.
     pub(crate) pump_to: [u32; 2],
-    pub(crate) _pad: u32,
+    /// `START`: how many processors can use CPU time at once.
+    pub(crate) processors: u32,
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
     pub(crate) wall_ns: u64,
     /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
@@ -328,6 +344,8 @@ operations! {
     enum Setup {
         /// Take these ids in the new user namespace. They own what is created from here on.
         1 => BecomeIds { uid: u32, gid: u32 },
+        /// Wait until the host has written the id maps.
+        29 => Await {},
         /// Stop mount events from and to the host, for the whole tree.
         2 => MakePrivate {},
         3 => Hostname { name: &'a [u8] },

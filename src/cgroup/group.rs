@@ -50,6 +50,7 @@ pub(super) struct Group {
 
 /// How many rounds of SIGKILL a group gets where the kernel cannot kill it in one step. With the pauses below they
 /// take about a second.
+#[cfg(test)]
 const KILL_ROUNDS: u32 = 100;
 
 /// The pauses between two looks at a group whose processes are dying.
@@ -210,6 +211,7 @@ impl Group {
     }
 
     /// SIGKILL to every process in it. When it returns without error, nothing in it can go on running user code.
+    #[cfg(test)]
     pub(super) fn kill(&self) -> Result<()> {
         if let Some(killed) = self.kill_at_once() {
             return killed.map_err(|errno| self.failed("writing 1 to", "cgroup.kill", errno));

@@ -176,6 +176,7 @@ impl Cgroup {
     /// # Errors
     ///
     /// If a process may not be killed or, with version 1, is still there after about a second.
+    #[cfg(test)]
     pub(crate) fn kill(&self) -> Result<()> {
         // All of them, even if one fails: a process that did not get to join them all is in some of them only.
         self.groups.iter().map(Group::kill).fold(Ok(()), Result::and)

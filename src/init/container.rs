@@ -6,12 +6,12 @@ use crate::pump::Flow;
 use crate::setup::Stage;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
 use crate::wire::{
-    ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, cause, flag, reply, request, stage,
+    BOX_SLOTS, ChildFailure, LATE_SLOTS, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, cause, flag, reply, request, stage,
 };
 use crate::{broken, failed};
 
 /// Programs at once in one container.
-const MAX_PROGRAMS: usize = 64;
+const MAX_PROGRAMS: usize = 32;
 /// Control socket, host, child signals; then a status pipe and two streams for each program.
 const MAX_POLL: usize = 3 + 3 * MAX_PROGRAMS;
 const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
@@ -29,6 +29,7 @@ impl Table {
     }
 
     fn push(&mut self, fd: Owned) {
+        self.overflow |= self.slots.get(self.count).is_some_and(Option::is_some);
         match self.slots.get_mut(self.count) {
             Some(slot) => {
                 *slot = Some(fd);
@@ -58,6 +59,8 @@ pub(crate) struct Container {
     cgroup_slot: u32,
     usage_slot: u32,
     usage_is_cpu_stat: bool,
+    /// Nobody waits to hear that the setup is done.
+    quiet: bool,
     processors: u64,
 }
 
@@ -115,12 +118,21 @@ impl Container {
         }
         sys::set_umask(0);
         let image = PlanImage::parse(plan.bytes()).ok_or(broken(28, Errno::EPROTO))?;
-        let mut setup = Stage::new(&table.slots);
+        let mut setup = Stage::new();
         for (index, operation) in image.setup().enumerate() {
             let operation = operation.ok_or(broken(29, Errno::EPROTO))?;
-            setup.apply(&operation).map_err(|errno| {
+            if matches!(operation, Setup::Await {}) {
+                // The operations that need ids begin when the host has written the maps.
+                Self::await_message(control, &mut table, request::GO, LATE_SLOTS)?;
+                continue;
+            }
+            setup.apply(&operation, &table.slots).map_err(|errno| {
                 failed(0, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
             })?;
+        }
+        let mut cgroup = Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, ..Request::default() };
+        if start.flags & flag::EXPECT_BOX != 0 {
+            cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
         }
         // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
         sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(30, errno))?;
@@ -132,11 +144,32 @@ impl Container {
             failures,
             children,
             is_pid_1,
-            cgroup_slot: start.cgroup_slot,
-            usage_slot: start.usage_slot,
-            usage_is_cpu_stat: start.flags & flag::CPU_STAT != 0,
-            processors: start.cpu_ns.max(1),
+            cgroup_slot: cgroup.cgroup_slot,
+            usage_slot: cgroup.usage_slot,
+            usage_is_cpu_stat: cgroup.flags & flag::CPU_STAT != 0,
+            quiet: start.flags & flag::QUIET != 0,
+            processors: u64::from(start.processors.max(1)),
         })
+    }
+
+    /// Waits for a message of this kind, whose descriptors go to the slots from `first`.
+    fn await_message(
+        control: Fd,
+        table: &mut Table,
+        kind: u32,
+        first: usize,
+    ) -> core::result::Result<Request, Reply> {
+        table.count = first;
+        loop {
+            let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
+            match next_request(control, host, table).map_err(|errno| broken(31, errno))? {
+                Some(message) if message.kind == request::FDS => {}
+                Some(_) if table.overflow => return Err(broken(33, Errno::EOVERFLOW)),
+                Some(message) if message.kind == kind => return Ok(message),
+                Some(_) => return Err(broken(32, Errno::EPROTO)),
+                None => sys::exit(0),
+            }
+        }
     }
 
     fn map_plan(table: &Table) -> Result<Image> {
@@ -147,7 +180,7 @@ impl Container {
     /// The event loop. Ends the process.
     pub(crate) fn run(&mut self) -> ! {
         let ready = Reply { kind: reply::READY, ..Reply::default() };
-        if sys::send(self.control, &ready, None).is_err() {
+        if !self.quiet && sys::send(self.control, &ready, None).is_err() {
             self.end(&[]);
         }
         let Some(plan) = PlanImage::parse(self.plan.bytes()) else { sys::exit(252) };

@@ -45,7 +45,10 @@ impl Prefix {
         Ok(())
     }
 
-    fn whole(&self) -> Result<&CStr> {
+    fn text(&self) -> Result<&CStr> {
+        if self.length == 0 {
+            return Ok(c"/");
+        }
         CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::EINVAL)
     }
 
@@ -55,28 +58,53 @@ impl Prefix {
     }
 }
 
-fn components(path: &CStr) -> impl Iterator<Item = &[u8]> {
+fn components(path: &CStr) -> impl Iterator<Item = &[u8]> + Clone {
     path.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
-/// Opens a directory, making what is missing of its path.
+/// Opens a directory, making what is missing of its path. Most targets are missing, so that is what is tried first.
 pub(crate) fn make_dirs(root: Fd, path: &CStr) -> Result<Owned> {
+    if components(path).next().is_none() {
+        return find(root, path);
+    }
+    let made = in_parent(root, path, |parent, name| {
+        sys::mkdir(parent, name, 0o755)?;
+        let flags = sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW;
+        sys::open2(parent, name, flags, sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS)
+    });
+    match made {
+        Err(Errno::EEXIST) => existing(root, path),
+        // A path that ends in `..`: it names something that is there, or nothing.
+        Err(Errno::EINVAL) => find(root, path),
+        other => other,
+    }
+}
+
+/// What is there under a name that could not be made because it exists. A symlink that leads nowhere is an error:
+/// making its target would be making what a hostile root chose.
+fn existing(root: Fd, path: &CStr) -> Result<Owned> {
     match find(root, path) {
-        Err(Errno::ENOENT) => walk(root, components(path)),
+        Err(Errno::ENOENT) => Err(Errno::ELOOP),
         found => found,
     }
 }
 
-fn walk<'a>(root: Fd, parts: impl Iterator<Item = &'a [u8]>) -> Result<Owned> {
+/// Opens the directory with these components below the root, making what is missing.
+fn walk<'a>(root: Fd, parts: impl Iterator<Item = &'a [u8]> + Clone) -> Result<Owned> {
+    let mut whole = Prefix::new();
+    parts.clone().try_for_each(|part| whole.push(part))?;
+    match find(root, whole.text()?) {
+        Err(Errno::ENOENT) => {}
+        found => return found,
+    }
     let mut prefix = Prefix::new();
     let mut here = find(root, c"/")?;
     for part in parts {
         prefix.push(part)?;
-        here = match find(root, prefix.whole()?) {
+        here = match find(root, prefix.text()?) {
             Err(Errno::ENOENT) => {
                 let name = prefix.name(part.len())?;
                 match sys::mkdir(here.fd(), name, 0o755) {
-                    // A symlink that leads nowhere: making its target would be making what a hostile root chose.
                     Err(Errno::EEXIST) => return Err(Errno::ELOOP),
                     made => made?,
                 }
@@ -102,21 +130,22 @@ pub(crate) fn in_parent<T>(root: Fd, path: &CStr, f: impl FnOnce(Fd, &CStr) -> R
     if last == b".." {
         return Err(Errno::EINVAL);
     }
-    let parent = walk(root, components(path).take(total - 1))?;
     let mut name = Prefix::new();
     name.push(last)?;
+    if total == 1 {
+        return f(root, name.name(last.len())?);
+    }
+    let parent = walk(root, components(path).take(total - 1))?;
     f(parent.fd(), name.name(last.len())?)
 }
 
-/// Opens an existing file or makes an empty one, as a place to mount a file on.
+/// Opens an existing file, or makes an empty one, as a place to mount a file on.
 pub(crate) fn make_file(root: Fd, path: &CStr) -> Result<Owned> {
-    match find(root, path) {
-        Err(Errno::ENOENT) => in_parent(root, path, |parent, name| {
-            match sys::open(parent, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, 0o644) {
-                Err(Errno::EEXIST) => Err(Errno::ELOOP),
-                made => made,
-            }
-        }),
-        found => found,
+    let made = in_parent(root, path, |parent, name| {
+        sys::open(parent, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, 0o644)
+    });
+    match made {
+        Err(Errno::EEXIST) => existing(root, path),
+        other => other,
     }
 }

@@ -162,20 +162,25 @@ fn at_exec(index: u32, errno: Errno) -> Failed {
     at(stage::EXEC, index, errno)
 }
 
-fn highest_capability() -> u32 {
-    // PR_CAPBSET_READ answers EINVAL above the last capability this kernel knows.
-    (0..64).take_while(|n| sys::prctl(sys::PR_CAPBSET_READ, *n as usize, 0).is_ok()).last().unwrap_or(0)
+/// Calls `f` for every capability that this kernel knows: above the last one it answers EINVAL (capabilities(7)).
+fn each_capability(mut f: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    for n in 0..64 {
+        match f(n) {
+            Err(Errno::EINVAL) if n > 0 => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Bounding set first (dropping needs CAP_SETPCAP), then the process sets, then ambient, then the locks.
 fn capabilities(keep: u64) -> Result<()> {
     let permitted = sys::capabilities()?[1];
     sys::set_capabilities(permitted, 0)?;
-    for n in 0..=highest_capability() {
-        if keep & 1 << n == 0 {
-            sys::prctl(sys::PR_CAPBSET_DROP, n as usize, 0)?;
-        }
-    }
+    each_capability(|n| {
+        let call = if keep & 1 << n == 0 { sys::PR_CAPBSET_DROP } else { sys::PR_CAPBSET_READ };
+        sys::prctl(call, n, 0).map(drop)
+    })?;
     // Locked before CAP_SETPCAP is gone; the bit against raising ambient capabilities comes after they are raised,
     // so the raise is done while permitted and inheritable still hold what is kept.
     let setpcap = 1_u64 << 8;
@@ -199,12 +204,12 @@ fn read_back(uid: u32, gid: u32, keep: u64, flags: u32) -> Result<()> {
         fine &= sys::ids()? == [uid, uid, uid, gid, gid, gid];
     }
     if flags & verify::CAPABILITIES != 0 {
+        // What is ambient is also permitted and inheritable, so the ambient set cannot be larger than these.
         fine &= sys::capabilities()? == [keep; 3];
-        for n in 0..=highest_capability() {
-            let kept = usize::from(keep & 1 << n != 0);
-            fine &= sys::prctl(sys::PR_CAPBSET_READ, n as usize, 0)? == kept;
-            fine &= sys::prctl(sys::PR_CAP_AMBIENT, sys::PR_CAP_AMBIENT_IS_SET, n as usize)? == kept;
-        }
+        each_capability(|n| {
+            fine &= sys::prctl(sys::PR_CAPBSET_READ, n, 0)? == usize::from(keep & 1 << n != 0);
+            Ok(())
+        })?;
     }
     if fine { Ok(()) } else { Err(Errno::EPERM) }
 }

@@ -11,26 +11,27 @@ const NODEV: u64 = 0x4;
 const NOEXEC: u64 = 0x8;
 
 /// What setup operations leave for later ones.
-pub(crate) struct Stage<'t> {
-    /// Descriptors that the host sent.
-    slots: &'t [Option<Owned>],
+pub(crate) struct Stage {
     /// A tmpfs that vanishes with the old root.
     scratch: Option<Owned>,
     /// The root that is being built.
     root: Option<Owned>,
 }
 
-impl<'t> Stage<'t> {
-    pub(crate) fn new(slots: &'t [Option<Owned>]) -> Self {
-        Self { slots, scratch: None, root: None }
+impl Stage {
+    pub(crate) fn new() -> Self {
+        Self { scratch: None, root: None }
     }
 
-    pub(crate) fn apply(&mut self, operation: &Setup<'_>) -> Result<()> {
+    /// Carries one operation out. `slots` are the descriptors that the host sent.
+    pub(crate) fn apply(&mut self, operation: &Setup<'_>, slots: &[Option<Owned>]) -> Result<()> {
         match *operation {
             Setup::BecomeIds { uid, gid } => {
                 sys::set_gid(gid)?;
                 sys::set_uid(uid)
             }
+            // Handled by the container, which has the socket.
+            Setup::Await {} => Err(Errno::EPROTO),
             Setup::MakePrivate {} => sys::mount(c"", c"/", c"", sys::MS_REC | sys::MS_PRIVATE, c""),
             Setup::Hostname { name } => sys::set_hostname(name),
             Setup::DomainName { name } => sys::set_domain_name(name),
@@ -45,13 +46,13 @@ impl<'t> Stage<'t> {
                 Ok(())
             }
             Setup::RootBind { source, attributes } => {
-                let tree = self.tree(source)?;
+                let tree = tree_of(source, slots)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
                 self.root = Some(over_root(tree)?);
                 Ok(())
             }
             Setup::Layer { source, number } => {
-                let tree = self.tree(source)?;
+                let tree = tree_of(source, slots)?;
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
                 self.attach_in_scratch(&tree, Decimal::new(u64::from(number)).text())
             }
@@ -63,7 +64,7 @@ impl<'t> Stage<'t> {
                 sys::mkdir(upper.fd(), c"work", 0o700)
             }
             Setup::UpperDir { source } => {
-                let tree = self.tree(source)?;
+                let tree = tree_of(source, slots)?;
                 self.attach_in_scratch(&tree, c"u")
             }
             Setup::RootOverlay { options, attributes } => self.overlay(options, attributes),
@@ -85,14 +86,13 @@ impl<'t> Stage<'t> {
             }
             Setup::BindFile { path, content, mode, number } => self.bind_file(path, content, mode, number),
             Setup::Bind { source, path, attributes } => {
-                let tree = self.tree(source)?;
+                let tree = tree_of(source, slots)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
                 let target = self.target_like(&tree, path)?;
                 sys::attach(tree.fd(), target.fd())
             }
             Setup::Device { source, path, rdev } => {
-                let tree = self.character_device(source, rdev)?;
-                sys::set_attributes(tree.fd(), NOSUID | NOEXEC, Reach::Tree)?;
+                let tree = character_device(tree_of(source, slots)?, rdev)?;
                 let target = path::make_file(self.root()?, path)?;
                 sys::attach(tree.fd(), target.fd())
             }
@@ -119,7 +119,7 @@ impl<'t> Stage<'t> {
             Setup::Mqueue { path } => {
                 self.mount_at(&Filesystem::open(c"mqueue")?.mount(NOSUID | NODEV | NOEXEC)?, path)
             }
-            Setup::Mask { path, null } => self.mask(path, null),
+            Setup::Mask { path, null } => self.mask(path, null, slots),
             Setup::ReadOnly { path } => {
                 let target = path::find(self.root()?, path)?;
                 let tree = sys::clone_tree(target.fd(), c"")?;
@@ -149,28 +149,6 @@ impl<'t> Stage<'t> {
 
     fn scratch(&self) -> Result<Fd> {
         self.scratch.as_ref().map(Owned::fd).ok_or(Errno::EPROTO)
-    }
-
-    fn slot(&self, slot: u32) -> Result<Fd> {
-        self.slots.get(slot as usize).and_then(Option::as_ref).map(Owned::fd).ok_or(Errno::EPROTO)
-    }
-
-    /// The source as a detached tree: the host's clone (used up by attaching it), or one made here by path.
-    fn tree(&self, source: Source<'_>) -> Result<Owned> {
-        match source {
-            // The table keeps its own descriptor; both refer to the same tree until it is attached.
-            Source::Slot(slot) => Ok(Owned::adopt(sys::duplicate_from(self.slot(slot)?, 3)?)),
-            Source::Path(path) => sys::clone_tree(Fd::CWD, path),
-        }
-    }
-
-    fn character_device(&self, source: Source<'_>, rdev: u64) -> Result<Owned> {
-        let tree = self.tree(source)?;
-        let stat = sys::stat(tree.fd())?;
-        if !stat.is_character_device() || stat.rdev != rdev {
-            return Err(Errno::ENODEV);
-        }
-        Ok(tree)
     }
 
     /// A place of the same kind (directory or not) as the tree's root, made if missing.
@@ -218,7 +196,7 @@ impl<'t> Stage<'t> {
         sys::attach(tree.fd(), target.fd())
     }
 
-    fn mask(&self, path: &CStr, null: Source<'_>) -> Result<()> {
+    fn mask(&self, path: &CStr, null: Source<'_>, slots: &[Option<Owned>]) -> Result<()> {
         const NULL: u64 = 1 << 32 | 3;
         let target = match path::find(self.root()?, path) {
             // Nothing to see, nothing to hide.
@@ -228,12 +206,32 @@ impl<'t> Stage<'t> {
         let cover = if sys::stat(target.fd())?.is_dir() {
             tmpfs(4096, 2, 0o555, RDONLY | NOSUID | NODEV | NOEXEC)?
         } else {
-            let tree = self.character_device(null, NULL)?;
-            sys::set_attributes(tree.fd(), RDONLY | NOSUID | NOEXEC, Reach::Tree)?;
+            let tree = character_device(tree_of(null, slots)?, NULL)?;
             tree
         };
         sys::attach(cover.fd(), target.fd())
     }
+}
+
+/// The source as a detached tree: the host's clone (used up by attaching it), or one made here by path.
+fn tree_of(source: Source<'_>, slots: &[Option<Owned>]) -> Result<Owned> {
+    match source {
+        // The table keeps its own descriptor; both refer to the same tree until it is attached.
+        Source::Slot(slot) => {
+            let tree = slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
+            Ok(Owned::adopt(sys::duplicate_from(tree.fd(), 3)?))
+        }
+        Source::Path(path) => sys::clone_tree(Fd::CWD, path),
+    }
+}
+
+/// The tree, if it is this device and nothing that was put in its place.
+fn character_device(tree: Owned, rdev: u64) -> Result<Owned> {
+    let stat = sys::stat(tree.fd())?;
+    if !stat.is_character_device() || stat.rdev != rdev {
+        return Err(Errno::ENODEV);
+    }
+    Ok(tree)
 }
 
 /// Attaches a tree on top of the present root directory. Lookups that start at `/` keep finding the old root, whose

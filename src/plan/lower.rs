@@ -20,6 +20,9 @@ use crate::wire::{Confine, Setup, section, verify};
 
 use super::{FIRST_SLOT, Lowered};
 
+/// The slot of the first file to join the cgroup by.
+const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
+
 /// The program's ids in a user namespace, unless others are asked for.
 const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 
@@ -27,10 +30,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let caller = Caller::now();
     let mut enforced = Enforced::default();
     let namespaces = available_namespaces(sandbox, &mut enforced)?;
-    let mode = if caller.may_mount() { SourceMode::Descriptors } else { SourceMode::Paths };
-    let mut lowering = Lowering::new(mode, FIRST_SLOT);
-
     let in_user_ns = namespaces.contains(Namespaces::USER);
+    let mode = match (caller.may_mount(), in_user_ns) {
+        (false, _) => SourceMode::Paths,
+        (true, false) => SourceMode::Descriptors,
+        (true, true) => SourceMode::MappedDescriptors,
+    };
+    let mut lowering = Lowering::new(mode, FIRST_SLOT);
     let program_ids = sandbox.user.unwrap_or(if in_user_ns {
         DEFAULT_IDS
     } else {
@@ -39,23 +45,26 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let maps =
         if in_user_ns { Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?) } else { None };
 
+    // What needs no ids comes first: the init does it while the host writes the id maps.
+    lower_names(sandbox, namespaces, &mut lowering);
+    if namespaces.contains(Namespaces::MOUNT) {
+        lowering.setup(Step::Propagation, "making all mounts private", None, &Setup::MakePrivate {});
+    }
     if let Some(maps) = &maps {
+        lowering.setup(Step::IdMap, "waiting for the id maps", None, &Setup::Await {});
         let Ids { uid, gid } = maps.setup_ids(program_ids);
         let what = format!("taking user id {uid} and group id {gid} for the setup");
         lowering.setup(Step::Ids, what, None, &Setup::BecomeIds { uid, gid });
     }
-    lower_names(sandbox, namespaces, &mut lowering);
     if namespaces.contains(Namespaces::MOUNT) {
-        lowering.setup(Step::Propagation, "making all mounts private", None, &Setup::MakePrivate {});
         lower_root(sandbox, namespaces, &mut lowering)?;
     }
 
     let (limits, sample_cpu) = available_limits(sandbox, &mut enforced)?;
     let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
     let joins = u32::try_from(placement.groups()).map_err(|_| Error::invalid("too many cgroups"))?;
-    let first_join = FIRST_SLOT + lowering.source_count();
     for n in 0..joins {
-        let operation = Confine::Join { slot: first_join + n };
+        let operation = Confine::Join { slot: BOX_SLOT + n };
         lowering.confine(section::JOIN, Step::Join, "joining the cgroup", &operation);
     }
     if namespaces.contains(Namespaces::CGROUP) {

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
 use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
-use crate::lowering::{HostSource, Label};
+use crate::lowering::{Label, Sources};
 use crate::namespace::Namespaces;
 use crate::outcome::Output;
 use crate::sandbox::Sandbox;
@@ -54,7 +54,7 @@ pub(crate) struct Lowered {
     /// The sealed image of the operations.
     pub(crate) image: OwnedFd,
     pub(crate) labels: [Vec<Label>; section::COUNT],
-    pub(crate) sources: Vec<HostSource>,
+    pub(crate) sources: Sources,
     pub(crate) namespaces: Namespaces,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,

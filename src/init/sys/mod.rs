@@ -10,6 +10,7 @@ mod rt;
 mod raw;
 
 use core::ffi::CStr;
+use core::num::NonZeroI32;
 use raw::nr;
 
 /// An errno, positive.
@@ -79,29 +80,30 @@ impl Fd {
     }
 }
 
-/// A file descriptor that is closed when dropped.
-pub(crate) struct Owned(i32);
+/// A file descriptor that is closed when dropped. Kept as its complement, which is negative and so never zero: an
+/// `Option` of it is four bytes, and a table of a thousand of them one page.
+pub(crate) struct Owned(NonZeroI32);
 
 impl Owned {
     pub(crate) fn fd(&self) -> Fd {
-        Fd(self.0)
+        Fd(!self.0.get())
     }
 
     /// Takes charge of a descriptor number that nothing else owns.
     pub(crate) fn adopt(number: i32) -> Self {
-        Self(number)
+        Self(NonZeroI32::new(!number).unwrap_or(NonZeroI32::MIN))
     }
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
         // EINTR and EIO leave the descriptor closed on Linux (close(2), NOTES), so the result says nothing of use.
-        plain(nr::CLOSE, &[self.0 as usize]).ok();
+        plain(nr::CLOSE, &[self.fd().arg()]).ok();
     }
 }
 
 fn owned(result: Result<usize>) -> Result<Owned> {
-    Ok(Owned(result? as i32))
+    Ok(Owned::adopt(result? as i32))
 }
 
 pub(crate) const O_RDONLY: usize = 0;
@@ -178,7 +180,7 @@ pub(crate) fn close_range(first: u32, last: u32) -> Result<()> {
 pub(crate) fn pipe() -> Result<(Owned, Owned)> {
     let mut ends = [0_i32; 2];
     plain(nr::PIPE2, &[address_mut(&mut ends), O_CLOEXEC])?;
-    Ok((Owned(ends[0]), Owned(ends[1])))
+    Ok((Owned::adopt(ends[0]), Owned::adopt(ends[1])))
 }
 
 pub(crate) fn set_nonblocking(fd: Fd) -> Result<()> {
@@ -508,7 +510,7 @@ pub(crate) fn fork(cgroup: Option<Fd>) -> Result<Fork> {
         0 => Ok(Fork::Child),
         // SAFETY of meaning, not of memory: the kernel wrote the descriptor before it returned in the parent. The
         // compiler cannot know, so the value is read as the kernel left it.
-        pid => Ok(Fork::Parent(pid as i32, Owned(core::hint::black_box(pidfd)))),
+        pid => Ok(Fork::Parent(pid as i32, Owned::adopt(core::hint::black_box(pidfd)))),
     }
 }
 
@@ -819,7 +821,7 @@ pub(crate) fn receive<T: Copy + Default>(socket: Fd, mut push: impl FnMut(Owned)
         }
         if level == SOL_SOCKET && kind == SCM_RIGHTS {
             for number in bytes[at + CONTROL_HEAD..at + length].chunks_exact(4) {
-                push(Owned(i32::from_ne_bytes(number.try_into().map_err(|_| Errno::EPROTO)?)));
+                push(Owned::adopt(i32::from_ne_bytes(number.try_into().map_err(|_| Errno::EPROTO)?)));
             }
         }
         at += length.next_multiple_of(8);
