@@ -1,6 +1,6 @@
 //! What is mounted or made below the sandbox's root, and how that becomes operations.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, Step};
@@ -189,9 +189,14 @@ impl Mount {
         matches!(self.kind, Kind::Bind { writable: true, .. })
     }
 
-    /// Whether it is a file that is bound from scratch, which must then exist.
-    pub(crate) fn needs_scratch(&self) -> bool {
+    /// Whether it is a file, which may have to be bound from scratch.
+    pub(crate) fn is_file(&self) -> bool {
         matches!(self.kind, Kind::File { .. })
+    }
+
+    /// Whether it shows a part of the host at or above where `other` goes.
+    pub(crate) fn shows_host_at(&self, other: &Self) -> bool {
+        matches!(self.kind, Kind::Bind { .. }) && other.target.starts_with(&self.target)
     }
 
     /// Adds the operations that make it.
@@ -202,47 +207,23 @@ impl Mount {
         match &self.kind {
             Kind::Bind { source, writable } => lower_bind(lowering, source, &self.target, *writable),
             Kind::Tmpfs { size, inodes, mode } => {
-                let operation = Setup::Tmpfs {
-                    path: &path,
-                    size: tmpfs_size(*size, Bytes::mib(64))?,
-                    inodes: inodes.unwrap_or(65_536),
-                    mode: *mode,
-                    attributes: NOSUID | NODEV,
-                };
-                lowering.setup(Step::Mount, format!("mounting tmpfs on {shown}"), at, &operation);
-                Ok(())
+                let size = tmpfs_size(*size, Bytes::mib(64))?;
+                let options = tmpfs_options(size, inodes.unwrap_or(65_536), *mode)?;
+                lower_filesystem(lowering, c"tmpfs", &self.target, &options, NOSUID | NODEV)
             }
             Kind::Proc { .. } if lowering.proc() == ProcView::Host => {
                 lower_bind(lowering, Path::new("/proc"), &self.target, false)
             }
             Kind::Proc { visibility } => {
-                let (hidepid, subset) = match visibility {
-                    ProcVisibility::OwnProcesses => (c"invisible", c"pid"),
-                    ProcVisibility::Full => (c"", c""),
+                let options = match visibility {
+                    ProcVisibility::OwnProcesses => c"hidepid=invisible,subset=pid",
+                    ProcVisibility::Full => c"",
                 };
-                let operation = Setup::Proc { path: &path, hidepid, subset };
-                lowering.setup(Step::Mount, format!("mounting proc on {shown}"), at, &operation);
-                Ok(())
+                lower_filesystem(lowering, c"proc", &self.target, options, NOSUID | NODEV | NOEXEC)
             }
             Kind::Dev => lower_dev(lowering, &self.target),
-            Kind::Devpts => {
-                lowering.setup(
-                    Step::Mount,
-                    format!("mounting devpts on {shown}"),
-                    at,
-                    &Setup::Devpts { path: &path },
-                );
-                Ok(())
-            }
-            Kind::Mqueue => {
-                lowering.setup(
-                    Step::Mount,
-                    format!("mounting mqueue on {shown}"),
-                    at,
-                    &Setup::Mqueue { path: &path },
-                );
-                Ok(())
-            }
+            Kind::Devpts => lower_filesystem(lowering, c"devpts", &self.target, DEVPTS, NOSUID | NOEXEC),
+            Kind::Mqueue => lower_filesystem(lowering, c"mqueue", &self.target, c"", NOSUID | NODEV | NOEXEC),
             Kind::File { content, mode } => {
                 let what = format!("writing {shown}");
                 if root == RootKind::Ours {
@@ -330,6 +311,28 @@ fn lower_bind(lowering: &mut Lowering, source: &Path, target: &Path, writable: b
     })
 }
 
+const DEVPTS: &CStr = c"newinstance,ptmxmode=0666,mode=0620";
+
+/// The options of a tmpfs; 0 for size or inodes means no limit.
+fn tmpfs_options(size: u64, inodes: u64, mode: u32) -> Result<CString> {
+    CString::new(format!("size={size},nr_inodes={inodes},mode={mode:o}"))
+        .map_err(|_| Error::internal(Step::Plan, "tmpfs options with a NUL byte"))
+}
+
+fn lower_filesystem(
+    lowering: &mut Lowering,
+    kind: &CStr,
+    target: &Path,
+    options: &CStr,
+    attributes: u64,
+) -> Result<()> {
+    let what = format!("mounting {} on {}", kind.to_string_lossy(), target.display());
+    let path = inside(target)?;
+    let operation = Setup::Filesystem { kind, path: &path, options, attributes };
+    lowering.setup(Step::Mount, what, Some(target), &operation);
+    Ok(())
+}
+
 /// Name, major and minor number of the devices of a minimal `/dev`.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -338,9 +341,7 @@ fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
     let c = |name: &str| inside(&target.join(name));
     let dev = inside(target)?;
     let shown = target.display();
-    let tmpfs =
-        Setup::Tmpfs { path: &dev, size: 1 << 16, inodes: 64, mode: 0o755, attributes: NOSUID | NOEXEC };
-    lowering.setup(Step::Mount, format!("mounting tmpfs on {shown}"), Some(target), &tmpfs);
+    lower_filesystem(lowering, c"tmpfs", target, &tmpfs_options(1 << 16, 64, 0o755)?, NOSUID | NOEXEC)?;
     for (name, major, minor) in DEVICES {
         let (node, path) = (Path::new("/dev").join(name), c(name)?);
         let rdev = u64::from(major) << 32 | u64::from(minor);
@@ -362,22 +363,9 @@ fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
         let what = format!("making symlink {}", target.join(name).display());
         lowering.setup(Step::File, what, Some(target), &Setup::Symlink { target: to, path: &path });
     }
-    let pts = c("pts")?;
-    lowering.setup(
-        Step::Mount,
-        format!("mounting devpts on {shown}/pts"),
-        Some(target),
-        &Setup::Devpts { path: &pts },
-    );
-    let shm = c("shm")?;
-    let operation = Setup::Tmpfs {
-        path: &shm,
-        size: Bytes::mib(64).get(),
-        inodes: 65_536,
-        mode: 0o1777,
-        attributes: NOSUID | NODEV | NOEXEC,
-    };
-    lowering.setup(Step::Mount, format!("mounting tmpfs on {shown}/shm"), Some(target), &operation);
+    lower_filesystem(lowering, c"devpts", &target.join("pts"), DEVPTS, NOSUID | NOEXEC)?;
+    let options = tmpfs_options(Bytes::mib(64).get(), 65_536, 0o1777)?;
+    lower_filesystem(lowering, c"tmpfs", &target.join("shm"), &options, NOSUID | NODEV | NOEXEC)?;
     let seal = Setup::Seal { path: &dev, attributes: RDONLY };
     lowering.setup(Step::Mount, format!("making {shown} read-only"), Some(target), &seal);
     Ok(())

@@ -140,10 +140,16 @@ impl Rootfs {
         }
     }
 
+    /// What files can be created on, where `mount` goes: not on the root if a bind covers it there.
+    fn kind_at(&self, mount: &Mount, mounts: &[Mount]) -> RootKind {
+        if mounts.iter().any(|other| other.shows_host_at(mount)) { RootKind::Foreign } else { self.kind() }
+    }
+
     /// Adds the operations that build this root with `mounts` below it and make it the root.
     pub(crate) fn lower(&self, lowering: &mut Lowering, mounts: &[Mount], user: UserNs) -> Result<()> {
         let overlay = matches!(self.0, Kind::Overlay { .. });
-        if overlay || (self.kind() == RootKind::Foreign && mounts.iter().any(Mount::needs_scratch)) {
+        let bound = |mount: &Mount| mount.is_file() && self.kind_at(mount, mounts) == RootKind::Foreign;
+        if overlay || mounts.iter().any(bound) {
             lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
         }
         let sealed = match &self.0 {
@@ -165,7 +171,7 @@ impl Rootfs {
             lower_system(lowering)?;
         }
         for mount in mounts {
-            mount.lower(lowering, self.kind())?;
+            mount.lower(lowering, self.kind_at(mount, mounts))?;
         }
         if sealed {
             let seal = Setup::Seal { path: c"/", attributes: RDONLY };

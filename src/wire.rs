@@ -378,10 +378,8 @@ operations! {
         19 => Bind { source: Source<'a>, path: &'a CStr, attributes: u64 },
         /// A device node of the host; refused unless it is this character device.
         20 => Device { source: Source<'a>, path: &'a CStr, rdev: u64 },
-        21 => Tmpfs { path: &'a CStr, size: u64, inodes: u64, mode: u32, attributes: u64 },
-        22 => Proc { path: &'a CStr, hidepid: &'a CStr, subset: &'a CStr },
-        23 => Devpts { path: &'a CStr },
-        24 => Mqueue { path: &'a CStr },
+        /// A filesystem of this kind, which needs no source. The options are ours, never a caller's text.
+        21 => Filesystem { kind: &'a CStr, path: &'a CStr, options: &'a CStr, attributes: u64 },
         /// Hide a path: `/dev/null` (from the host) over a file, an empty read-only tmpfs over a directory.
         25 => Mask { path: &'a CStr, null: Source<'a> },
         26 => ReadOnly { path: &'a CStr },

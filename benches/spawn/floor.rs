@@ -60,7 +60,7 @@ impl Floor {
         if unsafe { libc::geteuid() } != 0 {
             return Err("it needs root".into());
         }
-        let etc = ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives"];
+        let etc = ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl/openssl.cnf"];
         let etc = etc.iter().filter(|name| Path::new("/etc").join(name).exists());
         let floor = Self {
             filter: filter.to_vec(),
@@ -163,6 +163,8 @@ impl Floor {
             link(to, path);
         }
         dir(c"etc");
+        dir(c"etc/ssl");
+        link(c"/usr/share/zoneinfo/Etc/UTC", c"etc/localtime");
         for source in &self.etc {
             let target = CStr::from_bytes_with_nul(&source.as_bytes_with_nul()[1..]).expect("as it was");
             if Path::new(source.to_str().expect("plain")).is_dir() {
@@ -197,7 +199,6 @@ impl Floor {
         for (source, target) in devices {
             file(target, b"", 0o644);
             mount(source, target, c"", bind, c"");
-            attributes(target, 10, true);
         }
         for (to, path) in [
             (c"/proc/self/fd", c"dev/fd"),

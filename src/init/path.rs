@@ -11,7 +11,7 @@ const RACES: usize = 128;
 const PATH_MAX: usize = 4096;
 
 /// Opens an existing place (`O_PATH`), following symlinks only inside the root.
-pub(crate) fn find(root: Fd, path: &CStr) -> Result<Owned> {
+fn find(root: Fd, path: &CStr) -> Result<Owned> {
     let mut last = Errno::EAGAIN;
     for _ in 0..RACES {
         match sys::open2(root, path, sys::O_PATH, CONFINED) {
@@ -62,30 +62,93 @@ fn components(path: &CStr) -> impl Iterator<Item = &[u8]> + Clone {
     path.to_bytes().split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".")
 }
 
-/// Opens a directory, making what is missing of its path. Most targets are missing, so that is what is tried first.
-pub(crate) fn make_dirs(root: Fd, path: &CStr) -> Result<Owned> {
-    if components(path).next().is_none() {
-        return find(root, path);
-    }
-    let made = in_parent(root, path, |parent, name| {
-        sys::mkdir(parent, name, 0o755)?;
-        let flags = sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW;
-        sys::open2(parent, name, flags, sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS)
-    });
-    match made {
-        Err(Errno::EEXIST) => existing(root, path),
-        // A path that ends in `..`: it names something that is there, or nothing.
-        Err(Errno::EINVAL) => find(root, path),
-        other => other,
-    }
+/// The new root, and the directory in it that was needed last: operations come in runs that share one.
+pub(crate) struct Places {
+    root: Owned,
+    parent: Option<Owned>,
+    parent_path: Prefix,
 }
 
-/// What is there under a name that could not be made because it exists. A symlink that leads nowhere is an error:
-/// making its target would be making what a hostile root chose.
-fn existing(root: Fd, path: &CStr) -> Result<Owned> {
-    match find(root, path) {
-        Err(Errno::ENOENT) => Err(Errno::ELOOP),
-        found => found,
+impl Places {
+    pub(crate) fn new(root: Owned) -> Self {
+        Self { root, parent: None, parent_path: Prefix::new() }
+    }
+
+    pub(crate) fn root(&self) -> Fd {
+        self.root.fd()
+    }
+
+    /// To be called after every mount: it may cover the directory that was needed last.
+    pub(crate) fn forget(&mut self) {
+        self.parent = None;
+    }
+
+    /// Opens an existing place.
+    pub(crate) fn find(&self, path: &CStr) -> Result<Owned> {
+        find(self.root(), path)
+    }
+
+    /// Opens a directory, making what is missing of its path. Most targets are missing, so that is tried first.
+    pub(crate) fn make_dirs(&mut self, path: &CStr) -> Result<Owned> {
+        if components(path).next().is_none() {
+            return self.find(path);
+        }
+        let made = self.in_parent(path, |parent, name| {
+            sys::mkdir(parent, name, 0o755)?;
+            let flags = sys::O_PATH | sys::O_DIRECTORY | sys::O_NOFOLLOW;
+            sys::open2(parent, name, flags, sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS)
+        });
+        match made {
+            Err(Errno::EEXIST) => self.existing(path),
+            // A path that ends in `..`: it names something that is there, or nothing.
+            Err(Errno::EINVAL) => self.find(path),
+            other => other,
+        }
+    }
+
+    /// Opens an existing file, or makes an empty one, as a place to mount a file on.
+    pub(crate) fn make_file(&mut self, path: &CStr) -> Result<Owned> {
+        let made = self.in_parent(path, |parent, name| {
+            sys::open(parent, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, 0o644)
+        });
+        match made {
+            Err(Errno::EEXIST) => self.existing(path),
+            other => other,
+        }
+    }
+
+    /// What is there under a name that could not be made because it exists. A symlink that leads nowhere is an error:
+    /// making its target would be making what a hostile root chose.
+    fn existing(&self, path: &CStr) -> Result<Owned> {
+        match self.find(path) {
+            Err(Errno::ENOENT) => Err(Errno::ELOOP),
+            found => found,
+        }
+    }
+
+    /// Calls `f` with the directory that shall hold the last component of `path` (made if missing), and that
+    /// component, which is never `..`, `.` or empty.
+    pub(crate) fn in_parent<T>(&mut self, path: &CStr, f: impl FnOnce(Fd, &CStr) -> Result<T>) -> Result<T> {
+        let total = components(path).count();
+        let Some(last) = components(path).last() else { return Err(Errno::EINVAL) };
+        if last == b".." {
+            return Err(Errno::EINVAL);
+        }
+        let mut name = Prefix::new();
+        name.push(last)?;
+        let name = name.name(last.len())?;
+        if total == 1 {
+            return f(self.root(), name);
+        }
+        let parts = components(path).take(total - 1);
+        let mut wanted = Prefix::new();
+        parts.clone().try_for_each(|part| wanted.push(part))?;
+        if self.parent.is_none() || self.parent_path.text()? != wanted.text()? {
+            self.parent = Some(walk(self.root(), parts)?);
+            self.parent_path = wanted;
+        }
+        let parent = self.parent.as_ref().map(Owned::fd).ok_or(Errno::EPROTO)?;
+        f(parent, name)
     }
 }
 
@@ -119,33 +182,4 @@ fn walk<'a>(root: Fd, parts: impl Iterator<Item = &'a [u8]> + Clone) -> Result<O
         };
     }
     Ok(here)
-}
-
-/// The directory that shall hold the last component of `path` (made if missing), and that component.
-///
-/// `f` gets both; the name is never `..`, `.` or empty.
-pub(crate) fn in_parent<T>(root: Fd, path: &CStr, f: impl FnOnce(Fd, &CStr) -> Result<T>) -> Result<T> {
-    let total = components(path).count();
-    let Some(last) = components(path).last() else { return Err(Errno::EINVAL) };
-    if last == b".." {
-        return Err(Errno::EINVAL);
-    }
-    let mut name = Prefix::new();
-    name.push(last)?;
-    if total == 1 {
-        return f(root, name.name(last.len())?);
-    }
-    let parent = walk(root, components(path).take(total - 1))?;
-    f(parent.fd(), name.name(last.len())?)
-}
-
-/// Opens an existing file, or makes an empty one, as a place to mount a file on.
-pub(crate) fn make_file(root: Fd, path: &CStr) -> Result<Owned> {
-    let made = in_parent(root, path, |parent, name| {
-        sys::open(parent, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, 0o644)
-    });
-    match made {
-        Err(Errno::EEXIST) => existing(root, path),
-        other => other,
-    }
 }

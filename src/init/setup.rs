@@ -1,6 +1,6 @@
 //! The setup operations: from the copy of the host's mount tree to the sandbox's own root.
 
-use crate::path;
+use crate::path::Places;
 use crate::sys::{self, Errno, Fd, Filesystem, Owned, Reach, Result};
 use crate::wire::{Setup, Source};
 use core::ffi::CStr;
@@ -15,7 +15,7 @@ pub(crate) struct Stage {
     /// A tmpfs that vanishes with the old root.
     scratch: Option<Owned>,
     /// The root that is being built.
-    root: Option<Owned>,
+    root: Option<Places>,
 }
 
 impl Stage {
@@ -42,13 +42,13 @@ impl Stage {
                 Ok(())
             }
             Setup::RootTmpfs { size, inodes } => {
-                self.root = Some(over_root(tmpfs(size, inodes, 0o755, NOSUID | NODEV)?)?);
+                self.root = Some(Places::new(over_root(tmpfs(size, inodes, 0o755, NOSUID | NODEV)?)?));
                 Ok(())
             }
             Setup::RootBind { source, attributes } => {
                 let tree = tree_of(source, slots)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
-                self.root = Some(over_root(tree)?);
+                self.root = Some(Places::new(over_root(tree)?));
                 Ok(())
             }
             Setup::Layer { source, number } => {
@@ -69,69 +69,55 @@ impl Stage {
             }
             Setup::RootOverlay { options, attributes } => self.overlay(options, attributes),
             Setup::RootHere {} => {
-                self.root = Some(sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?);
+                self.root = Some(Places::new(sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?));
                 Ok(())
             }
             Setup::Dir { path, mode } => {
-                let dir = path::make_dirs(self.root()?, path)?;
+                let dir = self.places()?.make_dirs(path)?;
                 // An O_PATH descriptor cannot be chmodded; reopen it, itself, as a directory.
                 let dir = sys::open2(dir.fd(), c".", sys::O_RDONLY | sys::O_DIRECTORY, sys::RESOLVE_BENEATH)?;
                 sys::chmod(dir.fd(), mode)
             }
             Setup::Symlink { target, path } => {
-                path::in_parent(self.root()?, path, |parent, name| sys::symlink(target, parent, name))
+                self.places()?.in_parent(path, |parent, name| sys::symlink(target, parent, name))
             }
             Setup::File { path, content, mode } => {
-                path::in_parent(self.root()?, path, |parent, name| new_file(parent, name, content, mode).map(drop))
+                self.places()?.in_parent(path, |parent, name| new_file(parent, name, content, mode).map(drop))
             }
             Setup::BindFile { path, content, mode, number } => self.bind_file(path, content, mode, number),
             Setup::Bind { source, path, attributes } => {
                 let tree = tree_of(source, slots)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
                 let target = self.target_like(&tree, path)?;
-                sys::attach(tree.fd(), target.fd())
+                self.attach(&tree, &target)
             }
             Setup::Device { source, path, rdev } => {
                 let tree = character_device(tree_of(source, slots)?, rdev)?;
-                let target = path::make_file(self.root()?, path)?;
+                let target = self.places()?.make_file(path)?;
                 sys::attach(tree.fd(), target.fd())
             }
-            Setup::Tmpfs { path, size, inodes, mode, attributes } => {
-                self.mount_at(&tmpfs(size, inodes, mode, attributes)?, path)
-            }
-            Setup::Proc { path, hidepid, subset } => {
-                let filesystem = Filesystem::open(c"proc")?;
-                if !hidepid.is_empty() {
-                    filesystem.set(c"hidepid", hidepid)?;
-                }
-                if !subset.is_empty() {
-                    filesystem.set(c"subset", subset)?;
-                }
-                self.mount_at(&filesystem.mount(NOSUID | NODEV | NOEXEC)?, path)
-            }
-            Setup::Devpts { path } => {
-                let filesystem = Filesystem::open(c"devpts")?;
-                filesystem.flag(c"newinstance")?;
-                filesystem.set(c"ptmxmode", c"0666")?;
-                filesystem.set(c"mode", c"0620")?;
-                self.mount_at(&filesystem.mount(NOSUID | NOEXEC)?, path)
-            }
-            Setup::Mqueue { path } => {
-                self.mount_at(&Filesystem::open(c"mqueue")?.mount(NOSUID | NODEV | NOEXEC)?, path)
+            Setup::Filesystem { kind, path, options, attributes } => {
+                let target = self.places()?.make_dirs(path)?;
+                // Mounting on "." is mounting on a descriptor: nothing is looked up. The low attribute bits have the
+                // values of mount(2)'s flags.
+                sys::fchdir(target.fd())?;
+                sys::mount(kind, c".", kind, attributes as usize, options)?;
+                self.places()?.forget();
+                Ok(())
             }
             Setup::Mask { path, null } => self.mask(path, null, slots),
             Setup::ReadOnly { path } => {
-                let target = path::find(self.root()?, path)?;
+                let target = self.places()?.find(path)?;
                 let tree = sys::clone_tree(target.fd(), c"")?;
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
-                sys::attach(tree.fd(), target.fd())
+                self.attach(&tree, &target)
             }
             Setup::Seal { path, attributes } => {
-                let target = path::find(self.root()?, path)?;
+                let target = self.places()?.find(path)?;
                 sys::set_attributes(target.fd(), attributes, Reach::One)
             }
             Setup::Pivot {} => {
-                sys::fchdir(self.root()?)?;
+                sys::fchdir(self.places()?.root())?;
                 // pivot_root(".", ".") stacks the old root on the new one, where "." finds it; see pivot_root(2).
                 sys::pivot_root(c".", c".")?;
                 sys::detach(c".")?;
@@ -143,8 +129,8 @@ impl Stage {
         }
     }
 
-    fn root(&self) -> Result<Fd> {
-        self.root.as_ref().map(Owned::fd).ok_or(Errno::EPROTO)
+    fn places(&mut self) -> Result<&mut Places> {
+        self.root.as_mut().ok_or(Errno::EPROTO)
     }
 
     fn scratch(&self) -> Result<Fd> {
@@ -152,17 +138,19 @@ impl Stage {
     }
 
     /// A place of the same kind (directory or not) as the tree's root, made if missing.
-    fn target_like(&self, tree: &Owned, path: &CStr) -> Result<Owned> {
+    fn target_like(&mut self, tree: &Owned, path: &CStr) -> Result<Owned> {
         if sys::stat(tree.fd())?.is_dir() {
-            path::make_dirs(self.root()?, path)
+            self.places()?.make_dirs(path)
         } else {
-            path::make_file(self.root()?, path)
+            self.places()?.make_file(path)
         }
     }
 
-    fn mount_at(&self, mount: &Owned, path: &CStr) -> Result<()> {
-        let target = path::make_dirs(self.root()?, path)?;
-        sys::attach(mount.fd(), target.fd())
+    /// Attaches a tree below the root; what was looked up before may now be covered.
+    fn attach(&mut self, tree: &Owned, target: &Owned) -> Result<()> {
+        sys::attach(tree.fd(), target.fd())?;
+        self.places()?.forget();
+        Ok(())
     }
 
     fn attach_in_scratch(&self, tree: &Owned, name: &CStr) -> Result<()> {
@@ -183,22 +171,22 @@ impl Stage {
         if attributes != 0 {
             sys::set_attributes(merged.fd(), attributes, Reach::One)?;
         }
-        self.root = Some(merged);
+        self.root = Some(Places::new(merged));
         Ok(())
     }
 
-    fn bind_file(&self, path: &CStr, content: &[u8], mode: u32, number: u32) -> Result<()> {
+    fn bind_file(&mut self, path: &CStr, content: &[u8], mode: u32, number: u32) -> Result<()> {
         let name = Decimal::new(u64::from(number));
         let file = new_file(self.scratch()?, name.text(), content, mode)?;
         let tree = sys::clone_tree(file.fd(), c"")?;
         sys::set_attributes(tree.fd(), RDONLY | NOSUID | NODEV, Reach::Tree)?;
-        let target = path::make_file(self.root()?, path)?;
+        let target = self.places()?.make_file(path)?;
         sys::attach(tree.fd(), target.fd())
     }
 
-    fn mask(&self, path: &CStr, null: Source<'_>, slots: &[Option<Owned>]) -> Result<()> {
+    fn mask(&mut self, path: &CStr, null: Source<'_>, slots: &[Option<Owned>]) -> Result<()> {
         const NULL: u64 = 1 << 32 | 3;
-        let target = match path::find(self.root()?, path) {
+        let target = match self.places()?.find(path) {
             // Nothing to see, nothing to hide.
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             found => found?,
@@ -209,7 +197,7 @@ impl Stage {
             let tree = character_device(tree_of(null, slots)?, NULL)?;
             tree
         };
-        sys::attach(cover.fd(), target.fd())
+        self.attach(&cover, &target)
     }
 }
 

@@ -185,7 +185,7 @@ fn lower_root(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowering
     match &sandbox.rootfs {
         Some(rootfs) => rootfs.lower(lowering, &sandbox.mounts, user),
         None => {
-            if sandbox.mounts.iter().any(Mount::needs_scratch) {
+            if sandbox.mounts.iter().any(Mount::is_file) {
                 lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
             }
             lowering.setup(Step::Root, "keeping the host's root", None, &Setup::RootHere {});
