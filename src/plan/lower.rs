@@ -158,11 +158,11 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
     use std::os::unix::ffi::OsStrExt;
     if namespaces.contains(Namespaces::UTS) {
         if let Some(name) = &sandbox.hostname {
-            let what = format!("setting the host name to {}", name.display());
+            let what = format!("setting the host name to {}", name.to_string_lossy());
             lowering.setup(Step::Hostname, what, None, &Setup::Hostname { name: name.as_bytes() });
         }
         if let Some(name) = &sandbox.domain_name {
-            let what = format!("setting the domain name to {}", name.display());
+            let what = format!("setting the domain name to {}", name.to_string_lossy());
             lowering.setup(Step::Hostname, what, None, &Setup::DomainName { name: name.as_bytes() });
         }
     }
