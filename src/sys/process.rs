@@ -63,3 +63,13 @@ pub(crate) fn hard_rlimit(resource: u32) -> u64 {
     unsafe { libc::getrlimit(resource as libc::__rlimit_resource_t, &raw mut limit) };
     limit.rlim_max
 }
+
+/// The version of landlock that the kernel offers. See `landlock_create_ruleset(2)`.
+pub(crate) fn landlock_abi() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    // SAFETY: with this flag the attribute must be null and its size 0; the call makes nothing and returns a number.
+    let version = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
+    })?;
+    u32::try_from(version).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}

@@ -1,0 +1,496 @@
+//! Why a try was refused, and the command that cures it. Pure: a refusal and facts in, words out.
+
+use std::error::Error as _;
+
+use super::facts::{Facts, Proc, limit_name};
+use crate::error::{Error, Step};
+use crate::feature::Feature;
+
+/// A refused try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) step: Step,
+    pub(super) errno: i32,
+    /// What failed, with the kernel's word for it.
+    pub(super) what: String,
+    /// What the step that failed would advise.
+    pub(super) hint: Option<String>,
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        let what = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        Self {
+            step: error.step(),
+            errno: error.raw_os_error().unwrap_or(0),
+            what,
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+/// A cause and its remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Explanation {
+    pub(super) cause: String,
+    pub(super) remedy: String,
+}
+
+const UNKNOWN: &str =
+    "unknown; the kernel's log (`dmesg`) and the audit log may tell which policy refused it";
+
+/// Explains a refusal of `feature` (`None`: of something that has no name in [`Feature`]).
+pub(super) fn explain(facts: &Facts, feature: Option<Feature>, refusal: &Refusal) -> Explanation {
+    let found = match refusal.step {
+        // The cgroup module knows its causes, and the plan's errors are about the policy.
+        Step::Cgroup | Step::Plan => None,
+        Step::Clone => namespace_limit(facts, feature, refusal).or_else(|| denied(facts, refusal)),
+        Step::Init => init(facts, refusal),
+        _ => missing_proc(facts, refusal)
+            .or_else(|| too_old(facts, refusal))
+            .or_else(|| not_built(refusal))
+            .or_else(|| masked_proc(facts, refusal))
+            .or_else(|| denied(facts, refusal)),
+    };
+    match found {
+        Some((cause, remedy)) => Explanation { cause: format!("{cause} ({})", refusal.what), remedy },
+        None => Explanation {
+            cause: refusal.what.clone(),
+            remedy: refusal.hint.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
+        },
+    }
+}
+
+type Found = Option<(String, String)>;
+
+fn is_denial(errno: i32) -> bool {
+    matches!(errno, libc::EPERM | libc::EACCES)
+}
+
+/// A setting for now, and for every boot from now on.
+fn sysctl(name: &str, value: &str) -> String {
+    format!(
+        "as root: `sysctl -w {name}={value}`, and put `{name} = {value}` in a file in /etc/sysctl.d to keep it"
+    )
+}
+
+/// `user.max_*_namespaces`: ENOSPC, or EUSERS before Linux 4.9.
+fn namespace_limit(facts: &Facts, feature: Option<Feature>, refusal: &Refusal) -> Found {
+    if !matches!(refusal.errno, libc::ENOSPC | libc::EUSERS) {
+        return None;
+    }
+    // A try of one namespace may have needed a user namespace around it.
+    let suspects = [feature.unwrap_or(Feature::UserNs), Feature::UserNs];
+    let limits = suspects.into_iter().filter_map(|kind| Some((limit_name(kind)?, facts.limit(kind)?)));
+    let known: Vec<_> = limits.collect();
+    let lowest = known.iter().find(|(_, most)| *most == 0).or(known.first());
+    Some(match lowest {
+        Some((name, 0)) => {
+            (format!("user.{name} is 0: nobody may make one"), sysctl(&format!("user.{name}"), "15000"))
+        }
+        Some((name, most)) => (
+            format!("user.{name} is {most} and all are in use, or namespaces are nested 32 deep"),
+            sysctl(&format!("user.{name}"), &most.saturating_mul(4).max(1000).to_string()),
+        ),
+        None => (
+            "the limit of namespaces is reached".to_owned(),
+            "as root: raise the limits that `sysctl -a -r '^user.max_.*_namespaces'` shows".to_owned(),
+        ),
+    })
+}
+
+/// EPERM and EACCES, by who could have said so; the most specific first.
+fn denied(facts: &Facts, refusal: &Refusal) -> Found {
+    if !is_denial(refusal.errno) {
+        return None;
+    }
+    if !facts.privileged {
+        if facts.userns_clone == Some(0) {
+            return Some((
+                "kernel.unprivileged_userns_clone is 0: only root may make user namespaces".to_owned(),
+                sysctl("kernel.unprivileged_userns_clone", "1"),
+            ));
+        }
+        if facts.apparmor_userns == Some(1) {
+            return Some((
+                "kernel.apparmor_restrict_unprivileged_userns is 1: AppArmor takes all capabilities from unprivileged \
+                 user namespaces"
+                    .to_owned(),
+                format!(
+                    "{}; or give the program an AppArmor profile with the rule `userns,`",
+                    sysctl("kernel.apparmor_restrict_unprivileged_userns", "0")
+                ),
+            ));
+        }
+    }
+    if facts.chrooted && refusal.step == Step::Clone {
+        return Some((
+            "this process runs in a chroot, where the kernel refuses user namespaces".to_owned(),
+            "enter the directory with pivot_root instead, as `systemd-nspawn -D DIR` and `bwrap --bind DIR /` do"
+                .to_owned(),
+        ));
+    }
+    if !facts.ids_mapped && refusal.step == Step::Clone {
+        return Some((
+            format!(
+                "this process's own user id {} is not mapped in the user namespace it runs in",
+                facts.uid
+            ),
+            "map it in the outer container, or run as a user that is mapped there".to_owned(),
+        ));
+    }
+    if facts.filtered {
+        return Some((
+            "a seccomp filter is on this process (a container engine's, most likely), and the settings of the kernel \
+             would allow it"
+                .to_owned(),
+            "run the outer container with `--security-opt seccomp=unconfined` (Docker, Podman) or \
+             `seccompProfile: {type: Unconfined}` (Kubernetes), or with a profile that allows clone3, clone, unshare, \
+             mount, fsopen, fsconfig, fsmount, open_tree, move_mount, mount_setattr, pivot_root and umount2"
+                .to_owned(),
+        ));
+    }
+    if facts.selinux {
+        return Some((
+            "SELinux enforces a policy here that may forbid it".to_owned(),
+            "as root: `ausearch -m avc -ts recent` shows the rule; `audit2allow -M belljar -l` makes a module that \
+             permits it"
+                .to_owned(),
+        ));
+    }
+    None
+}
+
+/// Executing the init from memory.
+fn init(facts: &Facts, refusal: &Refusal) -> Found {
+    if is_denial(refusal.errno) && facts.memfd_noexec == Some(2) {
+        return Some((
+            "vm.memfd_noexec is 2: programs in memory cannot be executed".to_owned(),
+            sysctl("vm.memfd_noexec", "1"),
+        ));
+    }
+    denied(facts, refusal)
+}
+
+fn missing_proc(facts: &Facts, refusal: &Refusal) -> Found {
+    let needs_it = matches!(
+        refusal.step,
+        Step::IdMap | Step::MountSource | Step::TimeOffsets | Step::Prepare | Step::Capabilities
+    );
+    (facts.proc == Proc::Missing && needs_it && refusal.errno == libc::ENOENT).then(|| {
+        ("no procfs is mounted on /proc".to_owned(), "as root: `mount -t proc proc /proc`".to_owned())
+    })
+}
+
+/// System calls and abilities that came with a version.
+fn too_old(facts: &Facts, refusal: &Refusal) -> Found {
+    let (call, major, minor) = match (refusal.step, refusal.errno) {
+        (Step::Mount | Step::Mask, libc::ENOSYS) => ("read-only binds (mount_setattr)", 5, 12),
+        (Step::MountSource, libc::ENOSYS) => ("id-mapped mounts (mount_setattr)", 5, 12),
+        (Step::Root, libc::ENOSYS) => ("read-only roots and layers (mount_setattr)", 5, 12),
+        (Step::Root, libc::EPERM) => ("overlayfs in a user namespace", 5, 11),
+        (Step::MountSource, libc::EINVAL) => ("id-mapped layers of an overlay", 5, 19),
+        (Step::TimeOffsets, libc::EINVAL | libc::ENOSYS) => ("a time namespace", 5, 6),
+        (Step::CloseFds, libc::ENOSYS) => ("close_range", 5, 9),
+        _ => return None,
+    };
+    facts.older_than(major, minor).then(|| {
+        (
+            format!("{call}: needs Linux {major}.{minor}, this is {}", facts.release),
+            format!("boot a kernel of version {major}.{minor} or later"),
+        )
+    })
+}
+
+/// Filesystems and namespaces that the kernel does not have, and filesystems that cannot do something.
+fn not_built(refusal: &Refusal) -> Found {
+    match (refusal.step, refusal.errno) {
+        (Step::Mount | Step::Root, libc::ENODEV) => {
+            let name = ["overlay", "devpts", "mqueue", "proc", "tmpfs"]
+                .into_iter()
+                .find(|name| refusal.what.contains(name))
+                .unwrap_or("the filesystem");
+            Some((
+                format!("this kernel does not have {name}"),
+                format!(
+                    "as root: `modprobe {name}`; if there is no such module, a kernel that was built with it"
+                ),
+            ))
+        }
+        (Step::MountSource, libc::EINVAL) if refusal.what.contains("id-mapping") => Some((
+            "the filesystem there does not support id-mapped mounts".to_owned(),
+            "use a directory on ext4, xfs or btrfs (tmpfs from Linux 6.3), for temporary files with `TMPDIR`"
+                .to_owned(),
+        )),
+        (Step::TimeOffsets, libc::EINVAL | libc::ENOSYS) => Some((
+            "this kernel was built without time namespaces".to_owned(),
+            "a kernel with CONFIG_TIME_NS; or share_time()".to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+fn masked_proc(facts: &Facts, refusal: &Refusal) -> Found {
+    if refusal.step != Step::Mount || !is_denial(refusal.errno) || !refusal.what.contains("mounting proc") {
+        return None;
+    }
+    let cause = match &facts.proc {
+        Proc::Whole => return None,
+        Proc::Missing => "no procfs is mounted on /proc, so the kernel refuses a fresh one".to_owned(),
+        Proc::Masked(paths) => {
+            let more = if paths.len() > 3 { ", …" } else { "" };
+            let paths = paths.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(
+                "/proc is masked ({paths}{more}), so the kernel refuses a fresh one that would show all of it"
+            )
+        }
+        Proc::Reduced(option) => {
+            format!("/proc is mounted with {option}, so the kernel refuses a fresh one that would show more")
+        }
+    };
+    let remedy = "run the outer container with `--security-opt unmask=ALL` (Podman), \
+                  `--security-opt systempaths=unconfined` (Docker) or `procMount: Unmasked` (Kubernetes); on a host, as \
+                  root: `mount -t proc proc /proc`";
+    Some((cause, remedy.to_owned()))
+}
+
+/// Why there is no landlock.
+pub(super) fn landlock(facts: &Facts, errno: i32) -> Explanation {
+    let what = format!("landlock_create_ruleset: {}", std::io::Error::from_raw_os_error(errno));
+    let (cause, remedy) = match errno {
+        libc::ENOSYS if facts.older_than(5, 13) => (
+            format!("landlock needs Linux 5.13, this is {}", facts.release),
+            "boot a kernel of version 5.13 or later".to_owned(),
+        ),
+        libc::ENOSYS => (
+            "this kernel was built without landlock".to_owned(),
+            "a kernel with CONFIG_SECURITY_LANDLOCK".to_owned(),
+        ),
+        libc::EOPNOTSUPP => (
+            "landlock is built into this kernel but was not switched on at boot".to_owned(),
+            "boot with `lsm=landlock,` before the names that `cat /sys/kernel/security/lsm` shows".to_owned(),
+        ),
+        _ => {
+            let refusal = Refusal { step: Step::Seccomp, errno, what, hint: None };
+            return explain(facts, None, &refusal);
+        }
+    };
+    Explanation { cause: format!("{cause} ({what})"), remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user() -> Facts {
+        Facts { release: "6.12.0".to_owned(), uid: 1000, ids_mapped: true, ..Facts::default() }
+    }
+
+    fn clone(errno: i32) -> Refusal {
+        refusal(Step::Clone, errno, "creating the namespaces with clone3 failed")
+    }
+
+    fn refusal(step: Step, errno: i32, what: &str) -> Refusal {
+        Refusal { step, errno, what: what.to_owned(), hint: Some("HINT".to_owned()) }
+    }
+
+    fn with(change: impl FnOnce(&mut Facts)) -> Facts {
+        let mut facts = user();
+        change(&mut facts);
+        facts
+    }
+
+    /// Facts, feature, refusal; a piece of the cause and of the remedy.
+    type Case = (Facts, Option<Feature>, Refusal, &'static str, &'static str);
+
+    fn refused_namespaces() -> Vec<Case> {
+        let userns = Some(Feature::UserNs);
+        let zero = |feature| move |facts: &mut Facts| facts.most = vec![(feature, 0)];
+        vec![
+            (
+                with(|facts| facts.userns_clone = Some(0)),
+                userns,
+                clone(libc::EPERM),
+                "kernel.unprivileged_userns_clone is 0",
+                "sysctl -w kernel.unprivileged_userns_clone=1",
+            ),
+            (
+                with(zero(Feature::UserNs)),
+                userns,
+                clone(libc::ENOSPC),
+                "user.max_user_namespaces is 0",
+                "sysctl -w user.max_user_namespaces=15000",
+            ),
+            (
+                with(zero(Feature::UserNs)),
+                Some(Feature::PidNs),
+                clone(libc::ENOSPC),
+                "user.max_user_namespaces is 0",
+                "sysctl -w user.max_user_namespaces=15000",
+            ),
+            (
+                with(zero(Feature::NetNs)),
+                Some(Feature::NetNs),
+                clone(libc::ENOSPC),
+                "user.max_net_namespaces is 0",
+                "sysctl -w user.max_net_namespaces=15000",
+            ),
+            (
+                with(|facts| facts.most = vec![(Feature::UserNs, 500)]),
+                userns,
+                clone(libc::ENOSPC),
+                "all are in use",
+                "sysctl -w user.max_user_namespaces=2000",
+            ),
+            (user(), userns, clone(libc::EUSERS), "limit of namespaces is reached", "user.max_"),
+            (
+                with(|facts| facts.apparmor_userns = Some(1)),
+                userns,
+                refusal(Step::IdMap, libc::EPERM, "writing uid_map failed"),
+                "kernel.apparmor_restrict_unprivileged_userns is 1",
+                "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ),
+            (
+                with(|facts| facts.apparmor_userns = Some(1)),
+                Some(Feature::UtsNs),
+                refusal(Step::Hostname, libc::EACCES, "setting the host name failed"),
+                "kernel.apparmor_restrict_unprivileged_userns is 1",
+                "userns,",
+            ),
+            (
+                with(|facts| facts.filtered = true),
+                userns,
+                clone(libc::EPERM),
+                "seccomp filter",
+                "seccomp=unconfined",
+            ),
+            (
+                with(|facts| (facts.filtered, facts.userns_clone) = (true, Some(1))),
+                userns,
+                clone(libc::EPERM),
+                "seccomp filter",
+                "Unconfined",
+            ),
+            (with(|facts| facts.chrooted = true), userns, clone(libc::EPERM), "chroot", "pivot_root"),
+            (with(|facts| facts.ids_mapped = false), userns, clone(libc::EPERM), "not mapped", "map it"),
+            (with(|facts| facts.selinux = true), userns, clone(libc::EACCES), "SELinux", "audit2allow"),
+            (user(), userns, clone(libc::EPERM), "creating the namespaces", "HINT"),
+            // The sysctls are about unprivileged processes.
+            (
+                with(|facts| (facts.privileged, facts.userns_clone, facts.filtered) = (true, Some(0), true)),
+                userns,
+                clone(libc::EPERM),
+                "seccomp filter",
+                "seccomp=unconfined",
+            ),
+        ]
+    }
+
+    fn refused_mounts() -> Vec<Case> {
+        let proc = || refusal(Step::Mount, libc::EPERM, "mounting proc on /proc failed");
+        let old = || with(|facts| facts.release = "5.10.0-46-cloud-amd64".to_owned());
+        vec![
+            (
+                with(|facts| facts.proc = Proc::Masked(vec!["/proc/kcore".to_owned()])),
+                None,
+                proc(),
+                "/proc is masked (/proc/kcore)",
+                "systempaths=unconfined",
+            ),
+            (
+                with(|facts| facts.proc = Proc::Reduced("ro".to_owned())),
+                None,
+                proc(),
+                "mounted with ro",
+                "mount -t proc",
+            ),
+            (with(|facts| facts.proc = Proc::Missing), None, proc(), "no procfs", "mount -t proc"),
+            (
+                with(|facts| facts.proc = Proc::Missing),
+                Some(Feature::UserNs),
+                refusal(Step::IdMap, libc::ENOENT, "writing setgroups failed"),
+                "no procfs is mounted",
+                "mount -t proc proc /proc",
+            ),
+            (
+                old(),
+                None,
+                refusal(Step::Mount, libc::ENOSYS, "binding /usr on /usr (read-only) failed"),
+                "needs Linux 5.12, this is 5.10.0",
+                "5.12 or later",
+            ),
+            (
+                old(),
+                None,
+                refusal(Step::Root, libc::EPERM, "mounting an overlay of 1 layers failed"),
+                "overlayfs in a user namespace: needs Linux 5.11",
+                "5.11 or later",
+            ),
+            (
+                user(),
+                None,
+                refusal(Step::Root, libc::ENODEV, "mounting an overlay of 1 layers failed"),
+                "does not have overlay",
+                "modprobe overlay",
+            ),
+            (
+                user(),
+                None,
+                refusal(Step::MountSource, libc::EINVAL, "id-mapping the mount of /tmp/x failed"),
+                "does not support id-mapped mounts",
+                "ext4",
+            ),
+            (
+                user(),
+                Some(Feature::TimeNs),
+                refusal(Step::TimeOffsets, libc::EINVAL, "unsharing the time namespace failed"),
+                "built without time namespaces",
+                "CONFIG_TIME_NS",
+            ),
+            (
+                with(|facts| facts.memfd_noexec = Some(2)),
+                None,
+                refusal(Step::Init, libc::EACCES, "executing the init from a memfd failed"),
+                "vm.memfd_noexec is 2",
+                "sysctl -w vm.memfd_noexec=1",
+            ),
+            (
+                with(|facts| facts.filtered = true),
+                Some(Feature::MemoryMax),
+                refusal(Step::Cgroup, libc::EACCES, "the cgroup is not writable"),
+                "the cgroup is not writable",
+                "HINT",
+            ),
+        ]
+    }
+
+    #[test]
+    fn causes_are_told_apart() {
+        for (facts, feature, refusal, cause, remedy) in
+            refused_namespaces().into_iter().chain(refused_mounts())
+        {
+            let found = explain(&facts, feature, &refusal);
+            assert!(found.cause.contains(cause), "{refusal:?} on {facts:?}: {found:?}, not {cause}");
+            assert!(found.remedy.contains(remedy), "{refusal:?} on {facts:?}: {found:?}, not {remedy}");
+            assert!(found.cause.contains(&refusal.what), "the failure itself is told, too: {found:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_a_remedy() {
+        let refusal = Refusal { hint: None, ..clone(libc::EIO) };
+        assert_eq!(explain(&user(), None, &refusal).remedy, UNKNOWN);
+    }
+
+    #[test]
+    fn landlock_is_missing_for_three_reasons() {
+        let old = with(|facts| facts.release = "5.10.0".to_owned());
+        assert!(landlock(&old, libc::ENOSYS).cause.contains("needs Linux 5.13"));
+        assert!(landlock(&user(), libc::ENOSYS).remedy.contains("CONFIG_SECURITY_LANDLOCK"));
+        assert!(landlock(&user(), libc::EOPNOTSUPP).remedy.contains("lsm=landlock"));
+        assert!(landlock(&with(|facts| facts.filtered = true), libc::EPERM).cause.contains("seccomp"));
+    }
+}

@@ -1,0 +1,237 @@
+//! The tries: a throw-away sandbox each.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::cause::{self, Explanation, Refusal};
+use super::facts::Facts;
+use super::{Check, Host, Status};
+use crate::command::Command;
+use crate::error::{Error, Result, Step};
+use crate::feature::Feature;
+use crate::idmap::{Caller, Ids, MapPlan, UserMap};
+use crate::limits::{Bytes, CpuMax};
+use crate::mount::Mount;
+use crate::rootfs::{Rootfs, Upper};
+use crate::sandbox::Sandbox;
+use crate::seccomp::Seccomp;
+use crate::sys;
+
+/// Enough for an init and a program that never is.
+const MEMORY: Bytes = Bytes::mib(16);
+const LONG: Duration = Duration::from_secs(60);
+
+pub(super) fn probe() -> Host {
+    let mut probe = Probe { facts: Facts::gather(), checks: Vec::new() };
+    probe.check("sandbox", None, || attempt(&Sandbox::new()));
+    probe.namespaces();
+    probe.identity();
+    probe.mounts();
+    probe.limits();
+    probe.confinement();
+    let Probe { facts, checks } = probe;
+    let remarks = facts.core_handler.iter().map(|handler| {
+        format!(
+            "Core dumps of this host are piped to {handler}, which runs outside every sandbox; programs get a core \
+             limit of 1 byte, which keeps the kernel from starting it."
+        )
+    });
+    Host {
+        remarks: remarks.collect(),
+        kernel: facts.release,
+        uid: facts.uid,
+        privileged: facts.privileged,
+        checks,
+    }
+}
+
+/// A note about what works, or what does not and why.
+type Tried = Result<Option<String>>;
+
+/// Sets a sandbox up to the last step before a program runs: it is told to execute a directory, which every root has
+/// and no kernel executes. Needs no program on the host, and nothing foreign ever runs.
+fn attempt(sandbox: &Sandbox) -> Tried {
+    attempt_as_far_as(sandbox, Step::Exec)
+}
+
+/// The same, for a step that all others after it may fail.
+fn attempt_as_far_as(sandbox: &Sandbox, enough: Step) -> Tried {
+    match sandbox.spawn(Command::new("/")) {
+        Ok(child) => {
+            drop(child);
+            Ok(None)
+        }
+        Err(error) if error.step() == Step::Exec || error.step() == enough => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+struct Probe {
+    facts: Facts,
+    checks: Vec<Check>,
+}
+
+impl Probe {
+    /// Carries out a try and explains what came of it.
+    fn check(&mut self, name: &'static str, feature: Option<Feature>, attempt: impl FnOnce() -> Tried) {
+        let status = match attempt() {
+            Ok(note) => Status::Available { note },
+            Err(error) => missing(cause::explain(&self.facts, feature, &Refusal::from(&error))),
+        };
+        self.checks.push(Check { name, feature, status });
+    }
+
+    fn feature(&mut self, feature: Feature, attempt: impl FnOnce() -> Tried) {
+        self.check(feature.name(), Some(feature), attempt);
+    }
+
+    /// A bare sandbox that may do what it is about to be asked.
+    fn bare(&self) -> Sandbox {
+        if self.facts.privileged { Sandbox::bare() } else { Sandbox::bare().user_ns() }
+    }
+
+    fn namespaces(&mut self) {
+        self.feature(Feature::UserNs, || attempt(&Sandbox::bare().user_ns()).map(|_| id_map()));
+        let bare = self.bare();
+        let one_by_one = [
+            (Feature::PidNs, bare.clone().pid_ns()),
+            (Feature::MountNs, bare.clone().mount_ns()),
+            (Feature::NetNs, bare.clone().net_ns()),
+            (Feature::IpcNs, bare.clone().ipc_ns()),
+            (Feature::UtsNs, bare.clone().hostname("belljar")),
+            (Feature::CgroupNs, bare.clone().cgroup_ns()),
+            (Feature::TimeNs, bare.monotonic_offset(1).boottime_offset(1)),
+        ];
+        for (feature, sandbox) in one_by_one {
+            self.feature(feature, || attempt(&sandbox));
+        }
+    }
+
+    fn identity(&mut self) {
+        self.check("subids", None, || attempt(&Sandbox::bare().user_map(UserMap::subids())));
+        let sandbox = Sandbox::bare().user_ns();
+        self.feature(Feature::Groups, || {
+            attempt(&sandbox)?;
+            let plan = sandbox.plan()?;
+            match plan.enforced().skipped().iter().find(|skipped| skipped.feature == Feature::Groups) {
+                None => Ok(None),
+                Some(skipped) => Err(Error::message(
+                    crate::ErrorKind::PermissionDenied,
+                    Step::Plan,
+                    skipped.reason.clone(),
+                )
+                .with_hint("map more ids: `UserMap::subids()`, or run the program as root")),
+            }
+        });
+    }
+
+    /// What the sandbox's own user namespace lets its init mount.
+    fn mounts(&mut self) {
+        let with = |mount| Sandbox::bare().user_ns().pid_ns().ipc_ns().rootfs(Rootfs::empty()).mount(mount);
+        self.check("tmpfs", None, || attempt_as_far_as(&with(Mount::tmpfs("/tmp")), Step::PivotRoot));
+        self.check("pivot_root", None, || attempt(&with(Mount::dir("/empty"))));
+        self.check("bind", None, || attempt(&with(Mount::bind("/usr", "/usr"))));
+        self.check("bind_writable", None, || {
+            let dir = TempDir::new()?;
+            attempt(&with(Mount::bind_writable(&dir.0, "/data")))
+        });
+        self.check("proc", None, || attempt(&with(Mount::proc("/proc"))));
+        self.check("devpts", None, || attempt(&with(Mount::devpts("/dev/pts"))));
+        self.check("mqueue", None, || attempt(&with(Mount::mqueue("/dev/mqueue"))));
+        self.check("overlay", None, || {
+            let root = Rootfs::overlay(["/usr"]).upper(Upper::tmpfs(Bytes::mib(1), 64));
+            attempt(&Sandbox::bare().user_ns().rootfs(root))
+        });
+        self.check("system_view", None, || {
+            attempt(&Sandbox::bare().user_ns().pid_ns().rootfs(Rootfs::system()))
+        });
+    }
+
+    fn limits(&mut self) {
+        let limits = [
+            (Feature::MemoryMax, Sandbox::bare().memory_max(MEMORY)),
+            (Feature::SwapMax, Sandbox::bare().memory_max(MEMORY).swap_max(0)),
+            (Feature::PidsMax, Sandbox::bare().pids_max(8)),
+            (Feature::CpuMax, Sandbox::bare().cpu_max(CpuMax::cpus(1.0))),
+            (Feature::CpuWeight, Sandbox::bare().cpu_weight(100)),
+            (Feature::CpuTime, Sandbox::bare().cpu_time(LONG)),
+        ];
+        for (feature, sandbox) in limits {
+            self.feature(feature, || {
+                attempt(&sandbox)?;
+                Ok(sandbox.plan()?.0.placement.describe().into_iter().next())
+            });
+        }
+        self.feature(Feature::WallTime, || attempt(&Sandbox::bare().wall_time(LONG)));
+        self.feature(Feature::Output, || attempt(&Sandbox::bare().output_max(MEMORY)));
+        let bare = self.bare();
+        self.feature(Feature::TreeKill, || match attempt(&bare.pid_ns()) {
+            Ok(_) => Ok(Some("by PID namespace".to_owned())),
+            Err(error) => match attempt(&Sandbox::bare().pids_max(8)) {
+                Ok(_) => Ok(Some("by cgroup, where there is a limit".to_owned())),
+                Err(_) => Err(error),
+            },
+        });
+    }
+
+    fn confinement(&mut self) {
+        let bare = self.bare();
+        self.feature(Feature::Seccomp, || attempt(&Sandbox::bare().seccomp(Seccomp::default())));
+        self.feature(Feature::Capabilities, || attempt(&bare.drop_capabilities()));
+        self.feature(Feature::NoNewPrivs, || attempt(&Sandbox::bare()));
+        let status = match sys::landlock_abi() {
+            Ok(abi) => Status::Available { note: Some(format!("ABI {abi}")) },
+            Err(error) => missing(cause::landlock(&self.facts, error.raw_os_error().unwrap_or(0))),
+        };
+        self.checks.push(Check { name: "landlock", feature: None, status });
+    }
+}
+
+fn missing(Explanation { cause, remedy }: Explanation) -> Status {
+    Status::Missing { cause, remedy }
+}
+
+/// What [`UserMap::auto`] comes to here.
+fn id_map() -> Option<String> {
+    let program = Ids { uid: 1000, gid: 1000 };
+    let plan = MapPlan::resolve(&UserMap::auto(), program, &Caller::now()).ok()?;
+    let text = match plan {
+        MapPlan::Fixed(_) => "one id, the caller's own",
+        MapPlan::Block if plan.setup_ids(program).uid == 0 => {
+            "65536 ids, a block of its own for each sandbox"
+        }
+        MapPlan::Block => "one id, a spare one for each sandbox",
+    };
+    Some(text.to_owned())
+}
+
+/// An empty directory for the time of a try.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Result<Self> {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("belljar-probe-{}-{number}", std::process::id()));
+        // An existing one is an error: somebody else made it.
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        let failed = |error| {
+            let what = format!("making the directory {}", path.display());
+            Error::os(Step::MountSource, what, error)
+                .with_path(&path)
+                .with_hint("name a directory that this user can write to in `TMPDIR`")
+        };
+        made.map_err(failed)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // Nothing was put into it; if it is gone already, that is as good.
+        std::fs::remove_dir(Path::new(&self.0)).ok();
+    }
+}
