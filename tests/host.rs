@@ -26,6 +26,15 @@ fn report() {
     }
 }
 
+/// Not a test: tells whether a network and a time namespace can be had, without making a sandbox of them.
+#[test]
+#[ignore = "run by the other tests"]
+fn best_effort() {
+    let bare = Sandbox::bare().net_ns().time_ns();
+    let plan = bare.best_effort(Feature::NetNs).best_effort(Feature::TimeNs).plan().unwrap();
+    println!("@{}", plan.enforced());
+}
+
 const REPORT: [&str; 4] = ["report", "--exact", "--ignored", "--nocapture"];
 
 /// One line of [`report`].
@@ -211,6 +220,27 @@ fn the_filter_of_an_outer_container_is_named() {
         assert!(line.remedy.contains("seccomp=unconfined"), "{line:?}");
     }
     assert!(line(&report, "no_new_privs").available, "a bare sandbox needs no namespace");
+}
+
+#[test]
+fn best_effort_finds_namespaces_without_clone3() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_root() || !Host::current().has(Feature::NetNs) || !Host::current().has(Feature::TimeNs) {
+        println!("needs root, and namespaces");
+        return;
+    }
+    let mut command = belljar::Command::new(std::env::current_exe().unwrap());
+    command.args(["best_effort", "--exact", "--ignored", "--nocapture"]).stderr(Stdio::null());
+    // As container engines do for a privileged program: clone3 is unknown, clone and unshare are not.
+    let filter = Seccomp::new().allow(["clone", "unshare"]);
+    let output = Sandbox::bare().seccomp(filter).output(&command).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let enforced = text.lines().find_map(|line| line.split_once("@enforced:")).map_or("", |(_, rest)| rest);
+    assert!(enforced.contains("net_ns time_ns") && !enforced.contains("not net_ns"), "{text}");
+    let filter = Seccomp::new().allow(["clone"]);
+    let output = Sandbox::bare().seccomp(filter).output(&command).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("not time_ns: Operation not permitted"), "{text}");
 }
 
 #[test]

@@ -110,18 +110,37 @@ pub(crate) fn launch(
 }
 
 /// Tries clone flags in a throw-away child that exits at once.
+///
+/// As [`launch`] does, it falls back to `clone(2)` where a filter answers `ENOSYS` to `clone3(2)`, and like the init it
+/// unshares a time namespace in the child, because `clone(2)` has no flag for it.
 pub(crate) fn try_clone(flags: u64) -> io::Result<()> {
-    // CLONE_NEWTIME shares a bit with the exit signal of clone(2) and is for clone3(2) alone; all else is for both.
-    let args: [u64; 8] = [flags, 0, 0, 0, libc::SIGCHLD.unsigned_abs().into(), 0, 0, 0];
+    const CLONE_NEWTIME: u64 = libc::CLONE_NEWTIME as u64;
+    let exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    let unshared = flags & CLONE_NEWTIME;
+    let flags = flags & !CLONE_NEWTIME;
+    let args: [u64; 8] = [flags, 0, 0, 0, exit_signal, 0, 0, 0];
+    let word = |flags: u64| usize::try_from(flags).unwrap_or(usize::MAX);
+    let (clone_flags, unshared) = (word(flags | exit_signal), word(unshared));
     let old_mask = block_all_signals();
-    // SAFETY: without CLONE_VM and a stack this is fork(2): the child has its own copy of everything and only exits.
-    let pid = unsafe {
+    // SAFETY: without CLONE_VM and a stack this is fork(2): the child has its own copy of everything, and makes two
+    // raw system calls.
+    let mut pid = unsafe {
         raw::syscall(nr::CLONE3, [std::ptr::from_ref(&args) as usize, size_of_val(&args), 0, 0, 0, 0])
     };
+    if pid == -(libc::ENOSYS as isize) {
+        // SAFETY: as above.
+        pid = unsafe { raw::syscall(nr::CLONE, [clone_flags, 0, 0, 0, 0, 0]) };
+    }
     if pid == 0 {
-        loop {
-            // SAFETY: exit_group touches no memory.
-            unsafe { raw::syscall(nr::EXIT_GROUP, [0; 6]) };
+        // SAFETY: unshare and exit_group take numbers. An errno fits into the exit code.
+        unsafe {
+            let result = match unshared {
+                0 => 0,
+                flags => raw::syscall(nr::UNSHARE, [flags, 0, 0, 0, 0, 0]),
+            };
+            loop {
+                raw::syscall(nr::EXIT_GROUP, [result.unsigned_abs(), 0, 0, 0, 0, 0]);
+            }
         }
     }
     restore_signals(old_mask);
@@ -133,9 +152,15 @@ pub(crate) fn try_clone(flags: u64) -> io::Result<()> {
         // SAFETY: waitpid with a live status; our own child, by its number, which nobody else reaps in between unless
         // the host reaps everything, and then ECHILD is as good.
         let result = unsafe { libc::waitpid(i32::try_from(pid).unwrap_or(-1), &raw mut status, 0) };
-        if result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            return Ok(());
+        if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) {
+            continue;
         }
+        return match libc::WEXITSTATUS(status) {
+            errno if result >= 0 && libc::WIFEXITED(status) && errno != 0 => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
+        };
     }
 }
 
