@@ -271,9 +271,12 @@ impl Runtime {
                 }
             };
             sys::idmap_tree(&tree, namespace).map_err(|error| {
-                source_error("id-mapping the mount of", source)(error).with_hint(
-                    "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports them",
-                )
+                let refused = error.raw_os_error() == Some(libc::EINVAL);
+                let error = source_error("id-mapping the mount of", source)(error).with_hint(
+                    "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports \
+                     them: ext4, xfs, btrfs; tmpfs from Linux 6.3",
+                );
+                if refused { error.with_kind(ErrorKind::Unsupported) } else { error }
             })?;
             trees.push(tree);
         }

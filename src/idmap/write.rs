@@ -27,7 +27,12 @@ pub(crate) fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
     let write = |name: &str, text: &str| {
         let path = format!("/proc/{pid}/{name}");
         fs::write(&path, text).map_err(|error| {
-            Error::os(Step::IdMap, format!("writing {name}"), error).with_path(path).with_hint(USERNS_HINT)
+            let hint = match error.raw_os_error() {
+                Some(libc::ENOENT) => "no procfs is mounted on /proc: as root, `mount -t proc proc /proc`",
+                Some(libc::EROFS) => "/proc is read-only: as root, `mount -o remount,rw /proc`",
+                _ => USERNS_HINT,
+            };
+            Error::os(Step::IdMap, format!("writing {name}"), error).with_path(path).with_hint(hint)
         })
     };
     match maps.writer {
@@ -102,7 +107,7 @@ pub(super) fn subordinate(path: &str, kind: &str, program: u32, caller: u32) -> 
             format!("{path} gives this user no subordinate {kind} ids"),
         )
         .with_path(path)
-        .with_hint("as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER")
+        .with_hint("as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`")
     })?;
     Ok(around(program, caller, first, count.min(65_535)))
 }
