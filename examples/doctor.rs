@@ -2,23 +2,19 @@
 //!
 //! Exits with 0 if `Sandbox::new()` works here, else with 1.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use belljar::{Host, Status};
 
-#[expect(clippy::print_stdout, reason = "the report is what this program is for")]
-fn main() -> ExitCode {
+fn main() -> io::Result<ExitCode> {
     let host = Host::probe();
-    print!("{host}");
-    println!();
-    match &host.sandbox().status {
-        Status::Missing { remedy, .. } => {
-            println!("Sandbox::new() does not work here. Remedy: {remedy}");
-            ExitCode::FAILURE
-        }
-        _ => {
-            println!("Sandbox::new() works here.");
-            ExitCode::SUCCESS
-        }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{host}")?;
+    if let Status::Missing { remedy, .. } = &host.sandbox().status {
+        writeln!(out, "Sandbox::new() does not work here. Remedy: {remedy}")?;
+        return Ok(ExitCode::FAILURE);
     }
+    writeln!(out, "Sandbox::new() works here.")?;
+    Ok(ExitCode::SUCCESS)
 }

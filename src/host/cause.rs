@@ -82,8 +82,11 @@ fn namespace_limit(facts: &Facts, feature: Option<Feature>, refusal: &Refusal) -
     if !matches!(refusal.errno, libc::ENOSPC | libc::EUSERS) {
         return None;
     }
-    // A try of one namespace may have needed a user namespace around it.
-    let suspects = [feature.unwrap_or(Feature::UserNs), Feature::UserNs];
+    // A try of one namespace may have needed a user namespace around it, and a whole sandbox needs them all.
+    let suspects = match feature.filter(|feature| limit_name(*feature).is_some()) {
+        Some(feature) => vec![feature, Feature::UserNs],
+        None => Feature::ALL.to_vec(),
+    };
     let limits = suspects.into_iter().filter_map(|kind| Some((limit_name(kind)?, facts.limit(kind)?)));
     let known: Vec<_> = limits.collect();
     let lowest = known.iter().find(|(_, most)| *most == 0).or(known.first());
@@ -175,14 +178,24 @@ fn init(facts: &Facts, refusal: &Refusal) -> Found {
     denied(facts, refusal)
 }
 
+/// What cannot be written, or opened, because of the state of `/proc`.
 fn missing_proc(facts: &Facts, refusal: &Refusal) -> Found {
     let needs_it = matches!(
         refusal.step,
         Step::IdMap | Step::MountSource | Step::TimeOffsets | Step::Prepare | Step::Capabilities
     );
-    (facts.proc == Proc::Missing && needs_it && refusal.errno == libc::ENOENT).then(|| {
-        ("no procfs is mounted on /proc".to_owned(), "as root: `mount -t proc proc /proc`".to_owned())
-    })
+    match (&facts.proc, refusal.errno) {
+        (Proc::Missing, libc::ENOENT) if needs_it => Some((
+            "no procfs is mounted on /proc".to_owned(),
+            "as root: `mount -t proc proc /proc`".to_owned(),
+        )),
+        (Proc::Reduced(_), libc::EROFS) if needs_it => Some((
+            "/proc is mounted read-only".to_owned(),
+            "as root: `mount -o remount,rw /proc`; or run the outer container with a writable /proc"
+                .to_owned(),
+        )),
+        _ => None,
+    }
 }
 
 /// System calls and abilities that came with a version.
@@ -339,6 +352,13 @@ mod tests {
                 "sysctl -w user.max_net_namespaces=15000",
             ),
             (
+                with(|facts| facts.most = vec![(Feature::UserNs, 500), (Feature::NetNs, 0)]),
+                None,
+                clone(libc::ENOSPC),
+                "user.max_net_namespaces is 0",
+                "sysctl -w user.max_net_namespaces=15000",
+            ),
+            (
                 with(|facts| facts.most = vec![(Feature::UserNs, 500)]),
                 userns,
                 clone(libc::ENOSPC),
@@ -414,6 +434,13 @@ mod tests {
                 refusal(Step::IdMap, libc::ENOENT, "writing setgroups failed"),
                 "no procfs is mounted",
                 "mount -t proc proc /proc",
+            ),
+            (
+                with(|facts| facts.proc = Proc::Reduced("ro".to_owned())),
+                Some(Feature::UserNs),
+                refusal(Step::IdMap, libc::EROFS, "writing setgroups failed"),
+                "/proc is mounted read-only",
+                "remount,rw /proc",
             ),
             (
                 old(),
