@@ -1,0 +1,118 @@
+//! What the host has. Looked at without belljar, so that a defect of ours does not pass for a poor host.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Why the host does not have a feature; `None` if it does.
+pub(crate) fn missing(feature: &str) -> Option<String> {
+    static KNOWN: Mutex<Option<HashMap<String, Option<String>>>> = Mutex::new(None);
+    let mut known = KNOWN.lock().expect("no panic while probing");
+    let known = known.get_or_insert_default();
+    known.entry(feature.to_owned()).or_insert_with(|| look(feature)).clone()
+}
+
+/// Whether BELLJAR_TEST_REQUIRE names it.
+pub(crate) fn is_required(feature: &str) -> bool {
+    let list = std::env::var("BELLJAR_TEST_REQUIRE").unwrap_or_default();
+    list.split(',').any(|name| {
+        let name = name.trim();
+        // "cgroup" stands for all of its controllers.
+        name == feature || name == "all" || (name == "cgroup" && feature.starts_with("cgroup-"))
+    })
+}
+
+fn look(feature: &str) -> Option<String> {
+    let program = |path: &str| (!Path::new(path).exists()).then(|| format!("{path} is not installed"));
+    match feature {
+        "root" => match super::oracle::status_of("self").get("CapEff") {
+            Some(set) if u64::from_str_radix(set, 16).is_ok_and(|set| set >> 21 & 1 == 1) => None,
+            _ => Some("this process has no CAP_SYS_ADMIN".into()),
+        },
+        "userns" => {
+            let mut command = super::role_command("try-unshare", &[&libc::CLONE_NEWUSER.to_string()]);
+            match super::run_helper(&mut command, Duration::from_secs(10)) {
+                Ok(helper) if helper.status.success() => None,
+                Ok(helper) => Some(format!("unshare(CLONE_NEWUSER): {}", helper.stdout.trim())),
+                Err(super::Fail(message)) => Some(message),
+            }
+        }
+        "overlay" => match fs::read_to_string("/proc/filesystems") {
+            Ok(text) if text.contains("overlay") => None,
+            _ => Some("/proc/filesystems has no overlay".into()),
+        },
+        "sh" => program("/bin/sh"),
+        "python3" => program("/usr/bin/python3"),
+        "cc" => program("/usr/bin/cc"),
+        "setpriv" if !nix::unistd::geteuid().is_root() => None,
+        "setpriv" => program("/usr/bin/setpriv"),
+        "strace" => program("/usr/bin/strace"),
+        "unshare" => program("/usr/bin/unshare"),
+        "uidmap" => program("/usr/bin/newuidmap"),
+        "swap-controller" => {
+            let v1 =
+                controller_dir("memory").is_some_and(|dir| dir.join("memory.memsw.usage_in_bytes").exists());
+            let v2 = unified_dir().is_some_and(|dir| dir.join("memory.swap.max").exists());
+            (!v1 && !v2).then(|| "the memory controller does not count swap".into())
+        }
+        other => match other.strip_prefix("cgroup-") {
+            Some(name) => controller(name),
+            None => Some(format!("no such feature is known: {other}")),
+        },
+    }
+}
+
+fn controller(name: &str) -> Option<String> {
+    use nix::unistd::{AccessFlags, access};
+    let Some(dir) = controller_dir(name) else {
+        return Some(format!("no hierarchy with the {name} controller is mounted"));
+    };
+    match access(&dir, AccessFlags::W_OK) {
+        Ok(()) => None,
+        Err(errno) => Some(format!("{}: {errno}", dir.display())),
+    }
+}
+
+/// Where this process is in the hierarchy of a controller, version 1 first.
+pub(crate) fn controller_dir(name: &str) -> Option<PathBuf> {
+    directory_of("self", name)
+}
+
+/// Where a process is in the hierarchy of a controller.
+pub(crate) fn directory_of(pid: &str, name: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let v1 = mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        (words[2] == "cgroup" && words[3].split(',').any(|option| option == name))
+            .then(|| PathBuf::from(words[1]))
+    });
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    if let Some(mount) = v1 {
+        let path = own.lines().find_map(|line| {
+            let mut words = line.splitn(3, ':').skip(1);
+            let controllers = words.next()?;
+            controllers.split(',').any(|one| one == name).then(|| words.next())?
+        })?;
+        return Some(mount.join(path.trim_start_matches('/')));
+    }
+    // CPU time is counted by every version 2 cgroup.
+    let dir = unified_of(&own)?;
+    let offered = fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
+    (name == "cpuacct" || offered.split_whitespace().any(|one| one == name)).then_some(dir)
+}
+
+pub(crate) fn unified_dir() -> Option<PathBuf> {
+    unified_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+fn unified_of(own: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount = mounts.lines().find_map(|line| {
+        let words: Vec<_> = line.split(' ').collect();
+        (words[2] == "cgroup2").then(|| PathBuf::from(words[1]))
+    })?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(mount.join(path.trim_start_matches('/')))
+}

@@ -1,0 +1,66 @@
+//! The few raw system calls that roles and oracles make.
+#![expect(unsafe_code, reason = "system calls that nix does not wrap")]
+
+use std::io;
+
+/// Any system call with up to six numbers. Only for calls whose arguments are numbers or deliberately bad pointers.
+pub(crate) fn syscall(number: i64, args: [usize; 6]) -> io::Result<i64> {
+    // SAFETY: the callers pass numbers, null pointers, or addresses that the kernel refuses or that stay alive; the
+    // kernel checks every pointer that it follows.
+    let result = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// `fork(2)` for single-threaded roles.
+pub(crate) fn fork() -> io::Result<i32> {
+    // SAFETY: roles are single-threaded, so the child may do whatever the parent may.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// Seconds of a clock.
+pub(crate) fn clock(id: i32) -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a live timespec.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    #[expect(clippy::cast_precision_loss, reason = "seconds since boot")]
+    let seconds = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
+    seconds
+}
+
+/// Sets the disposition of a signal to ignore or default.
+pub(crate) fn disposition(signal: i32, ignore: bool) {
+    let action = if ignore { libc::SIG_IGN } else { libc::SIG_DFL };
+    // SAFETY: neither disposition runs a handler.
+    unsafe { libc::signal(signal, action) };
+}
+
+/// Closes a descriptor whoever owns it, as careless hosts do.
+pub(crate) fn close(fd: i32) {
+    // SAFETY: roles close stdio or descriptors they opened raw.
+    unsafe { libc::close(fd) };
+}
+
+/// `openpty(3)`: whether a pair can be made and carries a byte.
+pub(crate) fn openpty_works() -> io::Result<()> {
+    let (mut main, mut other) = (-1, -1);
+    // SAFETY: live integers; null for name, termios and window size.
+    let result = unsafe {
+        libc::openpty(
+            &raw mut main,
+            &raw mut other,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: one byte of a live buffer.
+    let written = unsafe { libc::write(main, b"x\n".as_ptr().cast(), 2) };
+    let mut byte = 0_u8;
+    // SAFETY: one byte of a live buffer.
+    let read = unsafe { libc::read(other, (&raw mut byte).cast(), 1) };
+    if written == 2 && read == 1 && byte == b'x' { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
