@@ -59,6 +59,9 @@ fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Error {
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
         .map_err(|errno| failed("making a pipe")(errno.into()))?;
+    // It belongs to the host's user, who may have no id inside; `echo > /dev/stderr` opens it anew all the same.
+    nix::sys::stat::fchmod(&read, nix::sys::stat::Mode::from_bits_truncate(0o666))
+        .map_err(|errno| failed("opening up a pipe")(errno.into()))?;
     let above = |fd| sys::above_stdio(fd).map_err(failed("making a pipe"));
     Ok((above(read)?, above(write)?))
 }

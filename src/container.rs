@@ -80,3 +80,10 @@ impl Container {
         self.runtime.tear_down(Init::Running)
     }
 }
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Children hold the runtime too, and must not keep the sandbox alive. A failure here has nobody to tell.
+        self.runtime.tear_down(Init::Running).ok();
+    }
+}

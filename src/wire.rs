@@ -172,6 +172,14 @@ pub(crate) mod stage {
     pub(crate) const LAUNCH: u32 = 10;
 }
 
+/// Lines of [`stage::PROTOCOL`] that the host tells apart, because a caller can do something about them.
+pub(crate) mod line {
+    /// The container runs as many programs as it has room for.
+    pub(crate) const FULL: u32 = 11;
+    /// More descriptors came than the table holds.
+    pub(crate) const TOO_MANY_FDS: u32 = 12;
+}
+
 /// The record that a payload process leaves in its status pipe when it could not be executed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,8 @@ use crate::pump::Flow;
 use crate::setup::Stage;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
 use crate::wire::{
-    BOX_SLOTS, ChildFailure, LATE_SLOTS, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, cause, flag, reply, request, stage,
+    BOX_SLOTS, ChildFailure, LATE_SLOTS, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, cause, flag, line, reply,
+    request, stage,
 };
 use crate::{broken, failed};
 
@@ -265,9 +266,9 @@ impl Container {
         one_shot: bool,
     ) {
         let result = match programs.iter().position(Option::is_none) {
-            None => Err(ChildFailure { stage: stage::PROTOCOL, index: 11, errno: Errno::EAGAIN.0 }),
+            None => Err(ChildFailure { stage: stage::PROTOCOL, index: line::FULL, errno: Errno::EAGAIN.0 }),
             Some(_) if incoming.overflow => {
-                Err(ChildFailure { stage: stage::PROTOCOL, index: 12, errno: Errno::EOVERFLOW.0 })
+                Err(ChildFailure { stage: stage::PROTOCOL, index: line::TOO_MANY_FDS, errno: Errno::EOVERFLOW.0 })
             }
             Some(number) => {
                 Program::start(message, shared, &mut incoming.slots, number).map(|mut program| {

@@ -24,7 +24,7 @@ use crate::namespace::Namespaces;
 use crate::outcome::Output;
 use crate::sandbox::Sandbox;
 use crate::spawn;
-use crate::wire::{Reply, section, stage};
+use crate::wire::{Reply, line, section, stage};
 
 /// Slots of the container's table before the plan's own: the image, the host's pidfd.
 pub(crate) const FIRST_SLOT: u32 = 2;
@@ -141,6 +141,15 @@ impl Plan {
                 explain::with_hint(error(Step::Exec, format!("executing {program}")), Step::Exec, reply.errno)
                     .with_kind(ErrorKind::Exec)
                     .with_path(program)
+            }
+            stage::PROTOCOL if reply.index == line::FULL => Error::message(
+                ErrorKind::ResourceExhausted,
+                Step::Fork,
+                "the container has no room for one more program",
+            )
+            .with_hint("wait for one of its programs to end, or start another container"),
+            stage::PROTOCOL if reply.index == line::TOO_MANY_FDS => {
+                Error::invalid("more descriptors than one program can be given")
             }
             other => error(Step::Handshake, format!("stage {other} of the init, line {index},"))
                 .with_kind(ErrorKind::Internal),
