@@ -64,3 +64,18 @@ pub(crate) fn openpty_works() -> io::Result<()> {
     let read = unsafe { libc::read(other, (&raw mut byte).cast(), 1) };
     if written == 2 && read == 1 && byte == b'x' { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Reads a descriptor by its number, whoever owns it.
+pub(crate) fn read_to_end(fd: i32) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        // SAFETY: a live buffer of that length.
+        let count = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        match usize::try_from(count) {
+            Err(_) => return Err(io::Error::last_os_error()),
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+        }
+    }
+}

@@ -14,6 +14,7 @@ pub(crate) const COMMON: &[Role] = &[
     ("raise", raise),
     ("status", |_| cat("/proc/self/status")),
     ("cat", |args| cat(&text(args, 0))),
+    ("read-fd", read_fd),
     ("fds", fds),
     ("ns", ns),
     ("facts", facts),
@@ -85,6 +86,17 @@ fn cat(path: &str) -> i32 {
             1
         }
     }
+}
+
+/// Copies what descriptors hold to stdout.
+fn read_fd(args: &[OsString]) -> i32 {
+    for n in 0..args.len() {
+        match raw::read_to_end(int(args, n)) {
+            Ok(bytes) => drop(std::io::stdout().write_all(&bytes)),
+            Err(error) => println!("errno {}", error.raw_os_error().unwrap_or(-1)),
+        }
+    }
+    0
 }
 
 /// The numbers and targets of all open descriptors.
