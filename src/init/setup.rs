@@ -65,6 +65,7 @@ impl Stage {
             }
             Setup::UpperDir { source } => {
                 let tree = tree_of(source, slots)?;
+                sys::set_attributes(tree.fd(), NOSUID | NODEV, Reach::Tree)?;
                 self.attach_in_scratch(&tree, c"u")
             }
             Setup::RootOverlay { options, attributes } => self.overlay(options, attributes),
@@ -204,10 +205,13 @@ impl Stage {
 /// The source as a detached tree: the host's clone (used up by attaching it), or one made here by path.
 fn tree_of(source: Source<'_>, slots: &[Option<Owned>]) -> Result<Owned> {
     match source {
-        // The table keeps its own descriptor; both refer to the same tree until it is attached.
+        // The table keeps its own descriptor; both refer to the same tree until it is attached. The host cloned it from
+        // mounts that may be shared: nothing of ours may propagate back, or later mounts of the host into it.
         Source::Slot(slot) => {
             let tree = slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
-            Ok(Owned::adopt(sys::duplicate_from(tree.fd(), 3)?))
+            let tree = Owned::adopt(sys::duplicate_from(tree.fd(), 3)?);
+            sys::set_attributes(tree.fd(), 0, Reach::Tree)?;
+            Ok(tree)
         }
         Source::Path(path) => sys::clone_tree(Fd::CWD, path),
     }

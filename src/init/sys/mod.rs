@@ -302,9 +302,17 @@ pub(crate) enum Reach {
 }
 
 /// Sets mount attributes (`MOUNT_ATTR_*`); never clears any.
+///
+/// A whole tree is also made private: a clone of a shared mount is its peer (mount_namespaces(7)), so later mounts of
+/// the host would appear in it, those of the sandbox on the host, and `pivot_root(2)` refuses it.
 pub(crate) fn set_attributes(mount: Fd, attributes: u64, reach: Reach) -> Result<()> {
-    let attr: [u64; 4] = [attributes, 0, 0, 0]; // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-    let flags = AT_EMPTY_PATH | if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    let (recursive, propagation) = match reach {
+        Reach::Tree => (AT_RECURSIVE, MS_PRIVATE as u64),
+        Reach::One => (0, 0),
+    };
+    // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
+    let attr: [u64; 4] = [attributes, 0, propagation, 0];
+    let flags = AT_EMPTY_PATH | recursive;
     plain(nr::MOUNT_SETATTR, &[mount.arg(), text(c""), flags, address(&attr), size_of_val(&attr)]).map(drop)
 }
 
