@@ -22,6 +22,11 @@ impl Limits {
         Self { wall_at: some(wall_ns).map(|ns| now.saturating_add(ns)), cpu: some(cpu_ns), look_at: now }
     }
 
+    /// The wall-clock limit counts from so much later.
+    pub(crate) fn put_off(&mut self, ns: u64) {
+        self.wall_at = self.wall_at.map(|at| at.saturating_add(ns));
+    }
+
     pub(crate) fn wall_passed(&self, now: u64) -> bool {
         self.wall_at.is_some_and(|at| now >= at)
     }
