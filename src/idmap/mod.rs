@@ -243,6 +243,14 @@ fn validate(extents: &[Extent], kind: &str) -> Result<()> {
     if extents.len() > MOST {
         return Err(Error::invalid(format!("the {kind} map has more than {MOST} ranges")));
     }
+    // The kernel takes a map in one write of less than a page.
+    if write::to_text(extents).len() >= 4096 {
+        return Err(Error::invalid(format!(
+            "the {kind} map of {} ranges is longer than 4095 bytes",
+            extents.len()
+        ))
+        .with_hint("merge ranges that lie side by side"));
+    }
     for extent in extents {
         // 4294967295 is "no id" for the kernel.
         let fits = |first: u32| first.checked_add(extent.count).is_some_and(|end| end < u32::MAX);

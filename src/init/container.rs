@@ -65,6 +65,8 @@ pub(crate) struct Container {
     processors: u64,
 }
 
+/// A plan of more bytes than this is not kept in memory.
+const LARGE_PLAN: usize = 64 << 10;
 /// Slots of the container's table that are not the plan's.
 const PLAN_SLOT: usize = 0;
 const HOST_SLOT: usize = 1;
@@ -138,6 +140,14 @@ impl Container {
         // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
         sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(30, errno))?;
         sys::set_umask(0o022);
+        // Files with given content are in the plan, and their pages would stay ours; what is still needed of it comes
+        // back by itself.
+        let plan = if plan.bytes().len() > LARGE_PLAN {
+            drop(plan);
+            Self::map_plan(&table).map_err(|errno| broken(31, errno))?
+        } else {
+            plan
+        };
         Ok(Self {
             control,
             table,

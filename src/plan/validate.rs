@@ -9,6 +9,7 @@ use crate::sandbox::Sandbox;
 
 pub(super) fn validate(sandbox: &Sandbox) -> Result<()> {
     names(sandbox)?;
+    ids(sandbox)?;
     times(sandbox)?;
     rlimits(sandbox)?;
     environment(sandbox)
@@ -27,6 +28,16 @@ fn names(sandbox: &Sandbox) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn ids(sandbox: &Sandbox) -> Result<()> {
+    match sandbox.user {
+        // setresuid(2) takes it for "leave as it is".
+        Some(ids) if ids.uid == u32::MAX || ids.gid == u32::MAX => {
+            Err(Error::invalid("4294967295 is no user or group id"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn times(sandbox: &Sandbox) -> Result<()> {
