@@ -25,6 +25,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.kind(), ErrorKind::Exec);
 /// assert_eq!(error.raw_os_error(), Some(2)); // ENOENT
 /// ```
+#[expect(clippy::error_impl_error, reason = "the one error of a crate, named as std::io names its own")]
 pub struct Error(Box<Repr>);
 
 /// What class of failure an [`Error`] is.

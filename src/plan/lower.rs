@@ -21,6 +21,7 @@ use crate::wire::{Confine, Setup, section, verify};
 use super::{FIRST_SLOT, Lowered};
 
 /// The slot of the first file to join the cgroup by.
+#[expect(clippy::cast_possible_truncation, reason = "there are 1024 slots")]
 const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
 
 /// The program's ids in a user namespace, unless others are asked for.

@@ -282,7 +282,7 @@ fn steps(shared: &Shared) -> Result<(), (usize, i32)> {
     let call = |step: usize, number: usize, args: [usize; 6]| -> Result<usize, (usize, i32)> {
         // SAFETY: every call below passes numbers or addresses of live locals of the right size.
         let result = unsafe { raw::syscall(number, args) };
-        if result < 0 { Err((step, -result as i32)) } else { Ok(result as usize) }
+        usize::try_from(result).map_err(|_| (step, i32::try_from(-result).unwrap_or(libc::EIO)))
     };
 
     // `execve` in a user namespace with an unmapped user id drops every capability that is not ambient, and ambient
@@ -313,12 +313,12 @@ fn steps(shared: &Shared) -> Result<(), (usize, i32)> {
         }
     }
 
-    let control = shared.control as usize;
+    let control = shared.control.unsigned_abs() as usize;
     for target in 0..3 {
         call(3, nr::DUP3, [control, target, 0, 0, 0, 0])?;
     }
     let cloexec = libc::O_CLOEXEC as usize;
-    call(3, nr::DUP3, [shared.init as usize, 3, cloexec, 0, 0, 0])?;
+    call(3, nr::DUP3, [shared.init.unsigned_abs() as usize, 3, cloexec, 0, 0, 0])?;
     call(3, nr::CLOSE_RANGE, [4, u32::MAX as usize, 0, 0, 0, 0])?;
     let empty = c"".as_ptr() as usize;
     let flags = libc::AT_EMPTY_PATH as usize;
