@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::value::Parsed;
 
 /// The words that are still to be read.
-pub struct Arguments<I> {
+pub(crate) struct Arguments<I> {
     words: I,
     /// The name of the option that was read last, and the value that came with it.
     option: String,
@@ -14,7 +14,7 @@ pub struct Arguments<I> {
 }
 
 /// One word.
-pub enum Word {
+pub(crate) enum Word {
     /// An option, without its dashes.
     Option(String),
     /// `--`: what follows belongs to the program.
@@ -22,12 +22,12 @@ pub enum Word {
 }
 
 impl<I: Iterator<Item = OsString>> Arguments<I> {
-    pub fn new(words: I) -> Self {
+    pub(crate) fn new(words: I) -> Self {
         Self { words, option: String::new(), attached: None }
     }
 
     /// The next option, `None` at the end of the line.
-    pub fn next(&mut self) -> Result<Option<Word>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<Word>, String> {
         if self.attached.is_some() {
             return Err(format!("--{} takes no value", self.option));
         }
@@ -46,19 +46,19 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
     }
 
     /// The value of the option that was read last.
-    pub fn value(&mut self) -> Result<OsString, String> {
+    pub(crate) fn value(&mut self) -> Result<OsString, String> {
         let value = self.attached.take().or_else(|| self.words.next());
         value.filter(|value| value != "--").ok_or_else(|| "needs a value".to_owned())
     }
 
     /// The same, understood.
-    pub fn parsed<T>(&mut self, parse: impl FnOnce(&OsStr) -> Parsed<T>) -> Result<T, String> {
+    pub(crate) fn parsed<T>(&mut self, parse: impl FnOnce(&OsStr) -> Parsed<T>) -> Result<T, String> {
         let text = self.value()?;
         parse(&text).map_err(|problem| format!("{text:?} {problem}"))
     }
 
     /// All that is left.
-    pub fn rest(self) -> I {
+    pub(crate) fn rest(self) -> I {
         self.words
     }
 }

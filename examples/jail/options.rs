@@ -9,26 +9,26 @@ use belljar::{Bytes, Command, CpuMax, Feature, Mount, Rootfs, Sandbox, Seccomp, 
 use crate::arguments::{Arguments, Word};
 use crate::value::{self, Parsed};
 
-pub const USAGE: &str = include_str!("usage.txt");
+pub(crate) const USAGE: &str = include_str!("usage.txt");
 
 /// What a tmpfs upper layer holds unless a size is given, and how many files it holds.
 const UPPER_SIZE: Bytes = Bytes::mib(256);
 const UPPER_INODES: u64 = 65_536;
 
 /// What the command line asks for.
-pub enum Request {
+pub(crate) enum Request {
     Help,
     Run(Box<Run>),
 }
 
-pub struct Run {
-    pub sandbox: Sandbox,
-    pub command: Command,
+pub(crate) struct Run {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) command: Command,
     /// The budget of stdout and stderr together.
-    pub output: Option<Bytes>,
-    pub report: Option<PathBuf>,
+    pub(crate) output: Option<Bytes>,
+    pub(crate) report: Option<PathBuf>,
     /// Print what would be done, and do nothing.
-    pub plan_only: bool,
+    pub(crate) plan_only: bool,
 }
 
 /// A call that an option stands for.
@@ -74,7 +74,7 @@ enum Share {
 }
 
 /// Reads a command line, without the program's own name; an error is one line for whoever wrote it.
-pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Request, String> {
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Request, String> {
     let mut arguments = Arguments::new(words);
     let mut options = Options::default();
     while let Some(word) = arguments.next()? {

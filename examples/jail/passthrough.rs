@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const CHUNK: usize = 32 << 10;
 
 /// Everything that is needed to pass output on, made before there is a program whose output could be lost.
-pub struct Passthrough {
+pub(crate) struct Passthrough {
     budget: Budget,
     stdout: File,
     stderr: File,
@@ -43,7 +43,7 @@ struct Bell {
 
 impl Passthrough {
     /// For at most `limit` bytes to this process's stdout and stderr together.
-    pub fn new(limit: u64) -> io::Result<Self> {
+    pub(crate) fn new(limit: u64) -> io::Result<Self> {
         let (main, threads) = UnixStream::pair()?;
         Ok(Self {
             budget: Budget { limit, read: AtomicU64::new(0), exceeded: AtomicBool::new(false) },
@@ -54,7 +54,7 @@ impl Passthrough {
     }
 
     /// Waits for the end of a program whose stdout and stderr are pipes, and kills it when it writes too much.
-    pub fn wait(self, child: &mut Child) -> Result<Outcome, String> {
+    pub(crate) fn wait(self, child: &mut Child) -> Result<Outcome, String> {
         let Self { budget, stdout, stderr, bell } = &self;
         let pipes = [
             (child.stdout.take().map(OwnedFd::from), stdout),

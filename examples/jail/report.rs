@@ -8,7 +8,7 @@ use belljar::{Outcome, Verdict};
 use serde_json::json;
 
 /// Writes it as one line.
-pub fn write(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+pub(crate) fn write(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     let Outcome { status, verdict, usage, enforced, .. } = outcome;
     let skipped: Vec<_> = enforced
         .skipped()

@@ -8,20 +8,20 @@ use std::time::Duration;
 use belljar::{Bytes, Resource};
 
 /// A value, or what is wrong with the text: "is not a size", to be put behind the option and the text.
-pub type Parsed<T> = Result<T, &'static str>;
+pub(crate) type Parsed<T> = Result<T, &'static str>;
 
 /// A name.
-pub fn text(text: &OsStr) -> Parsed<String> {
+pub(crate) fn text(text: &OsStr) -> Parsed<String> {
     text.to_str().map(str::to_owned).ok_or("is not UTF-8")
 }
 
 /// A whole number.
-pub fn number<N: std::str::FromStr>(text: &OsStr) -> Parsed<N> {
+pub(crate) fn number<N: std::str::FromStr>(text: &OsStr) -> Parsed<N> {
     text.to_str().and_then(|text| text.parse().ok()).ok_or("is not a number in range")
 }
 
 /// `123`, `64K`, `256M`, `2G`.
-pub fn size(text: &OsStr) -> Parsed<Bytes> {
+pub(crate) fn size(text: &OsStr) -> Parsed<Bytes> {
     bytes(text).map(Bytes::new).ok_or("is not a size: a number of bytes, or one with K, M or G")
 }
 
@@ -37,7 +37,7 @@ fn bytes(text: &OsStr) -> Option<u64> {
 }
 
 /// `500ms`, `1.5s`, `2m`, or plain seconds.
-pub fn duration(text: &OsStr) -> Parsed<Duration> {
+pub(crate) fn duration(text: &OsStr) -> Parsed<Duration> {
     let parse = || {
         let text = text.to_str()?;
         let (digits, unit_ms) = [("ms", 1), ("s", 1000), ("m", 60_000)]
@@ -58,13 +58,13 @@ pub fn duration(text: &OsStr) -> Parsed<Duration> {
 }
 
 /// Digits, with a point among them if need be: none of the other forms that floats have.
-pub fn decimal(text: &OsStr) -> Parsed<f64> {
+pub(crate) fn decimal(text: &OsStr) -> Parsed<f64> {
     let plain = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'));
     plain.and_then(|text| text.parse().ok()).ok_or("is not a decimal number")
 }
 
 /// `KEY=VALUE`.
-pub fn variable(text: &OsStr) -> Parsed<(OsString, OsString)> {
+pub(crate) fn variable(text: &OsStr) -> Parsed<(OsString, OsString)> {
     let bytes = text.as_bytes();
     let equals = bytes.iter().position(|byte| *byte == b'=').ok_or("is not NAME=VALUE")?;
     let part = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
@@ -72,7 +72,7 @@ pub fn variable(text: &OsStr) -> Parsed<(OsString, OsString)> {
 }
 
 /// `INSIDE:OUTSIDE:COUNT`.
-pub fn extent(text: &OsStr) -> Parsed<(u32, u32, u32)> {
+pub(crate) fn extent(text: &OsStr) -> Parsed<(u32, u32, u32)> {
     let parse = || {
         let mut numbers = text.to_str()?.split(':').map(str::parse);
         let mut next = || numbers.next()?.ok();
@@ -83,7 +83,7 @@ pub fn extent(text: &OsStr) -> Parsed<(u32, u32, u32)> {
 }
 
 /// `NAME=SOFT[:HARD]`.
-pub fn rlimit(text: &OsStr) -> Parsed<(Resource, u64, u64)> {
+pub(crate) fn rlimit(text: &OsStr) -> Parsed<(Resource, u64, u64)> {
     let usage = "is not NAME=SOFT[:HARD]";
     let (name, values) = text.to_str().and_then(|text| text.split_once('=')).ok_or(usage)?;
     let resource = Resource::from_name(name).ok_or("names no resource of setrlimit(2)")?;
@@ -93,12 +93,12 @@ pub fn rlimit(text: &OsStr) -> Parsed<(Resource, u64, u64)> {
 }
 
 /// A path of the host, made absolute without following links.
-pub fn host_path(text: &OsStr) -> Parsed<PathBuf> {
+pub(crate) fn host_path(text: &OsStr) -> Parsed<PathBuf> {
     std::path::absolute(text).map_err(|_| "is not a path")
 }
 
 /// `SRC[:DST]`. The colon is the last one before a slash, as `DST` is absolute; `\:` is a colon of the path.
-pub fn bind(text: &OsStr) -> Parsed<(PathBuf, PathBuf)> {
+pub(crate) fn bind(text: &OsStr) -> Parsed<(PathBuf, PathBuf)> {
     let bytes = text.as_bytes();
     let colon = colons(bytes).into_iter().rev().find(|at| bytes.get(at + 1) == Some(&b'/'));
     let source = host_path(&unescape(&bytes[..colon.unwrap_or(bytes.len())]))?;
@@ -110,7 +110,7 @@ pub fn bind(text: &OsStr) -> Parsed<(PathBuf, PathBuf)> {
 }
 
 /// `DST[:SIZE]`, split at the last colon; `\:` is a colon of the path.
-pub fn sized(text: &OsStr) -> Parsed<(OsString, Option<Bytes>)> {
+pub(crate) fn sized(text: &OsStr) -> Parsed<(OsString, Option<Bytes>)> {
     let bytes = text.as_bytes();
     match colons(bytes).last() {
         Some(at) => {
@@ -123,7 +123,7 @@ pub fn sized(text: &OsStr) -> Parsed<(OsString, Option<Bytes>)> {
 }
 
 /// `PATH[:PATH…]`; `\:` is a colon of a path.
-pub fn host_paths(text: &OsStr) -> Parsed<Vec<PathBuf>> {
+pub(crate) fn host_paths(text: &OsStr) -> Parsed<Vec<PathBuf>> {
     let bytes = text.as_bytes();
     let mut ends = colons(bytes);
     ends.push(bytes.len());
