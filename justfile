@@ -1,0 +1,40 @@
+# The recipes are plain commands; .ci/run runs the same ones, in this order.
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Formatting, lints, documentation: no warnings.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+    RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features
+
+# The whole suite. What this host lacks is ignored, with the reason.
+test *args:
+    cargo test {{ args }}
+
+# The same, and what the host lacks of this list fails.
+test-require features="userns,sh,cc,python3":
+    BELLJAR_TEST_REQUIRE={{ features }} cargo test
+
+# The long versions of the tests.
+soak *args:
+    BELLJAR_SOAK=1 BELLJAR_TEST_TIMEOUT=3600 cargo test --release {{ args }}
+
+# The documentation, in the browser.
+doc:
+    cargo doc --no-deps --all-features --open
+
+# The cost of a spawn as a ladder, then against the bare kernel cost of the same isolation.
+bench:
+    cargo bench --bench spawn
+    cargo bench --bench spawn -- --ratio
+
+# The main job: judge real submissions.
+judge:
+    cargo run --release --example judge
+
+# Everything that is checked before a change is taken.
+ci:
+    bash .ci/run
