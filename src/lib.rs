@@ -1,5 +1,106 @@
-//! An embeddable Linux sandbox.
-#![doc = ""]
+//! An embeddable Linux sandbox: runs a program you do not trust from inside your own, in namespaces, a root filesystem,
+//! a cgroup, ids, capabilities and a system call filter of its own, and tells what it did from what the kernel counted.
+//!
+//! There is no daemon, no setuid helper and no C library to install. A judge, a plugin host, a CI runner or an agent links
+//! the crate and calls it with the words of [`std::process`].
+//!
+//! # Terminology
+//!
+//! | noun | what it is |
+//! |---|---|
+//! | [`Sandbox`] | the policy: what may be seen, used and consumed; plain data, reused for thousands of runs |
+//! | [`Command`] | one run: program, arguments, environment, directory, streams |
+//! | [`Plan`] | a policy, validated against this host and lowered to operations; the one place where a policy fails |
+//! | [`Container`] | a sandbox that is set up and waits for programs |
+//! | [`Child`] | a program that runs; dropping it kills |
+//! | [`Outcome`] | what it did and used, and what was enforced |
+//! | *host* | the program that links this crate, and its machine |
+//! | *init* | PID 1 of every sandbox: a tiny program without libc that this crate embeds |
+//! | *box* | the cgroup directories of a sandbox with limits |
+//!
+//! # An example
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use belljar::{Bytes, Command, Mount, Sandbox, Stdio, Verdict};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // The policy, made once.
+//! let sandbox = Sandbox::new()
+//!     .mount(Mount::bind("/srv/judge/submission", "/submission"))
+//!     .memory_max(Bytes::mib(256))
+//!     .pids_max(16)
+//!     .cpu_time(Duration::from_secs(2))
+//!     .wall_time(Duration::from_secs(10));
+//! let plan = sandbox.plan()?; // fails here, with a remedy, if this host cannot do it
+//!
+//! // One run of many.
+//! let mut command = Command::new("/submission/main");
+//! command.arg("--fast").env("LANG", "C.UTF-8").stdout(Stdio::capture(Bytes::mib(1)));
+//! let output = plan.output(&command)?; // fails if it could not be set up or executed
+//!
+//! // What the program did is not an error.
+//! match output.outcome.verdict {
+//!     Verdict::Exited(0) => println!("{} bytes", output.stdout.len()),
+//!     Verdict::MemoryExceeded => println!("too much memory: {:?}", output.outcome.usage.peak_memory),
+//!     other => println!("{other}, after {:?} of CPU time", output.outcome.usage.cpu),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threat model
+//!
+//! 1. The program is hostile, and so is everything it leaves behind; the host, its policy and the kernel are trusted.
+//! 2. [`Sandbox::new`] is closed. What a `share_`, `keep_`, `inherit_` or `allow_` call names is given away, and no more.
+//! 3. What was asked for is required: if it cannot be had the call fails, unless [`Sandbox::best_effort`] names it.
+//! 4. Nothing outlives its sandbox: drop, a limit, and the death of the host kill the tree.
+//! 5. Bugs of the kernel and side channels are not covered, and resources that no limit names are not limited.
+//!
+//! # What happens on a spawn
+//!
+//! ```text
+//! host program (many threads, any size)                     the sandbox
+//!  Plan: every byte the other side needs, one sealed memfd
+//!    │ cgroup box and id block made; undone by dropping
+//!    ├─ clone3(VM|VFORK|PIDFD|NEW*…) ───────────────────▶ a few raw system calls, then
+//!    │                                                   execveat(init, from a sealed memfd)
+//!    │ goes on at once: its own size and threads never mattered
+//!    ├─ id maps, then START(plan, mounts, cgroup files) ──▶ init: ids, names, loopback, mounts, pivot_root
+//!    ├─ RUN(argv, environment, stdio, limits) ────────────▶
+//!    │ ◀────────────────────────────── READY or FAILED(stage, operation, errno)
+//!    │                                                     forks: cgroup, descriptors, session, rlimits, ids,
+//!    │                                                     capabilities, no_new_privs, directory, seccomp, execve
+//!    │ ◀────────────────────────────── STARTED(pidfd) or FAILED(stage, operation, errno)
+//!    │ ◀────────────────────────────── EXITED(wait status, usage); the init reaps everything else meanwhile
+//!    └─ Outcome = that report + the counters of the box; the kernel ends the PID namespace, the box is removed
+//! ```
+//!
+//! `println!("{plan}")` prints every operation of a plan in order. The spawn may come from any thread, and changes
+//! nothing of the host: no signal handler, no working directory, no environment. The one exception: on cgroup version 2
+//! the first sandbox with limits moves the host into a leaf of its own cgroup (see [`CgroupParent::Auto`]). The init is a
+//! child process, so its end sends `SIGCHLD`; a host may ignore that or reap it, nothing here depends on it.
+//!
+//! # Errors and outcomes
+//!
+//! They share no number space. An [`Error`] says that a sandbox could not be planned, set up or observed: its
+//! [`kind`](Error::kind), the [`step`](Error::step), the [`path`](Error::path), the [errno](Error::raw_os_error), and with
+//! [`hint`](Error::hint) what to change. A program that is missing is an error of kind [`ErrorKind::Exec`]. Whatever a
+//! program does once it is executed is an [`Outcome`]: its wait status as it is, a [`Verdict`] by written precedence, its
+//! [`Usage`], and in [`Enforced`] what was in force.
+//!
+//! # Platform
+//!
+//! Linux on x86_64 and aarch64 (compiled, not yet run). A root filesystem, which [`Sandbox::new`] has, needs Linux 5.12; an
+//! overlay in a user namespace 5.11; the default `/proc` 5.8. An unprivileged host needs unprivileged user namespaces, and
+//! a delegated cgroup for tree limits. Building needs a C compiler as a linker, as every Rust program does.
+//!
+//! # More
+//!
+//! The repository has documents on the architecture, the threat model, kernel features, the setup of a host and the
+//! decisions behind all that (`docs/`), a specification that names the test of every promise, and examples: an online judge, a
+//! plugin host, and the library as a command line.
 
 mod capability;
 mod capture;
