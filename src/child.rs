@@ -115,6 +115,21 @@ impl Child {
     /// # Errors
     ///
     /// As [`wait`](Child::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("/usr/bin/sleep").arg("60"))?;
+    /// if child.wait_timeout(Duration::from_secs(1))?.is_none() {
+    ///     child.kill()?;
+    ///     println!("{}", child.wait()?.verdict); // "killed by the host"
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Outcome>> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
@@ -169,6 +184,18 @@ impl Child {
     /// # Errors
     ///
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a number that is no signal.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox, Verdict};
+    ///
+    /// const SIGTERM: i32 = 15;
+    /// let mut child = Sandbox::new().spawn(Command::new("/usr/bin/sleep").arg("60"))?;
+    /// child.signal(SIGTERM)?;
+    /// assert_eq!(child.wait()?.verdict, Verdict::Signaled(SIGTERM));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn signal(&self, signal: i32) -> Result<()> {
         if !(1..=64).contains(&signal) {
             return Err(Error::invalid(format!("{signal} is no signal")).with_hint("signal(7) lists 1 to 64"));

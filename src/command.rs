@@ -80,6 +80,19 @@ impl Stdio {
     /// Up to so many bytes are kept for [`wait_with_output`](crate::Child::wait_with_output); the program is killed
     /// when it writes more ([`OutputExceeded`](crate::Verdict::OutputExceeded)). The sandbox's init does the reading,
     /// so the program never waits for the host. For stdout and stderr; on stdin it is `/dev/null`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bytes, Command, Sandbox, Stdio, Verdict};
+    ///
+    /// let mut command = Command::new("/usr/bin/yes");
+    /// command.stdout(Stdio::capture(Bytes::kib(64)));
+    /// let output = Sandbox::new().spawn(&command)?.wait_with_output()?;
+    /// assert_eq!(output.outcome.verdict, Verdict::OutputExceeded);
+    /// assert_eq!(output.stdout.len(), 64 * 1024);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     #[must_use]
     pub fn capture(budget: impl Into<Bytes>) -> Self {
         Self(StdioKind::Capture(budget.into()))
@@ -145,6 +158,8 @@ impl Command {
 
     /// The working directory inside; `/` by default. It is entered with the program's own ids and checked to lie
     /// below the sandbox's root.
+    ///
+    /// One that is relative is an error of the spawn, as is one that does not exist inside.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
         self.cwd = Some(dir.as_ref().to_owned());
         self
@@ -171,6 +186,22 @@ impl Command {
     /// Gives the program a descriptor of the host under this number, 3 or above. It is duplicated now; the host's own
     /// stays open. A directory descriptor gives access to everything below it, and beyond, to what its filesystem
     /// lets the program's user reach.
+    ///
+    /// What cannot be duplicated, and a number below 3, is an error of the spawn.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// use belljar::Command;
+    ///
+    /// let (ours, theirs) = UnixStream::pair()?;
+    /// let mut command = Command::new("/plugin");
+    /// command.keep_fd(&theirs, 3); // the plugin talks on descriptor 3
+    /// # drop(ours);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn keep_fd(&mut self, fd: impl AsFd, number: u32) -> &mut Self {
         match fd.as_fd().try_clone_to_owned() {
             Ok(copy) => {

@@ -180,6 +180,19 @@ impl Error {
     }
 
     /// What to run or change so that it works, where that is known.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Bytes, Sandbox};
+    ///
+    /// if let Err(error) = Sandbox::new().memory_max(Bytes::mib(64)).plan() {
+    ///     println!("{error}");
+    ///     if let Some(hint) = error.hint() {
+    ///         println!("to mend it: {hint}");
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {

@@ -45,6 +45,21 @@ impl Outcome {
 /// 6. `SIGXCPU` under `RLIMIT_CPU`: [`CpuTimeExceeded`](Verdict::CpuTimeExceeded); `SIGXFSZ` under `RLIMIT_FSIZE`:
 ///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
 /// 7. Its own exit code or signal.
+///
+/// # Examples
+///
+/// ```no_run
+/// use belljar::{Command, Sandbox, Verdict};
+///
+/// let outcome = Sandbox::new().status(Command::new("/usr/bin/make"))?;
+/// let text = match outcome.verdict {
+///     Verdict::Exited(0) => "done",
+///     Verdict::MemoryExceeded | Verdict::CpuTimeExceeded | Verdict::WallTimeExceeded => "too expensive",
+///     _ => "failed",
+/// };
+/// # let _ = text;
+/// # Ok::<(), belljar::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {

@@ -234,6 +234,15 @@ impl Sandbox {
 
     /// The program's user and group id. With a user namespace they are ids inside, 1000 and 1000 by default; without
     /// one they are the host's, and setting them needs privilege. Supplementary groups are dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::Sandbox;
+    ///
+    /// let as_nobody = Sandbox::new().user(65534, 65534);
+    /// # let _ = as_nobody;
+    /// ```
     pub fn user(mut self, uid: u32, gid: u32) -> Self {
         self.user = Some(Ids { uid, gid });
         self
@@ -318,6 +327,16 @@ impl Sandbox {
     }
 
     /// Where the sandbox's cgroup is made; below the caller's own by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{CgroupParent, Sandbox};
+    ///
+    /// // Below /sys/fs/cgroup/judge, or /sys/fs/cgroup/memory/judge and its likes, which an administrator has made.
+    /// let sandbox = Sandbox::new().pids_max(16).cgroup_parent(CgroupParent::Path("judge".into()));
+    /// # let _ = sandbox;
+    /// ```
     pub fn cgroup_parent(mut self, parent: CgroupParent) -> Self {
         self.cgroup_parent = parent;
         self
@@ -335,6 +354,18 @@ impl Sandbox {
     ///
     /// Where no cgroup can be had this is an error, unless [`best_effort`](Sandbox::best_effort) allows sampling the
     /// processes' clocks, which a program with many short-lived children can partly evade.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use belljar::{Feature, Sandbox};
+    ///
+    /// let exact = Sandbox::new().cpu_time(Duration::from_millis(500));
+    /// let better_than_nothing = exact.clone().best_effort(Feature::CpuTime);
+    /// # let _ = better_than_nothing;
+    /// ```
     pub fn cpu_time(mut self, limit: Duration) -> Self {
         self.cpu_time = Some(limit);
         self
@@ -350,6 +381,17 @@ impl Sandbox {
     /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one,
     /// and a hard limit cannot be raised beyond the host's own. By default core dumps are off and all else is the
     /// host's.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Resource, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new()
+    ///     .rlimit(Resource::Nofile, 64, 64)
+    ///     .rlimit(Resource::Stack, 8 << 20, u64::MAX);
+    /// # let _ = sandbox;
+    /// ```
     pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
         self.rlimits.retain(|(set, _, _)| *set != resource);
         self.rlimits.push((resource, soft, hard));
@@ -365,12 +407,31 @@ impl Sandbox {
 
     /// Gives the program a capability in its user namespace, by the name of `capabilities(7)` with or without `CAP_`:
     /// `keep_capability("NET_BIND_SERVICE")`. It survives `execve` (it is ambient) and nothing else is gained with it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::Sandbox;
+    ///
+    /// // A server on port 80 of the sandbox's own network.
+    /// let sandbox = Sandbox::new().keep_capability("NET_BIND_SERVICE");
+    /// # let _ = sandbox;
+    /// ```
     pub fn keep_capability(mut self, name: impl Into<String>) -> Self {
         self.capabilities.get_or_insert_default().push(name.into());
         self
     }
 
     /// The system call filter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Sandbox, Seccomp};
+    ///
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::new().allow(["ptrace"]));
+    /// # let _ = sandbox;
+    /// ```
     pub fn seccomp(mut self, filter: Seccomp) -> Self {
         self.seccomp = Some(filter);
         self
@@ -396,6 +457,21 @@ impl Sandbox {
 
     /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
     /// says so. Everything else is required.
+    ///
+    /// It has an effect for namespaces, for the limits that need a cgroup, and for [`Feature::CpuTime`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Bytes, Feature, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().memory_max(Bytes::mib(256)).best_effort(Feature::MemoryMax);
+    /// let plan = sandbox.plan()?;
+    /// for skipped in plan.enforced().skipped() {
+    ///     println!("without {}: {}", skipped.feature, skipped.reason);
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn best_effort(mut self, feature: Feature) -> Self {
         self.best_effort.insert(feature);
         self
@@ -430,6 +506,17 @@ impl Sandbox {
     ///
     /// Whatever [`plan`](Sandbox::plan) may say, any failure of the setup with its [`step`](crate::Error::step), and
     /// [`Exec`](crate::ErrorKind::Exec) when the program itself cannot be executed. Nothing is left behind.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("/usr/bin/make"))?;
+    /// println!("process {:?} of the host", child.id());
+    /// println!("{}", child.wait()?.verdict);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
         self.plan()?.spawn(command)
     }
@@ -439,6 +526,16 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let output = Sandbox::new().output(Command::new("/usr/bin/id"))?;
+    /// assert!(output.stdout.starts_with(b"uid=1000"));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
         self.plan()?.output(command)
     }
@@ -448,6 +545,16 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox, Verdict};
+    ///
+    /// let outcome = Sandbox::new().status(Command::new("/bin/false"))?;
+    /// assert_eq!(outcome.verdict, Verdict::Exited(1));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn status(&self, command: impl Borrow<Command>) -> Result<Outcome> {
         self.spawn(command)?.wait()
     }
@@ -457,6 +564,17 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`spawn`](Sandbox::spawn), apart from those of the program.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let container = Sandbox::new().start()?;
+    /// container.status(Command::new("/usr/bin/touch").arg("/tmp/here"))?;
+    /// assert!(container.status(Command::new("/usr/bin/test").args(["-e", "/tmp/here"]))?.success());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn start(&self) -> Result<Container> {
         self.plan()?.start()
     }

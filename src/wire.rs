@@ -180,7 +180,7 @@ pub(crate) mod line {
     pub(crate) const TOO_MANY_FDS: u32 = 12;
 }
 
-/// The record that a payload process leaves in its status pipe when it could not be executed.
+/// The record that a payload process leaves in the page it shares with the init when it could not be executed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ChildFailure {

@@ -21,6 +21,15 @@ use crate::error::{Error, ErrorKind, Result, Step};
 ///
 /// A sandbox with limits gets one directory of its own in every cgroup hierarchy that its limits need: one in all on
 /// a host with cgroup version 2, one per controller with version 1. This says below which directory.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{CgroupParent, Sandbox};
+///
+/// let sandbox = Sandbox::new().pids_max(16).cgroup_parent(CgroupParent::Path("judge/boxes".into()));
+/// # let _ = sandbox;
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CgroupParent {

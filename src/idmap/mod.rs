@@ -49,6 +49,16 @@ impl UserMap {
 
     /// The caller's id for the program, and the caller's subordinate ids (`/etc/subuid`, `/etc/subgid`) for all
     /// others, written by `newuidmap(1)` and `newgidmap(1)` (Debian package `uidmap`).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Sandbox, UserMap};
+    ///
+    /// // As root inside, with other ids to give files to: what package managers want.
+    /// let sandbox = Sandbox::new().user_map(UserMap::subids()).root();
+    /// # let _ = sandbox;
+    /// ```
     #[must_use]
     pub fn subids() -> Self {
         Self(Kind::SubIds)

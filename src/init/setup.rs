@@ -162,7 +162,8 @@ impl Stage {
     }
 
     /// Mounts the overlay by the classic call: one string takes any number of layers, where `fsconfig` takes 256
-    /// bytes or, since 6.7 only, one layer at a time. All names in it are our own numbers, relative to scratch.
+    /// bytes or, since 6.7 only, one layer at a time. All names in it are relative to scratch: our own numbers, and those
+    /// of the upper directories, which the library has checked for characters that mean something to overlayfs.
     fn overlay(&mut self, options: &CStr, attributes: u64) -> Result<()> {
         let scratch = self.scratch()?;
         sys::mkdir(scratch, c"m", 0o700)?;

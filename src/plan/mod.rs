@@ -94,6 +94,17 @@ impl Plan {
     /// # Errors
     ///
     /// As [`spawn`](Plan::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let plan = Sandbox::new().plan()?;
+    /// let output = plan.output(Command::new("/usr/bin/uname").arg("-n"))?;
+    /// assert_eq!(output.stdout, b"belljar\n");
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
     pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
         self.spawn(command.borrow().clone().capturing())?.wait_with_output()
     }
