@@ -63,18 +63,21 @@
 //! ```text
 //! host program (many threads, any size)                     the sandbox
 //!  Plan: every byte the other side needs, one sealed memfd
-//!    │ cgroup box and id block made; undone by dropping
+//!    │ id block reserved; START(plan, pidfd of the host, mounts the host cloned) waits in the control socket
 //!    ├─ clone3(VM|VFORK|PIDFD|NEW*…) ───────────────────▶ a few raw system calls, then
 //!    │                                                   execveat(init, from a sealed memfd)
 //!    │ goes on at once: its own size and threads never mattered
-//!    ├─ id maps, then START(plan, mounts, cgroup files) ──▶ init: ids, names, loopback, mounts, pivot_root
-//!    ├─ RUN(argv, environment, stdio, limits) ────────────▶
-//!    │ ◀────────────────────────────── READY or FAILED(stage, operation, errno)
+//!    │                                                   init, PID 1: finds START; names, loopback, clocks, …
+//!    ├─ id maps, then GO(mounts that needed them) ────────▶ the operations that need ids: mounts, pivot_root
+//!    ├─ cgroup box made meanwhile, BOX(files to join by) ─▶
+//!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
+//!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)
 //!    │                                                     forks: cgroup, descriptors, session, rlimits, ids,
 //!    │                                                     capabilities, no_new_privs, directory, seccomp, execve
 //!    │ ◀────────────────────────────── STARTED(pidfd) or FAILED(stage, operation, errno)
 //!    │ ◀────────────────────────────── EXITED(wait status, usage); the init reaps everything else meanwhile
-//!    └─ Outcome = that report + the counters of the box; the kernel ends the PID namespace, the box is removed
+//!    └─ Outcome = that report + the box's counters; the init exits, the kernel ends the PID namespace, and the box is
+//!       removed meanwhile
 //! ```
 //!
 //! `println!("{plan}")` prints every operation of a plan in order. The spawn may come from any thread, and changes

@@ -3,23 +3,24 @@
 //! ```text
 //! host program (many threads, any size)                     the sandbox
 //!  Plan: every byte the other side needs, one sealed memfd
-//!    │ cgroup box and id block made; undone by dropping
+//!    │ id block reserved; START(plan, pidfd of the host, mounts the host cloned) waits in the control socket
 //!    ├─ clone3(VM|VFORK|PIDFD|NEW*…) ───────────────────▶ a few raw system calls, then
 //!    │                                                   execveat(init, from a sealed memfd)
 //!    │ goes on at once: its own size and threads never mattered
-//!    ├─ id maps, then START(plan, pidfd of the host, ─────▶ init, PID 1: the setup operations in order:
-//!    │       mounts the host cloned, cgroup files)         ids, names, loopback, mounts, pivot_root
+//!    │                                                   init, PID 1: finds START; names, loopback, clocks, …
+//!    ├─ id maps, then GO(mounts that needed them) ────────▶ the operations that need ids: mounts, pivot_root
+//!    ├─ cgroup box made meanwhile, BOX(files to join by) ─▶
 //!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
-//!    │ ◀────────────────────────────── READY or FAILED(stage, operation, errno)
+//!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)
 //!    │                                                     forks: cgroup, descriptors, session, rlimits, ids,
 //!    │                                                     capabilities, no_new_privs, directory, seccomp, execve
 //!    │ ◀────────────────────────────── STARTED(pidfd) or FAILED(stage, operation, errno)
 //!    │ ◀────────────────────────────── EXITED(wait status, usage); the init reaps everything else meanwhile
-//!    └─ Outcome = that report + the box's counters; the init exits, the kernel ends the PID namespace, the box is
-//!       removed
+//!    └─ Outcome = that report + the box's counters; the init exits, the kernel ends the PID namespace, and the box is
+//!       removed meanwhile
 //! ```
 //!
-//! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the set-up and one for the end.
+//! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the start and one for the end.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
