@@ -14,6 +14,7 @@
 //! | [`Container`] | a sandbox that is set up and waits for programs |
 //! | [`Child`] | a program that runs; dropping it kills |
 //! | [`Outcome`] | what it did and used, and what was enforced |
+//! | [`Host`] | what this machine can do, really tried, with the cause and the remedy for what it cannot |
 //! | *host* | the program that links this crate, and its machine |
 //! | *init* | PID 1 of every sandbox: a tiny program without libc that this crate embeds |
 //! | *box* | the cgroup directories of a sandbox with limits |
@@ -97,7 +98,7 @@
 //!
 //! Linux on x86_64 and aarch64 (compiled, not yet run). A root filesystem, which [`Sandbox::new`] has, needs Linux 5.12; an
 //! overlay in a user namespace 5.11; the default `/proc` 5.8. An unprivileged host needs unprivileged user namespaces, and
-//! a delegated cgroup for tree limits. Building needs a C compiler as a linker, as every Rust program does.
+//! a delegated cgroup for tree limits; [`Host::probe`] says what is missing. Building needs a C compiler as a linker, as every Rust program does.
 //!
 //! # More
 //!
