@@ -369,7 +369,13 @@ impl Runtime {
                 Err(self.plan.failure(&message, &command.program.to_string_lossy()))
             }
             Received::Nothing | Received::Closed => {
-                Err(self.died("before it could report that the program started"))
+                // It may have said why, to nobody in particular.
+                match self.link.receive(CONTAINER, Some(Instant::now()))? {
+                    Received::Message((message, _)) if message.kind == reply::FAILED => {
+                        Err(self.plan.failure(&message, ""))
+                    }
+                    _ => Err(self.died("before it could report that the program started")),
+                }
             }
         }
     }

@@ -178,6 +178,8 @@ pub(crate) mod line {
     pub(crate) const FULL: u32 = 11;
     /// More descriptors came than the table holds.
     pub(crate) const TOO_MANY_FDS: u32 = 12;
+    /// A request could not be received; the init ends.
+    pub(crate) const LOST_REQUEST: u32 = 13;
 }
 
 /// The record that a payload process leaves in the page it shares with the init when it could not be executed.

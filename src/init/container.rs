@@ -237,7 +237,12 @@ impl Container {
                     }
                     Ok(Some(message)) if message.kind == request::FDS => {}
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
-                    Ok(_) | Err(_) => self.end(&programs),
+                    Ok(_) => self.end(&programs),
+                    Err(errno) => {
+                        // For whom the message was is lost with it: these are last words about all.
+                        sys::send(self.control, &broken(line::LOST_REQUEST, errno), None).ok();
+                        self.end(&programs);
+                    }
                 }
             }
             self.serve(&set, &mut programs, one_shot);

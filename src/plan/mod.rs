@@ -162,8 +162,15 @@ impl Plan {
             stage::PROTOCOL if reply.index == line::TOO_MANY_FDS => {
                 Error::invalid("more descriptors than one program can be given")
             }
-            other => error(Step::Handshake, format!("stage {other} of the init, line {index},"))
-                .with_kind(ErrorKind::Internal),
+            other => {
+                let error = error(Step::Handshake, format!("stage {other} of the init, line {index},"));
+                match error.kind() {
+                    ErrorKind::ResourceExhausted => error.with_hint(
+                        "the init has the host's own limits: raise RLIMIT_NOFILE (ulimit -n) and look at free memory",
+                    ),
+                    _ => error.with_kind(ErrorKind::Internal),
+                }
+            }
         }
     }
 }

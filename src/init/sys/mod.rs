@@ -32,6 +32,7 @@ impl Errno {
     pub(crate) const ENOSYS: Self = Self(38);
     pub(crate) const ELOOP: Self = Self(40);
     pub(crate) const EPROTO: Self = Self(71);
+    pub(crate) const EMFILE: Self = Self(24);
     pub(crate) const EOVERFLOW: Self = Self(75);
     pub(crate) const EPERM: Self = Self(1);
 }
@@ -801,7 +802,8 @@ const CONTROL_HEAD: usize = 16;
 pub(crate) fn receive<T: Copy + Default>(socket: Fd, mut push: impl FnMut(Owned)) -> Result<Option<T>> {
     const MSG_DONTWAIT: usize = 0x40;
     const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
-    const MSG_TRUNC_OR_CTRUNC: i32 = 0x20 | 0x08;
+    const MSG_TRUNC: i32 = 0x20;
+    const MSG_CTRUNC: i32 = 0x08;
     #[repr(C, align(8))]
     struct Control([u8; CONTROL_HEAD + super::wire::MAX_FDS * 4 + 4]);
     let mut value = T::default();
@@ -837,7 +839,11 @@ pub(crate) fn receive<T: Copy + Default>(socket: Fd, mut push: impl FnMut(Owned)
     if received == 0 {
         return Ok(None);
     }
-    if received != size_of::<T>() || header.flags & MSG_TRUNC_OR_CTRUNC != 0 {
+    if header.flags & MSG_CTRUNC != 0 {
+        // The space is enough for all that the host may send, so it was our limit of open files.
+        return Err(Errno::EMFILE);
+    }
+    if received != size_of::<T>() || header.flags & MSG_TRUNC != 0 {
         return Err(Errno::EPROTO);
     }
     Ok(Some(core::hint::black_box(value)))
