@@ -140,10 +140,13 @@ fn closed_stdio_case(which: &str, how: &str) -> Result {
 fn closed_stdio(args: &[OsString]) -> i32 {
     let (which, how, report) =
         (support::roles::text(args, 0), support::roles::text(args, 1), support::roles::text(args, 2));
+    // Made before there is room for it among the standard streams.
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
+    let (reader, writer) = (fs::File::from(reader), fs::File::from(writer));
     for digit in which.chars() {
         support::raw::close(digit as i32 - '0' as i32);
     }
-    let run = || -> Result {
+    let run = move || -> Result {
         let mut limited = closed();
         for (feature, set) in [
             ("cgroup-memory", (|sandbox: Sandbox| sandbox.memory_max(mib(64))) as fn(Sandbox) -> Sandbox),
@@ -162,8 +165,6 @@ fn closed_stdio(args: &[OsString]) -> i32 {
             return if fine { Ok(()) } else { support::fail(text) };
         }
         // Inherited streams: the program tells over a kept pipe what it has.
-        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        let (reader, writer) = (fs::File::from(reader), fs::File::from(writer));
         let mut command = belljar::Command::new("/bin/sh");
         command.args(["-c", "for n in 0 1 2; do readlink /proc/self/fd/$n >&3 || echo none >&3; done"]);
         command.stdin(Stdio::inherit()).keep_fd(&writer, 3);
