@@ -122,12 +122,7 @@ impl Streams {
 
 /// The host's own stream, or `/dev/null` where the host has closed it.
 fn inherited(number: RawFd) -> Result<Source> {
-    // SAFETY-free check: /proc/self/fd tells without touching the descriptor.
-    if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok() {
-        Ok(Source::Inherited(number))
-    } else {
-        null()
-    }
+    if sys::is_inheritable(number) { Ok(Source::Inherited(number)) } else { null() }
 }
 
 impl Theirs {

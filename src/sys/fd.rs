@@ -1,7 +1,7 @@
 //! Where descriptors live.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Moves a descriptor of ours above 3. In a host with closed stdio the kernel hands out 0 to 2, and whatever the host
 /// prints next would go into it; and the launcher overwrites 0 to 3 in the child.
@@ -17,4 +17,12 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Whether a standard stream is open and meant to be inherited. In a host with closed stdio the kernel hands out 0 to 2
+/// to whoever opens a file next, this library or the host; but that is close-on-exec, as a standard stream never is.
+pub(crate) fn is_inheritable(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes a number and touches nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }

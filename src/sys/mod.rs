@@ -11,7 +11,7 @@ mod process;
 mod raw;
 mod socket;
 
-pub(crate) use fd::above_stdio;
+pub(crate) use fd::{above_stdio, is_inheritable};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{clone_tree, idmap_tree, map_namespace};
