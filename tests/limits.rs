@@ -70,7 +70,7 @@ fn wall_time() -> Result {
         let outcome = outcome?;
         assert_eq!(outcome.verdict, Verdict::WallTimeExceeded);
         at_most(outcome.usage.wall, limit, 100);
-        assert!(time < limit + Duration::from_millis(350) * slack(), "{time:?}");
+        assert!(time < limit + Duration::from_millis(1000) * slack(), "{time:?}");
         assert!(outcome.enforced.contains(Feature::WallTime));
     }
     // Enough time is no verdict.
