@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, Streams};
+use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
-use crate::spawn::{Init, Runtime};
+use crate::plan::Plan;
+use crate::runtime::{self, CONTAINER, Init, Purpose, Runtime};
 use crate::sys;
 use crate::wire::{Reply, cause, reply};
 
@@ -54,7 +56,7 @@ pub struct Child {
 
 /// Whose the container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+enum Role {
     /// It ends with this program.
     Owner,
     /// It goes on.
@@ -65,15 +67,25 @@ pub(crate) enum Role {
 const DEFAULT_PIPED: u64 = 16 << 20;
 
 impl Child {
-    pub(crate) fn new(
-        runtime: Arc<Runtime>,
-        number: u32,
-        pidfd: Option<OwnedFd>,
-        streams: Streams,
-        role: Role,
-    ) -> Self {
+    /// Starts a program in a container of its own.
+    pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
+        command.validate()?;
+        let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
+        // The program has the container's number, so that a failure of either is the answer.
+        Self::start(runtime, CONTAINER, command, Role::Owner)
+    }
+
+    /// Starts one more program in a container.
+    pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
+        command.validate()?;
+        Self::start(Arc::clone(runtime), runtime.next_number(), command, Role::Guest)
+    }
+
+    fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+        let streams = runtime.request_run(number, command)?;
+        let pidfd = runtime.await_started(number, command)?;
         let Streams { stdin, stdout, stderr, captured } = streams;
-        Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, outcome: None }
+        Ok(Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, outcome: None })
     }
 
     /// The process id as the host sees it; `None` once it was reaped.

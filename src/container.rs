@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::feature::Enforced;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
-use crate::spawn::{self, Init, Runtime};
+use crate::runtime::{self, Init, Runtime};
 
 /// A running sandbox: its namespaces, its cgroup and its init, set up and waiting. [`spawn`](Container::spawn) starts
 /// a program in it, again and again: they share files in its tmpfs, its network and its limits.
@@ -35,7 +35,9 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
-        Ok(Self { runtime: spawn::start(plan)? })
+        let runtime = runtime::launch(plan, runtime::Purpose::Container)?;
+        runtime.await_ready()?;
+        Ok(Self { runtime: Arc::new(runtime) })
     }
 
     /// Starts a program inside.
@@ -44,7 +46,7 @@ impl Container {
     ///
     /// [`Exec`](crate::ErrorKind::Exec) when it cannot be executed, and any failure to confine it.
     pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
-        spawn::another(&self.runtime, command.borrow())
+        Child::among_others(&self.runtime, command.borrow())
     }
 
     /// Runs a program to its end.

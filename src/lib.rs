@@ -125,6 +125,7 @@ mod outcome;
 mod plan;
 mod rootfs;
 mod run_image;
+mod runtime;
 mod sandbox;
 mod seccomp;
 mod spawn;

@@ -60,6 +60,13 @@ impl Link {
         self.socket.as_fd()
     }
 
+    /// Hangs up: the init takes it as the end of the host, kills what runs inside, and exits.
+    pub(crate) fn hang_up(&self) {
+        use nix::sys::socket::{Shutdown, shutdown};
+        // Fails only when the other end is gone already.
+        shutdown(std::os::fd::AsRawFd::as_raw_fd(&self.socket), Shutdown::Both).ok();
+    }
+
     /// Sends a request. An init that is gone is not an error here: its last words, or their absence, are.
     pub(crate) fn send(&self, request: &Request, fds: &[RawFd]) -> Result<()> {
         match sys::send(self.socket.as_fd(), request, fds) {

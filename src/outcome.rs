@@ -71,8 +71,6 @@ pub enum Verdict {
     CpuTimeExceeded,
     /// It ran longer than allowed.
     WallTimeExceeded,
-    /// It slept longer than allowed.
-    IdleExceeded,
     /// A process of the sandbox was killed because the memory limit was reached.
     MemoryExceeded,
     /// It wrote more than the budget of its captured output, or a file beyond `RLIMIT_FSIZE`.
@@ -92,7 +90,6 @@ impl fmt::Display for Verdict {
             Self::Signaled(signal) => write!(f, "killed by signal {signal}"),
             Self::CpuTimeExceeded => f.write_str("CPU time exceeded"),
             Self::WallTimeExceeded => f.write_str("wall time exceeded"),
-            Self::IdleExceeded => f.write_str("idle time exceeded"),
             Self::MemoryExceeded => f.write_str("memory exceeded"),
             Self::OutputExceeded => f.write_str("output exceeded"),
             Self::SyscallDenied => f.write_str("system call denied"),

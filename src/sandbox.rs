@@ -1,22 +1,15 @@
 //! The policy: what may be seen, used and consumed. Pure data; nothing happens before a plan is made.
 
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::cgroup::{self, CgroupParent};
-use crate::child::Child;
-use crate::command::Command;
-use crate::container::Container;
-use crate::error::Result;
 use crate::feature::Feature;
 use crate::idmap::{Ids, UserMap};
 use crate::limits::{Bytes, CpuMax, Resource};
 use crate::mount::Mount;
 use crate::namespace::{Namespaces, TimeOffsets};
-use crate::outcome::{Outcome, Output};
-use crate::plan::Plan;
 use crate::rootfs::Rootfs;
 use crate::seccomp::Seccomp;
 
@@ -475,107 +468,5 @@ impl Sandbox {
     pub fn best_effort(mut self, feature: Feature) -> Self {
         self.best_effort.insert(feature);
         self
-    }
-
-    /// Validates the policy against this host and lowers it to operations, to be used again and again.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for contradictions and unknown names,
-    /// [`NotFound`](crate::ErrorKind::NotFound) for sources that do not exist, and
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) or [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for
-    /// what this host cannot do, with a [`hint`](crate::Error::hint).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::Sandbox;
-    ///
-    /// let plan = Sandbox::new().plan()?;
-    /// println!("{plan}");
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn plan(&self) -> Result<Plan> {
-        Plan::new(self)
-    }
-
-    /// Starts a program in a sandbox of its own. Standard streams are inherited unless the command says otherwise,
-    /// except stdin, which is `/dev/null`.
-    ///
-    /// # Errors
-    ///
-    /// Whatever [`plan`](Sandbox::plan) may say, any failure of the setup with its [`step`](crate::Error::step), and
-    /// [`Exec`](crate::ErrorKind::Exec) when the program itself cannot be executed. Nothing is left behind.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox};
-    ///
-    /// let mut child = Sandbox::new().spawn(Command::new("/usr/bin/make"))?;
-    /// println!("process {:?} of the host", child.id());
-    /// println!("{}", child.wait()?.verdict);
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
-        self.plan()?.spawn(command)
-    }
-
-    /// Runs a program to its end and captures stdout and stderr, 16 MiB each unless the command says otherwise.
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Sandbox::spawn).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox};
-    ///
-    /// let output = Sandbox::new().output(Command::new("/usr/bin/id"))?;
-    /// assert!(output.stdout.starts_with(b"uid=1000"));
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
-        self.plan()?.output(command)
-    }
-
-    /// Runs a program to its end.
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Sandbox::spawn).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox, Verdict};
-    ///
-    /// let outcome = Sandbox::new().status(Command::new("/bin/false"))?;
-    /// assert_eq!(outcome.verdict, Verdict::Exited(1));
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn status(&self, command: impl Borrow<Command>) -> Result<Outcome> {
-        self.spawn(command)?.wait()
-    }
-
-    /// Sets a sandbox up without a program, to start programs in it later.
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Sandbox::spawn), apart from those of the program.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox};
-    ///
-    /// let container = Sandbox::new().start()?;
-    /// container.status(Command::new("/usr/bin/touch").arg("/tmp/here"))?;
-    /// assert!(container.status(Command::new("/usr/bin/test").args(["-e", "/tmp/here"]))?.success());
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn start(&self) -> Result<Container> {
-        self.plan()?.start()
     }
 }

@@ -22,476 +22,135 @@
 //!
 //! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the start and one for the end.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::borrow::Borrow;
 
-use crate::capture::Streams;
-use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
 use crate::child::Child;
 use crate::command::Command;
-use crate::error::{Error, ErrorKind, Result, Step};
-use crate::idmap::{self, Extent, IdBlock, Ids, MapPlan, Maps};
-use crate::link::{Link, Received};
-use crate::lowering::{HostSource, Presentation};
-use crate::namespace::Namespaces;
-use crate::plan::{Lowered, Plan};
-use crate::run_image;
-use crate::sys::{self, LaunchFailure, Launched};
-use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::container::Container;
+use crate::error::Result;
+use crate::outcome::{Outcome, Output};
+use crate::plan::Plan;
+use crate::sandbox::Sandbox;
 
-static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
-
-/// The init's program, in memory, once per process.
-fn init_program() -> Result<BorrowedFd<'static>> {
-    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
-    if let Some(fd) = PROGRAM.get() {
-        return Ok(fd.as_fd());
+impl Sandbox {
+    /// Starts a program in a sandbox of its own. Standard streams are inherited unless the command says otherwise,
+    /// except stdin, which is `/dev/null`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`plan`](Sandbox::plan) may say, any failure of the setup with its [`step`](crate::Error::step), and
+    /// [`Exec`](crate::ErrorKind::Exec) when the program itself cannot be executed. Nothing is left behind.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let mut child = Sandbox::new().spawn(Command::new("/usr/bin/make"))?;
+    /// println!("process {:?} of the host", child.id());
+    /// println!("{}", child.wait()?.verdict);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
+        self.plan()?.spawn(command)
     }
-    let fd = sys::program_memfd(c"belljar-init", INIT)
-        .map_err(|error| Error::os(Step::Prepare, "putting the init into a memfd", error))?;
-    Ok(PROGRAM.get_or_init(|| fd).as_fd())
-}
 
-/// Everything of a running sandbox that must be undone. Dropping it kills the sandbox and removes what was made.
-#[derive(Debug)]
-pub(crate) struct Runtime {
-    pub(crate) plan: Plan,
-    pub(crate) link: Link,
-    pid: i32,
-    cgroup: Mutex<Option<Cgroup>>,
-    reaped: AtomicBool,
-    /// Given back when the init is dead.
-    block: Mutex<Option<IdBlock>>,
-    next_child: AtomicU32,
-}
+    /// Runs a program to its end and captures stdout and stderr, 16 MiB each unless the command says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let output = Sandbox::new().output(Command::new("/usr/bin/id"))?;
+    /// assert!(output.stdout.starts_with(b"uid=1000"));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.plan()?.output(command)
+    }
 
-/// The number under which the init reports on the container itself.
-const CONTAINER: u32 = 0;
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox, Verdict};
+    ///
+    /// let outcome = Sandbox::new().status(Command::new("/bin/false"))?;
+    /// assert_eq!(outcome.verdict, Verdict::Exited(1));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn status(&self, command: impl Borrow<Command>) -> Result<Outcome> {
+        self.spawn(command)?.wait()
+    }
 
-/// Sets a container up and waits until it is ready.
-pub(crate) fn start(plan: &Plan) -> Result<Arc<Runtime>> {
-    let runtime = launch(plan, 0)?;
-    runtime.await_ready()?;
-    Ok(Arc::new(runtime))
-}
-
-/// A container for one program.
-pub(crate) fn one_shot(plan: &Plan, command: &Command) -> Result<Child> {
-    command.validate()?;
-    let runtime = Arc::new(launch(plan, flag::QUIET)?);
-    // The program has the container's number, so that a failure of either is the answer.
-    let streams = runtime.request_run(CONTAINER, command, flag::ONE_SHOT)?;
-    let pidfd = runtime.await_started(CONTAINER, command)?;
-    Ok(Child::new(runtime, CONTAINER, pidfd, streams, crate::child::Role::Owner))
-}
-
-/// One more program in a container.
-pub(crate) fn another(runtime: &Arc<Runtime>, command: &Command) -> Result<Child> {
-    command.validate()?;
-    let number = runtime.next_child.fetch_add(1, Ordering::Relaxed);
-    let streams = runtime.request_run(number, command, 0)?;
-    let pidfd = runtime.await_started(number, command)?;
-    Ok(Child::new(Arc::clone(runtime), number, pidfd, streams, crate::child::Role::Guest))
-}
-
-/// Up to the last request that the set-up needs.
-fn launch(plan: &Plan, flags: u32) -> Result<Runtime> {
-    let lowered = &*plan.0;
-    let prepare = |what: &'static str| move |error: std::io::Error| Error::os(Step::Prepare, what, error);
-    let init = init_program()?;
-    let block = match &lowered.maps {
-        Some(MapPlan::Block) => Some(IdBlock::reserve()?),
-        _ => None,
-    };
-    let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
-    let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
-    let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
-    // Ahead of the init, which then finds its work in the socket.
-    let early = EarlyFds::open(lowered)?;
-    early.send(ours.as_fd(), lowered, block.as_ref(), flags)?;
-    let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
-        .map_err(|failure| launch_error(failure, lowered.namespaces))?;
-    drop(theirs);
-    drop(early);
-    let runtime = Runtime {
-        plan: plan.clone(),
-        link: Link::new(ours, pidfd),
-        pid,
-        cgroup: Mutex::new(None),
-        reaped: AtomicBool::new(false),
-        block: Mutex::new(block),
-        next_child: AtomicU32::new(1),
-    };
-    runtime.request_go()?;
-    runtime.make_box()?;
-    Ok(runtime)
-}
-
-fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
-    match failure {
-        LaunchFailure::Clone(error) => {
-            let errno = error.raw_os_error();
-            let what = Error::os(Step::Clone, "creating the namespaces with clone3", error);
-            match errno {
-                Some(libc::EPERM) if namespaces.contains(Namespaces::USER) => what.with_hint(
-                    "user namespaces are refused here: check kernel.unprivileged_userns_clone, \
-                     kernel.apparmor_restrict_unprivileged_userns, and the seccomp profile of the container this runs in",
-                ),
-                Some(libc::EPERM) => what.with_hint("without root this needs a user namespace; add user_ns()"),
-                Some(libc::ENOSPC | libc::EUSERS) => {
-                    what.with_hint("the limit of namespaces is reached: raise user.max_user_namespaces and its siblings")
-                }
-                Some(libc::EINVAL) => what.with_hint("this kernel lacks one of the namespaces; see Host::probe()"),
-                _ => what,
-            }
-        }
-        LaunchFailure::Child { step, source } => Error::os(Step::Init, step, source),
+    /// Sets a sandbox up without a program, to start programs in it later.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn), apart from those of the program.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let container = Sandbox::new().start()?;
+    /// container.status(Command::new("/usr/bin/touch").arg("/tmp/here"))?;
+    /// assert!(container.status(Command::new("/usr/bin/test").args(["-e", "/tmp/here"]))?.success());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn start(&self) -> Result<Container> {
+        self.plan()?.start()
     }
 }
 
-/// Descriptors that are made for the START request and needed no longer once it was sent.
-struct EarlyFds {
-    host: OwnedFd,
-    trees: Vec<OwnedFd>,
-}
-
-impl EarlyFds {
-    fn open(lowered: &Lowered) -> Result<Self> {
-        let host = sys::open_pidfd(std::process::id())
-            .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
-        let trees = lowered.sources.early.iter().map(clone_source).collect::<Result<Vec<_>>>()?;
-        Ok(Self { host, trees })
+impl Plan {
+    /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// Any failure of the setup with its [`step`](crate::Error::step), and [`Exec`](ErrorKind::Exec) when the program
+    /// itself cannot be executed.
+    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
+        Child::alone(self, command.borrow())
     }
 
-    fn send(
-        &self,
-        socket: BorrowedFd<'_>,
-        lowered: &Lowered,
-        block: Option<&IdBlock>,
-        flags: u32,
-    ) -> Result<()> {
-        let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), self.host.as_raw_fd()];
-        fds.extend(self.trees.iter().map(AsRawFd::as_raw_fd));
-        let mut message = Request {
-            kind: request::START,
-            flags,
-            processors: u32::try_from(processors()).unwrap_or(u32::MAX),
-            ..Request::default()
-        };
-        if lowered.namespaces.contains(Namespaces::PID) {
-            message.flags |= flag::PID_NS;
-        }
-        if !lowered.placement.is_empty() {
-            message.flags |= flag::EXPECT_BOX;
-        }
-        if let Some(block) = block {
-            fds.push(block.lock().as_raw_fd());
-        }
-        send_all(&message, &fds, |message, fds| {
-            sys::send(socket, message, fds)
-                .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
-        })
-    }
-}
-
-/// How many processors can use CPU time at once.
-fn processors() -> usize {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
-/// Sends a request whose table may be longer than one message can carry.
-fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) -> Result<()>) -> Result<()> {
-    let mut rest = fds;
-    while rest.len() > MAX_FDS {
-        let (head, tail) = rest.split_at(MAX_FDS);
-        send(&Request { kind: request::FDS, ..Request::default() }, head)?;
-        rest = tail;
-    }
-    send(message, rest)
-}
-
-/// The path of a source, for messages.
-fn path_of(source: &HostSource) -> &std::path::Path {
-    use std::os::unix::ffi::OsStrExt;
-    std::path::Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()))
-}
-
-/// An error about a source.
-fn source_error(what: &str, source: &HostSource) -> impl Fn(std::io::Error) -> Error {
-    let path = path_of(source).to_path_buf();
-    let what = format!("{what} {}", path.display());
-    move |error| Error::os(Step::MountSource, what.clone(), error).with_path(&path)
-}
-
-/// A detached clone of the mount tree at a source, made with the host's privileges.
-fn clone_source(source: &HostSource) -> Result<OwnedFd> {
-    let failed = source_error("cloning the mount at", source);
-    sys::clone_tree(&source.path).and_then(sys::above_stdio).map_err(failed)
-}
-
-impl Runtime {
-    /// Writes the id maps and sends what had to wait for them.
-    fn request_go(&self) -> Result<()> {
-        let lowered = &*self.plan.0;
-        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
-        let maps = match (&lowered.maps, &*block) {
-            (None, _) => return Ok(()),
-            (Some(MapPlan::Fixed(maps)), _) => maps.clone(),
-            (Some(MapPlan::Block), Some(block)) => block.maps(lowered.program_ids),
-            (Some(MapPlan::Block), None) => {
-                return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
-            }
-        };
-        idmap::write_maps(self.pid, &maps)?;
-        let mut trees = Vec::with_capacity(lowered.sources.late.len());
-        let mut inside: Option<OwnedFd> = None;
-        for source in &lowered.sources.late {
-            let tree = clone_source(source)?;
-            let owner;
-            let namespace = match source.presentation {
-                Presentation::Owner => {
-                    owner = owner_namespace(path_of(source), &maps, lowered.program_ids)?;
-                    owner.as_fd()
-                }
-                Presentation::Inside | Presentation::AsIs => {
-                    if inside.is_none() {
-                        let file = std::fs::File::open(format!("/proc/{}/ns/user", self.pid));
-                        inside = Some(
-                            file.map_err(source_error("opening the user namespace to map", source))?.into(),
-                        );
-                    }
-                    match &inside {
-                        Some(namespace) => namespace.as_fd(),
-                        None => {
-                            return Err(Error::internal(Step::MountSource, "no user namespace was opened"));
-                        }
-                    }
-                }
-            };
-            sys::idmap_tree(&tree, namespace).map_err(|error| {
-                let refused = error.raw_os_error() == Some(libc::EINVAL);
-                let error = source_error("id-mapping the mount of", source)(error).with_hint(
-                    "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports \
-                     them: ext4, xfs, btrfs; tmpfs from Linux 6.3",
-                );
-                if refused { error.with_kind(ErrorKind::Unsupported) } else { error }
-            })?;
-            trees.push(tree);
-        }
-        let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
-        self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
+    /// Runs a program to its end and captures its output. See [`Sandbox::output`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let plan = Sandbox::new().plan()?;
+    /// let output = plan.output(Command::new("/usr/bin/uname").arg("-n"))?;
+    /// assert_eq!(output.stdout, b"belljar\n");
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.spawn(command.borrow().clone().capturing())?.wait_with_output()
     }
 
-    /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.
-    fn make_box(&self) -> Result<()> {
-        let lowered = &*self.plan.0;
-        if lowered.placement.is_empty() {
-            return Ok(());
-        }
-        let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
-        let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
-        let mut message =
-            Request { kind: request::BOX, cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, ..Request::default() };
-        let mut fds: Vec<RawFd> = Vec::new();
-        for join in cgroup.joins() {
-            let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
-            fds.push(file.as_raw_fd());
-        }
-        if let Some(usage) = cgroup.cpu_usage_file() {
-            message.usage_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
-            fds.push(usage.fd.as_raw_fd());
-            if usage.format == CpuFormat::CpuStat {
-                message.flags |= flag::CPU_STAT;
-            }
-        }
-        self.send(&message, &fds)
+    /// Sets a sandbox up without a program. See [`Sandbox::start`].
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn), apart from those of the program.
+    pub fn start(&self) -> Result<Container> {
+        Container::start(self)
     }
-
-    fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
-        send_all(message, fds, |message, fds| self.link.send(message, fds))
-    }
-
-    /// Sends a program to run.
-    fn request_run(&self, number: u32, command: &Command, flags: u32) -> Result<Streams> {
-        let lowered = &*self.plan.0;
-        let mut table = vec![];
-        let (streams, theirs) = Streams::open(command)?;
-        let image = run_image::encode(command, &lowered.environment, theirs.placements(command))?;
-        let image = sys::sealed_memfd(c"belljar-run", &image)
-            .map_err(|error| Error::os(Step::Prepare, "making the run's memfd", error))?;
-        table.push(image.as_raw_fd());
-        table.extend(theirs.table(command));
-        let nanoseconds = |limit: Option<Duration>| {
-            limit.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        };
-        let mut message = Request {
-            kind: request::RUN,
-            flags,
-            child: number,
-            pump_from: [NO_SLOT; 2],
-            pump_to: [NO_SLOT; 2],
-            wall_ns: nanoseconds(lowered.wall_time),
-            cpu_ns: nanoseconds(lowered.cpu_time),
-            budget_sum: lowered.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
-            ..Request::default()
-        };
-        if lowered.sample_cpu {
-            message.flags |= flag::SAMPLE_CPU;
-        }
-        for (n, pump) in theirs.pumps().into_iter().enumerate() {
-            let Some(pump) = pump else { continue };
-            message.pump_from[n] = slot_of(&table)?;
-            table.push(pump.from);
-            message.pump_to[n] = slot_of(&table)?;
-            table.push(pump.to);
-            message.budget[n] = pump.budget;
-        }
-        self.send(&message, &table)?;
-        Ok(streams)
-    }
-
-    fn await_ready(&self) -> Result<()> {
-        match self.link.receive(CONTAINER, None)? {
-            Received::Message((message, _)) if message.kind == reply::READY => Ok(()),
-            Received::Message((message, _)) => Err(self.plan.failure(&message, "")),
-            Received::Nothing | Received::Closed => Err(self.died("while it set the sandbox up")),
-        }
-    }
-
-    /// Waits until the program was executed; its pidfd comes with the news.
-    fn await_started(&self, number: u32, command: &Command) -> Result<Option<OwnedFd>> {
-        match self.link.receive(number, None)? {
-            Received::Message((message, pidfd)) if message.kind == reply::STARTED => Ok(pidfd),
-            Received::Message((message, _)) => {
-                Err(self.plan.failure(&message, &command.program.to_string_lossy()))
-            }
-            Received::Nothing | Received::Closed => {
-                // It may have said why, to nobody in particular.
-                match self.link.receive(CONTAINER, Some(Instant::now()))? {
-                    Received::Message((message, _)) if message.kind == reply::FAILED => {
-                        Err(self.plan.failure(&message, ""))
-                    }
-                    _ => Err(self.died("before it could report that the program started")),
-                }
-            }
-        }
-    }
-
-    fn died(&self, when: &str) -> Error {
-        Error::message(ErrorKind::Setup, Step::Handshake, format!("the sandbox's init was killed {when}"))
-            .with_hint(
-                "the host's own cgroup or an administrator may have killed it; look at the kernel's log",
-            )
-    }
-
-    /// Asks the init to kill a program.
-    pub(crate) fn request_kill(&self, number: u32) -> Result<()> {
-        self.link.send(&Request { kind: request::KILL, child: number, ..Request::default() }, &[])
-    }
-
-    /// Waits for the report of a program's end.
-    pub(crate) fn await_exit(&self, number: u32, deadline: Option<Instant>) -> Result<Received> {
-        self.link.receive(number, deadline)
-    }
-
-    /// What the box has counted.
-    pub(crate) fn counters(&self) -> Result<Counters> {
-        match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(cgroup) => cgroup.counters(),
-            None => Ok(Counters::default()),
-        }
-    }
-
-    /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
-    /// Returns the first failure, but always goes to the end. Calling it again does nothing.
-    pub(crate) fn tear_down(&self, init: Init) -> Result<()> {
-        let mut result = Ok(());
-        let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
-        if init == Init::Exiting {
-            // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
-            result = remove(cgroup);
-            self.await_init(&mut result);
-        } else {
-            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
-            self.await_init(&mut result);
-            result = result.and(remove(cgroup));
-        }
-        self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
-        result
-    }
-
-    fn await_init(&self, result: &mut Result<()>) {
-        if self.reaped.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        if !wait_for(self.link.init(), EXIT_PATIENCE) {
-            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
-        }
-        if let Err(error) = sys::reap_pidfd(self.link.init()) {
-            *result = Err(Error::os(Step::Wait, "reaping the init", error));
-        }
-    }
-}
-
-/// What the init is doing when its sandbox is taken down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Init {
-    /// It has reported the end of its only program and exits.
-    Exiting,
-    /// It may be doing anything.
-    Running,
-}
-
-/// How long an init may take to exit. It has nothing left to do but to let the kernel take the namespaces down.
-const EXIT_PATIENCE: Duration = Duration::from_secs(5);
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        // A failure here has nobody to tell; the next use on this machine sweeps what is left.
-        self.tear_down(Init::Running).ok();
-    }
-}
-
-/// Whether the process behind a pidfd ended in time.
-fn wait_for(pidfd: &OwnedFd, patience: Duration) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return false,
-        }
-    }
-}
-
-/// The slot that the next descriptor of a table will have.
-fn slot_of(table: &[RawFd]) -> Result<u32> {
-    u32::try_from(table.len()).map_err(|_| Error::invalid("too many descriptors"))
-}
-
-/// A user namespace whose map presents the owner of a path as the program's user.
-fn owner_namespace(path: &std::path::Path, maps: &Maps, program: Ids) -> Result<OwnedFd> {
-    use std::os::unix::fs::MetadataExt;
-    let looked = std::fs::metadata(path).map_err(|error| {
-        Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
-    })?;
-    let outside = |extents: &[Extent], id: u32| {
-        let extent = extents.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count);
-        extent.map(|extent| extent.outside + (id - extent.inside))
-    };
-    let (Some(uid), Some(gid)) = (outside(&maps.uids, program.uid), outside(&maps.gids, program.gid)) else {
-        return Err(Error::internal(Step::MountSource, "the program's ids are not mapped"));
-    };
-    let line = |on_disk: u32, shown: u32| format!("{on_disk} {shown} 1\n");
-    sys::map_namespace(&line(looked.uid(), uid), &line(looked.gid(), gid)).map_err(|error| {
-        Error::os(Step::MountSource, "making a user namespace for the owner's id map", error)
-    })
 }

@@ -199,6 +199,7 @@ impl Floor {
         for (source, target) in devices {
             file(target, b"", 0o644);
             mount(source, target, c"", bind, c"");
+            attributes(target, 10, true);
         }
         for (to, path) in [
             (c"/proc/self/fd", c"dev/fd"),

@@ -44,7 +44,6 @@ fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::Signaled(_) => "signaled",
         Verdict::CpuTimeExceeded => "cpu_time_exceeded",
         Verdict::WallTimeExceeded => "wall_time_exceeded",
-        Verdict::IdleExceeded => "idle_exceeded",
         Verdict::MemoryExceeded => "memory_exceeded",
         Verdict::OutputExceeded => "output_exceeded",
         Verdict::SyscallDenied => "syscall_denied",

@@ -99,7 +99,7 @@ fn of_verdict(verdict: Verdict) -> Code {
         Verdict::Exited(code) => Code::Exit(code),
         Verdict::Signaled(signal) => Code::Signal(signal),
         Verdict::CpuTimeExceeded => Code::Cpu,
-        Verdict::WallTimeExceeded | Verdict::IdleExceeded => Code::Wall,
+        Verdict::WallTimeExceeded => Code::Wall,
         Verdict::MemoryExceeded => Code::Memory,
         Verdict::OutputExceeded => Code::Output,
         Verdict::SyscallDenied => Code::Syscall,

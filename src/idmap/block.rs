@@ -75,6 +75,9 @@ pub(super) fn is_single() -> bool {
 }
 
 struct Pool {
+    /// The process that opened the file: a forked copy of it must take locks of its own, through an open file
+    /// description of its own, and start with none.
+    owner: u32,
     file: File,
     used: HashSet<u32>,
     next: u32,
@@ -87,6 +90,8 @@ static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 /// A block in use; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct IdBlock {
+    /// The process that reserved it, and alone gives it back.
+    owner: u32,
     number: u32,
     base: u32,
     size: u32,
@@ -102,8 +107,8 @@ impl IdBlock {
         };
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = match &mut *pool {
-            Some(pool) => pool,
-            none => none.insert(Pool::open(geometry)?),
+            Some(pool) if pool.owner == std::process::id() => pool,
+            other => other.insert(Pool::open(geometry)?),
         };
         for _ in 0..geometry.count {
             let number = pool.next % geometry.count;
@@ -120,7 +125,7 @@ impl IdBlock {
                 .try_clone()
                 .map_err(|error| Error::os(Step::IdBlock, "keeping the id lock", error))?;
             pool.used.insert(number);
-            return Ok(Self { number, base, size: geometry.size, lock });
+            return Ok(Self { owner: pool.owner, number, base, size: geometry.size, lock });
         }
         Err(Error::message(
             crate::ErrorKind::ResourceExhausted,
@@ -147,10 +152,12 @@ impl IdBlock {
 impl Drop for IdBlock {
     fn drop(&mut self) {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = &mut *pool {
+        if let Some(pool) = pool.as_mut().filter(|pool| pool.owner == self.owner) {
             pool.used.remove(&self.number);
-            // A lock that stays costs one block until this process ends; there is nobody to tell.
-            lock(&pool.file, self.number, libc::F_UNLCK).ok();
+            if self.owner == std::process::id() {
+                // A lock that stays costs one block until this process ends; there is nobody to tell.
+                lock(&pool.file, self.number, libc::F_UNLCK).ok();
+            }
         }
     }
 }
@@ -173,7 +180,7 @@ impl Pool {
         let promised = ["/etc/subuid", "/etc/subgid"].iter().flat_map(|path| promised(path)).collect();
         // Hosts start at different places, so that they seldom meet.
         let next = std::process::id().wrapping_mul(7919) % geometry.count;
-        Ok(Self { file, used: HashSet::new(), next, promised })
+        Ok(Self { owner: std::process::id(), file, used: HashSet::new(), next, promised })
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) use block::IdBlock;
 pub(crate) use write::write_maps;
 
 use crate::capability;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, Step};
 
 /// How user and group ids inside the sandbox map to ids of the host.
 ///
@@ -167,6 +167,14 @@ impl MapPlan {
     pub(crate) fn resolve(map: &UserMap, program: Ids, caller: &Caller) -> Result<Self> {
         match &map.0 {
             Kind::Auto if caller.may_map() => Ok(Self::Block),
+            Kind::Auto | Kind::SubIds if caller.uid == 0 && block::has_spare_ids() => Err(Error::message(
+                ErrorKind::PermissionDenied,
+                Step::IdMap,
+                "the caller's own id is root's, which is never mapped",
+            )
+            .with_hint(
+                "keep CAP_SETUID and CAP_SETGID and use UserMap::auto(), or spawn as an unprivileged user",
+            )),
             Kind::Auto => Ok(Self::Fixed(Maps {
                 uids: vec![Extent { inside: program.uid, outside: caller.uid, count: 1 }],
                 gids: vec![Extent { inside: program.gid, outside: caller.gid, count: 1 }],
@@ -300,6 +308,18 @@ mod tests {
         };
         assert_eq!(maps.uids, [Extent { inside: 1000, outside: 65534, count: 1 }]);
         assert_eq!(maps.writer, Writer::Own);
+    }
+
+    #[test]
+    fn root_that_can_map_nothing_else_is_refused() {
+        let weak = Caller { uid: 0, gid: 0, capabilities: 0 };
+        if !block::has_spare_ids() {
+            return; // root of a namespace with one id is an ordinary user outside
+        }
+        for (map, caller) in [(UserMap::auto(), weak), (UserMap::subids(), weak), (UserMap::subids(), ROOT)] {
+            let error = MapPlan::resolve(&map, USER, &caller).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        }
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Stage {
             }
             Setup::Device { source, path, rdev } => {
                 let tree = character_device(tree_of(source, slots)?, rdev)?;
+                sys::set_attributes(tree.fd(), NOSUID | NOEXEC, Reach::Tree)?;
                 let target = self.places()?.make_file(path)?;
                 sys::attach(tree.fd(), target.fd())
             }

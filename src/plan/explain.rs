@@ -11,9 +11,10 @@ use crate::wire::section;
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &*self.0;
+        let cloned = Namespaces::from_bits_truncate(plan.namespaces.clone_flags());
         let names: Vec<_> = Namespaces::table()
             .into_iter()
-            .filter(|(namespace, _, _)| plan.namespaces.contains(*namespace))
+            .filter(|(namespace, _, _)| cloned.contains(*namespace))
             .map(|(_, _, name)| name)
             .collect();
         writeln!(f, "host:")?;

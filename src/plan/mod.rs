@@ -4,7 +4,6 @@ mod explain;
 mod lower;
 mod validate;
 
-use std::borrow::Borrow;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -12,18 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{self, Placement};
-use crate::child::Child;
-use crate::command::Command;
-use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
 use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
 use crate::lowering::{Label, Sources};
 use crate::namespace::Namespaces;
-use crate::outcome::Output;
 use crate::sandbox::Sandbox;
-use crate::spawn;
 use crate::wire::{Reply, line, section, stage};
 
 /// Slots of the container's table before the plan's own: the image, the host's pidfd.
@@ -73,49 +67,34 @@ pub(crate) struct Lowered {
     pub(crate) enforced: Enforced,
 }
 
+impl Sandbox {
+    /// Validates the policy against this host and lowers it to operations, to be used again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for contradictions and unknown names,
+    /// [`NotFound`](crate::ErrorKind::NotFound) for sources that do not exist, and
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) or [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for
+    /// what this host cannot do, with a [`hint`](crate::Error::hint).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::Sandbox;
+    ///
+    /// let plan = Sandbox::new().plan()?;
+    /// println!("{plan}");
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn plan(&self) -> Result<Plan> {
+        Plan::new(self)
+    }
+}
+
 impl Plan {
     pub(crate) fn new(sandbox: &Sandbox) -> Result<Self> {
         validate::validate(sandbox)?;
         Ok(Self(Arc::new(lower::lower(sandbox)?)))
-    }
-
-    /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].
-    ///
-    /// # Errors
-    ///
-    /// Any failure of the setup with its [`step`](crate::Error::step), and [`Exec`](ErrorKind::Exec) when the program
-    /// itself cannot be executed.
-    pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
-        spawn::one_shot(self, command.borrow())
-    }
-
-    /// Runs a program to its end and captures its output. See [`Sandbox::output`].
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Plan::spawn).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox};
-    ///
-    /// let plan = Sandbox::new().plan()?;
-    /// let output = plan.output(Command::new("/usr/bin/uname").arg("-n"))?;
-    /// assert_eq!(output.stdout, b"belljar\n");
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn output(&self, command: impl Borrow<Command>) -> Result<Output> {
-        self.spawn(command.borrow().clone().capturing())?.wait_with_output()
-    }
-
-    /// Sets a sandbox up without a program. See [`Sandbox::start`].
-    ///
-    /// # Errors
-    ///
-    /// As [`spawn`](Plan::spawn), apart from those of the program.
-    pub fn start(&self) -> Result<Container> {
-        Container::start(self)
     }
 
     /// What will be in force.
