@@ -1,8 +1,9 @@
 //! Writing id maps from outside, and reading subordinate ids.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{fs, io, thread};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -26,7 +27,7 @@ pub(crate) fn to_text(extents: &[Extent]) -> String {
 pub(crate) fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
     let write = |name: &str, text: &str| {
         let path = format!("/proc/{pid}/{name}");
-        fs::write(&path, text).map_err(|error| {
+        write_patiently(&path, text).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::ENOENT) => "no procfs is mounted on /proc: as root, `mount -t proc proc /proc`",
                 Some(libc::EROFS) => "/proc is read-only: as root, `mount -o remount,rw /proc`",
@@ -51,6 +52,22 @@ pub(crate) fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
             helper("newuidmap", pid, &maps.uids)
         }
     }
+}
+
+/// Writes to a file of a process that may be in the middle of its `execve(2)`.
+///
+/// A `vfork` parent goes on when the child lets go of the old memory, before the exec is complete. On Linux 7.3 the
+/// files of `/proc/<pid>` refuse an unprivileged parent with `EACCES` for a moment then, about once in a hundred spawns
+/// [tried], as those of a process that is not dumpable do. A refusal that lasts is one.
+fn write_patiently(path: &str, text: &str) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(1);
+    for _ in 0..100 {
+        match fs::write(path, text) {
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => thread::sleep(PAUSE),
+            written => return written,
+        }
+    }
+    fs::write(path, text)
 }
 
 /// Runs one of the setuid helpers, by absolute path and with an empty environment.
