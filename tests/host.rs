@@ -136,7 +136,8 @@ fn the_probe_leaves_nothing_behind() {
     let before = state();
     let second = Host::probe();
     assert_eq!(state(), before, "descriptors and mounts");
-    assert_eq!(first.checks(), second.checks());
+    let works = |host: &Host| host.checks().iter().map(belljar::Check::is_available).collect::<Vec<_>>();
+    assert_eq!(works(&first), works(&second));
     assert_eq!(children(), [""; 0]);
     let mut found = Vec::new();
     boxes(Path::new("/sys/fs/cgroup"), &mut found);
