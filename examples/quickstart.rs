@@ -1,5 +1,7 @@
 //! The README's example: run a program in a closed sandbox and look at what it did.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a command-line program")]
+
 use std::time::Duration;
 
 use belljar::{Bytes, Command, Sandbox, UserMap};

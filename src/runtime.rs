@@ -261,6 +261,12 @@ impl Runtime {
             let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
             fds.push(file.as_raw_fd());
         }
+        for join in cgroup.joins() {
+            if let Join::V2 { dir, .. } = join {
+                message.cgroup_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+                fds.push(dir.as_raw_fd());
+            }
+        }
         if let Some(usage) = cgroup.cpu_usage_file() {
             message.usage_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
             fds.push(usage.fd.as_raw_fd());

@@ -404,7 +404,8 @@ operations! {
     /// What a payload process does to itself, in order, before it executes the program.
     enum Confine {
         /// Enter a cgroup by writing `0` to this file, opened by the host.
-        1 => Join { slot: u32 },
+        /// `version` is that of the hierarchy: a process that was forked into the v2 cgroup need not enter it.
+        1 => Join { slot: u32, version: u32 },
         /// The cgroup just joined becomes the root of what the program sees.
         2 => UnshareCgroup {},
         3 => Session {},

@@ -3,6 +3,11 @@
 //! reports, no checks, no cleanliness: what a C program could do at best.
 
 #![expect(unsafe_code, reason = "a floor is made of raw system calls")]
+#![expect(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "flags and descriptors as registers"
+)]
 
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -265,7 +270,6 @@ extern "C" fn child(args: *mut libc::c_void) -> libc::c_int {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1);
     sys(libc::SYS_close_range, [3, u32::MAX as usize, 0, 0, 0]);
     let filter = &args.floor.filter;
-    #[expect(clippy::cast_possible_truncation, reason = "a filter has at most 4096 instructions")]
     let program =
         libc::sock_fprog { len: (filter.len() / 8) as u16, filter: filter.as_ptr().cast_mut().cast() };
     sys(libc::SYS_seccomp, [1, 0, (&raw const program) as usize, 0, 0]);

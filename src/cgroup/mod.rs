@@ -48,8 +48,8 @@ use nix::fcntl::OFlag;
 
 pub(crate) use self::counters::Counters;
 use self::group::Group;
-pub(crate) use self::layout::Controller;
-use self::layout::Version;
+
+pub(crate) use self::layout::{Controller, Version};
 pub(crate) use self::limits::{CpuMax, Limits};
 use self::name::{BoxName, Owner};
 pub use self::parent::CgroupParent;
@@ -82,7 +82,6 @@ pub(crate) enum Join {
     V1Tasks(OwnedFd),
     V2 {
         /// The directory, for `CLONE_INTO_CGROUP`.
-        #[cfg_attr(not(test), expect(dead_code, reason = "programs write to procs until measured"))]
         dir: OwnedFd,
         /// The file `cgroup.procs`, open for writing: the process writes `0` to it.
         procs: OwnedFd,

@@ -72,9 +72,9 @@ impl Placement {
         self.parents.is_empty()
     }
 
-    /// In how many directories every program is placed.
-    pub(crate) fn groups(&self) -> usize {
-        self.parents.len()
+    /// The hierarchies in which every program is placed, in the order of the box's joins.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Version> + '_ {
+        self.parents.iter().map(|parent| parent.version)
     }
 
     /// What it comes to, for a dry run: the directories, and the files written in each box.

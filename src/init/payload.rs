@@ -20,6 +20,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) run: &'a mut Image,
     pub(crate) head: RunHead,
     pub(crate) slots: &'a [Option<Owned>],
+    /// It was forked into its v2 cgroup.
+    pub(crate) placed: bool,
     /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
     pub(crate) status: Fd,
 }
@@ -53,7 +55,8 @@ impl Payload<'_> {
 
     fn apply(&self, operation: &Confine<'_>) -> Result<()> {
         match *operation {
-            Confine::Join { slot } => {
+            Confine::Join { version: 2, .. } if self.placed => Ok(()),
+            Confine::Join { slot, .. } => {
                 let file = self.container.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
                 sys::write_all(file.fd(), b"0")
             }

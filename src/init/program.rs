@@ -50,7 +50,13 @@ impl Program {
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
         shared.failures.store(number, ChildFailure::default());
 
-        match sys::fork(shared.cgroup).map_err(fork_failed)? {
+        // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
+        // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
+        let (fork, placed) = match shared.cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
+            Some(Ok(fork)) => (fork, true),
+            Some(Err(_)) | None => (sys::fork(None).map_err(fork_failed)?, false),
+        };
+        match fork {
             Fork::Child => {
                 let payload = Payload {
                     plan: shared.plan,
@@ -58,6 +64,7 @@ impl Program {
                     run: &mut image,
                     head,
                     slots,
+                    placed,
                     status: status_write.fd(),
                 };
                 let failure = payload.become_program();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use crate::capability;
-use crate::cgroup::{self, Controller, Placement};
+use crate::cgroup::{self, Controller, Placement, Version};
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
 use crate::idmap::{Caller, Ids, MapPlan};
@@ -63,9 +63,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
     let (limits, sample_cpu) = available_limits(sandbox, &mut enforced)?;
     let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
-    let joins = u32::try_from(placement.groups()).map_err(|_| Error::invalid("too many cgroups"))?;
-    for n in 0..joins {
-        let operation = Confine::Join { slot: BOX_SLOT + n };
+    for (slot, version) in (BOX_SLOT..).zip(placement.versions()) {
+        let version = match version {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        };
+        let operation = Confine::Join { slot, version };
         lowering.confine(section::JOIN, Step::Join, "joining the cgroup", &operation);
     }
     if namespaces.contains(Namespaces::CGROUP) {
