@@ -129,7 +129,7 @@ mod tests {
 
     fn text(image: &[u8], vector: Vector, n: usize) -> &str {
         let at = vector.at as usize + n * 8;
-        let offset = u64::from_ne_bytes(image[at..at + 8].try_into().unwrap()) as usize;
+        let offset = usize::try_from(u64::from_ne_bytes(image[at..at + 8].try_into().unwrap())).unwrap();
         std::ffi::CStr::from_bytes_until_nul(&image[offset..]).unwrap().to_str().unwrap()
     }
 

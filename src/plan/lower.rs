@@ -319,6 +319,13 @@ fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(cgrou
             Controller::Pids | Controller::CpuAcct => {}
         }
     }
+    // Swap accounting can be missing where the memory controller is there.
+    if limits.swap_max.is_some() && best(Feature::SwapMax) {
+        if let Err(error) = Placement::resolve(&limits, &sandbox.cgroup_parent) {
+            limits.swap_max = None;
+            enforced.skip(Feature::SwapMax, error.to_string());
+        }
+    }
     let active = [
         (limits.memory_max.is_some(), Feature::MemoryMax),
         (limits.swap_max.is_some(), Feature::SwapMax),
