@@ -14,7 +14,6 @@ mod support;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{ExitCode, Stdio as HostStdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -375,12 +374,12 @@ fn leaves_boxes_that_the_next_sweeps() -> Result {
     let others = oracle::boxes_of(other.id());
     expect_ok("sweeper", &[], 20)?;
     let left = oracle::boxes_of(owner);
-    assert_eq!(left, [Path::new(""); 0], "not swept");
+    assert!(left.is_empty(), "not swept: {left:?}");
     assert_eq!(oracle::boxes_of(other.id()), others, "swept what is in use");
     other.kill()?;
     other.wait()?;
     expect_ok("sweeper", &[], 20)?;
-    assert_eq!(oracle::boxes_of(other.id()), [Path::new(""); 0]);
+    assert!(oracle::boxes_of(other.id()).is_empty(), "not swept");
     Ok(())
 }
 

@@ -41,8 +41,10 @@ fn main() -> ExitCode {
     support::main(cases, &[("without-namespaces", without_namespaces)])
 }
 
+type Setter = fn(Sandbox) -> Sandbox;
+
 /// The setters, in the order of [`NAMESPACES`].
-const UNSHARE: [(&str, fn(Sandbox) -> Sandbox); 8] = [
+const UNSHARE: [(&str, Setter); 8] = [
     ("user", Sandbox::user_ns),
     ("pid", Sandbox::pid_ns),
     ("mnt", Sandbox::mount_ns),
@@ -95,7 +97,7 @@ fn all_together() -> Result {
 }
 
 fn each_given_away() -> Result {
-    let share: [(&str, fn(Sandbox) -> Sandbox); 6] = [
+    let share: [(&str, Setter); 6] = [
         ("pid", Sandbox::share_pid),
         ("net", Sandbox::share_net),
         ("ipc", Sandbox::share_ipc),

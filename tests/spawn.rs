@@ -201,7 +201,7 @@ fn bad_names_of_variables() -> Result {
 }
 
 fn a_plain_name_is_searched_in_path() -> Result {
-    assert!(closed().status(&Command::new("true"))?.success());
+    assert!(closed().status(Command::new("true"))?.success());
     let scratch = Scratch::new();
     for (name, says) in [("one", "first"), ("two", "second")] {
         let dir = scratch.dir(name);
