@@ -165,7 +165,7 @@ fn closed_stdio(args: &[OsString]) -> i32 {
         }
         // Inherited streams: the program tells over a kept pipe what it has.
         let mut command = belljar::Command::new("/bin/sh");
-        command.args(["-c", "for n in 0 1 2; do readlink /proc/self/fd/$n >&3 || echo none >&3; done"]);
+        command.args(["-c", "for n in 0 1 2; do readlink /proc/$$/fd/$n >&3 || echo none >&3; done"]);
         command.stdin(Stdio::inherit()).keep_fd(&writer, 3);
         drop(writer);
         let outcome = limited.status(&command)?;

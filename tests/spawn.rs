@@ -343,8 +343,7 @@ fn kept_descriptors_that_collide() -> Result {
     // Descriptors whose own numbers are each other's targets, and one number given twice: the last counts.
     let (a, b) = (pipe_with(b"a")?, pipe_with(b"b")?);
     let (at_a, at_b) = (a.as_raw_fd() as u32, b.as_raw_fd() as u32);
-    let mut command =
-        sh(&format!("/payload --role cat /proc/self/fd/{at_a}; /payload --role cat /proc/self/fd/{at_b}"));
+    let mut command = payload("read-fd", &[&at_a.to_string(), &at_b.to_string()]);
     command.keep_fd(pipe_with(b"wrong")?, at_b).keep_fd(&b, at_a).keep_fd(&a, at_b);
     assert_eq!(succeed(closed().output(&command)?)?, "ba");
     // As many as there is room for.
