@@ -1,6 +1,7 @@
 //! A running sandbox from the host's side: its init, its connection, and everything that must be undone.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -175,9 +176,9 @@ fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) 
 }
 
 /// The path of a source, for messages.
-fn path_of(source: &HostSource) -> &std::path::Path {
+fn path_of(source: &HostSource) -> &Path {
     use std::os::unix::ffi::OsStrExt;
-    std::path::Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()))
+    Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()))
 }
 
 /// An error about a source.
@@ -329,7 +330,9 @@ impl Runtime {
     pub(crate) fn await_ready(&self) -> Result<()> {
         match self.link.receive(CONTAINER, None)? {
             Received::Message((message, _)) if message.kind == reply::READY => Ok(()),
-            Received::Message((message, _)) => Err(self.plan.failure(&message, "")),
+            Received::Message((message, _)) => {
+                Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
+            }
             Received::Nothing | Received::Closed => Err(self.died("while it set the sandbox up")),
         }
     }
@@ -339,13 +342,14 @@ impl Runtime {
         match self.link.receive(number, None)? {
             Received::Message((message, pidfd)) if message.kind == reply::STARTED => Ok(pidfd),
             Received::Message((message, _)) => {
-                Err(self.plan.failure(&message, &command.program.to_string_lossy()))
+                let dir = command.cwd.as_deref().unwrap_or(Path::new("/"));
+                Err(self.plan.failure(&message, Path::new(&command.program), dir))
             }
             Received::Nothing | Received::Closed => {
                 // It may have said why, to nobody in particular.
                 match self.link.receive(CONTAINER, Some(Instant::now()))? {
                     Received::Message((message, _)) if message.kind == reply::FAILED => {
-                        Err(self.plan.failure(&message, ""))
+                        Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
                     }
                     _ => Err(self.died("before it could report that the program started")),
                 }
@@ -460,7 +464,7 @@ fn slot_of(table: &[RawFd]) -> Result<u32> {
 }
 
 /// A user namespace whose map presents the owner of a path as the program's user.
-fn owner_namespace(path: &std::path::Path, maps: &Maps, program: Ids) -> Result<OwnedFd> {
+fn owner_namespace(path: &Path, maps: &Maps, program: Ids) -> Result<OwnedFd> {
     use std::os::unix::fs::MetadataExt;
     let looked = std::fs::metadata(path).map_err(|error| {
         Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)

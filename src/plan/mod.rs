@@ -7,6 +7,7 @@ mod validate;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,8 +104,8 @@ impl Plan {
         &self.0.enforced
     }
 
-    /// Turns a failure report of the init into words.
-    pub(crate) fn failure(&self, reply: &Reply, program: &str) -> Error {
+    /// Turns a failure report of the init into words. `program` and `dir` are those of the run that it is about.
+    pub(crate) fn failure(&self, reply: &Reply, program: &Path, dir: &Path) -> Error {
         let source = std::io::Error::from_raw_os_error(reply.errno);
         let index = usize::try_from(reply.index).unwrap_or(usize::MAX);
         let section = match reply.stage {
@@ -126,9 +127,12 @@ impl Plan {
         match reply.stage {
             stage::FORK => error(Step::Fork, "forking the program's process".into()),
             stage::FDS => error(Step::Stdio, "placing descriptors".into()),
-            stage::CHDIR => error(Step::Chdir, "entering the working directory".into()),
+            stage::CHDIR => {
+                error(Step::Chdir, format!("entering the working directory {}", dir.display())).with_path(dir)
+            }
             stage::EXEC => {
-                explain::with_hint(error(Step::Exec, format!("executing {program}")), Step::Exec, reply.errno)
+                let error = error(Step::Exec, format!("executing {}", program.display()));
+                explain::with_hint(error, Step::Exec, reply.errno)
                     .with_kind(ErrorKind::Exec)
                     .with_path(program)
             }
