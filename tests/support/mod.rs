@@ -273,7 +273,8 @@ pub(crate) fn hold(sandbox: &Sandbox) -> Result<Held> {
 }
 
 pub(crate) fn hold_with(sandbox: &Sandbox, mut command: Command) -> Result<Held> {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Not the test's own stderr, which may be a file of the host.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = sandbox.spawn(&command)?;
     let stdout = child.stdout.as_mut().expect("stdout is piped");
     let mut line = String::new();
