@@ -9,7 +9,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/init");
-    println!("cargo::rerun-if-changed=src/wire.rs");
+    println!("cargo::rerun-if-changed=src/wire");
     println!("cargo::rerun-if-changed=src/sys/raw.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("init");
     let target = env::var("TARGET").expect("cargo sets TARGET");

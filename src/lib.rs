@@ -130,7 +130,7 @@ mod sandbox;
 mod seccomp;
 mod spawn;
 mod sys;
-#[cfg_attr(not(test), allow(dead_code, reason = "the init uses the other half"))]
+#[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 
 pub use cgroup::CgroupParent;

@@ -7,7 +7,7 @@
 #![no_main]
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
-#[path = "../wire.rs"]
+#[path = "../wire/mod.rs"]
 #[allow(dead_code, reason = "the library uses the other half")]
 mod wire;
 

@@ -1,0 +1,177 @@
+//! Messages: fixed-size structures, and the numbers in them.
+
+/// "No such descriptor".
+pub(crate) const NO_SLOT: u32 = u32::MAX;
+/// The most file descriptors that one message carries (`SCM_MAX_FD` of the kernel).
+pub(crate) const MAX_FDS: usize = 253;
+/// The most file descriptors that the init holds for a container, and for one run.
+pub(crate) const MAX_SLOTS: usize = 1024;
+/// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
+pub(crate) const BOX_SLOTS: usize = 480;
+/// The slot of the first descriptor that comes with `GO`.
+pub(crate) const LATE_SLOTS: usize = 512;
+
+/// What the host asks. The file descriptors of a request are appended to the init's incoming table; `START` and `RUN`
+/// consume the table.
+pub(crate) mod request {
+    /// Carries descriptors only, for a table longer than one message can hold.
+    pub(crate) const FDS: u32 = 1;
+    /// Set the container up. Table: plan image, pidfd of the host, then the slots of the plan's operations. Sent
+    /// before the init exists, so that it has something to do from its first instruction.
+    pub(crate) const START: u32 = 2;
+    /// Start a program. Table: run image, then the slots of the run.
+    pub(crate) const RUN: u32 = 3;
+    /// Kill a program and everything that descends from it.
+    pub(crate) const KILL: u32 = 4;
+    /// The id maps are written. Table, from [`LATE_SLOTS`](super::LATE_SLOTS): the mounts that had to be made after
+    /// that.
+    pub(crate) const GO: u32 = 5;
+    /// The cgroup is made, which the host does while the init mounts. Table, from [`BOX_SLOTS`](super::BOX_SLOTS): the
+    /// files to join it by, then the file that counts its CPU time, if `usage_slot` says so.
+    pub(crate) const BOX: u32 = 6;
+}
+
+/// Bits of [`Request::flags`].
+pub(crate) mod flag {
+    /// `START`: the init is PID 1 of a pid namespace of its own; otherwise it becomes a subreaper.
+    pub(crate) const PID_NS: u32 = 1;
+    /// `RUN`: the container ends with this program.
+    pub(crate) const ONE_SHOT: u32 = 2;
+    /// `RUN`: the CPU time of the tree is sampled from the processes' clocks, because no cgroup counts it.
+    pub(crate) const SAMPLE_CPU: u32 = 4;
+    /// `START`: a `BOX` will come.
+    pub(crate) const EXPECT_BOX: u32 = 32;
+    /// `START`: the container is for one program, which is why nobody waits for a `READY`.
+    pub(crate) const QUIET: u32 = 16;
+    /// `BOX`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
+    pub(crate) const CPU_STAT: u32 = 8;
+}
+
+/// A message of the host.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) kind: u32,
+    pub(crate) flags: u32,
+    /// `RUN`, `KILL`: which program, by the host's numbering.
+    pub(crate) child: u32,
+    /// `BOX`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
+    pub(crate) cgroup_slot: u32,
+    /// `BOX`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
+    pub(crate) usage_slot: u32,
+    /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
+    pub(crate) pump_from: [u32; 2],
+    /// `RUN`: slots of what captured stdout and stderr are written to.
+    pub(crate) pump_to: [u32; 2],
+    /// `START`: how many processors can use CPU time at once.
+    pub(crate) processors: u32,
+    /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
+    pub(crate) wall_ns: u64,
+    /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
+    pub(crate) cpu_ns: u64,
+    /// `RUN`: bytes that captured stdout and stderr may have.
+    pub(crate) budget: [u64; 2],
+    /// `RUN`: bytes that both may have together, `u64::MAX` for no such limit.
+    pub(crate) budget_sum: u64,
+}
+
+/// What the init reports.
+pub(crate) mod reply {
+    /// The container is set up.
+    pub(crate) const READY: u32 = 1;
+    /// A step failed: `stage`, `index`, `errno`. After a failed `START` the init ends.
+    pub(crate) const FAILED: u32 = 2;
+    /// The program was executed; a pidfd of it comes with the message.
+    pub(crate) const STARTED: u32 = 3;
+    /// The program ended (and in a one-shot container everything else with it).
+    pub(crate) const EXITED: u32 = 4;
+}
+
+/// Why the init killed a program.
+pub(crate) mod cause {
+    /// It did not.
+    pub(crate) const NONE: u32 = 0;
+    /// The wall-clock limit passed.
+    pub(crate) const WALL: u32 = 1;
+    /// The CPU time limit passed.
+    pub(crate) const CPU: u32 = 2;
+    /// More output than the budget.
+    pub(crate) const OUTPUT: u32 = 3;
+    /// The host asked.
+    pub(crate) const HOST: u32 = 4;
+}
+
+/// A message of the init.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) kind: u32,
+    pub(crate) child: u32,
+    /// `FAILED`: one of [`stage`].
+    pub(crate) stage: u32,
+    /// `FAILED`: which operation of that stage.
+    pub(crate) index: u32,
+    pub(crate) errno: i32,
+    /// `EXITED`: the wait status of the program, as `waitpid(2)` gives it.
+    pub(crate) status: i32,
+    /// `EXITED`: one of [`cause`].
+    pub(crate) cause: u32,
+    /// `EXITED`: the program's process id inside.
+    pub(crate) pid: u32,
+    /// `EXITED`: from the successful `execve` to the end of the main process.
+    pub(crate) wall_ns: u64,
+    /// `EXITED`: user and system time of all processes that were reaped.
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
+    /// `EXITED`: CPU time by the usage file or by sampling, in nanoseconds; 0 when neither is in use.
+    pub(crate) cpu_ns: u64,
+    /// `EXITED`: the largest resident size of any one process, in KiB.
+    pub(crate) max_rss_kib: u64,
+    /// `EXITED`: bytes that the program wrote to captured stdout and stderr, as far as they were read.
+    pub(crate) output: [u64; 2],
+}
+
+/// Where a failure happened: the parts of a spawn that have operations of their own.
+pub(crate) mod stage {
+    /// The init itself: receiving, decoding. `index` is a line of no further meaning.
+    pub(crate) const PROTOCOL: u32 = 1;
+    /// An operation of [`Setup`](crate::wire::Setup).
+    pub(crate) const SETUP: u32 = 2;
+    /// Creating the payload process.
+    pub(crate) const FORK: u32 = 3;
+    /// An operation of the plan's [`JOIN`](crate::wire::section::JOIN) section.
+    pub(crate) const JOIN: u32 = 4;
+    /// Placing descriptors.
+    pub(crate) const FDS: u32 = 5;
+    /// An operation of the plan's [`CONFINE`](crate::wire::section::CONFINE) section.
+    pub(crate) const CONFINE: u32 = 6;
+    /// Entering the working directory.
+    pub(crate) const CHDIR: u32 = 7;
+    /// An operation of the plan's [`SEAL`](crate::wire::section::SEAL) section.
+    pub(crate) const SEAL: u32 = 8;
+    /// `execve`.
+    pub(crate) const EXEC: u32 = 9;
+}
+
+/// Lines of [`stage::PROTOCOL`] that the host tells apart, because a caller can do something about them.
+pub(crate) mod line {
+    /// The container runs as many programs as it has room for.
+    pub(crate) const FULL: u32 = 11;
+    /// More descriptors came than the table holds.
+    pub(crate) const TOO_MANY_FDS: u32 = 12;
+    /// A request could not be received; the init ends.
+    pub(crate) const LOST_REQUEST: u32 = 13;
+}
+
+/// The record that a payload process leaves in the page it shares with the init when it could not be executed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChildFailure {
+    pub(crate) stage: u32,
+    pub(crate) index: u32,
+    pub(crate) errno: i32,
+}
+
+const _: () = assert!(size_of::<Request>() == 80 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Reply>() == 88 && align_of::<Reply>() == 8);
+const _: () = assert!(size_of::<ChildFailure>() == 12);
