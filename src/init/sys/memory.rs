@@ -1,0 +1,105 @@
+//! Memory: mapped images, and the page shared with payloads.
+
+use core::ffi::CStr;
+
+use super::{Errno, Fd, Result, nr, plain};
+
+/// A file mapped privately: writes stay in this process.
+pub(crate) struct Image {
+    base: usize,
+    length: usize,
+}
+
+const PROT_READ: usize = 1;
+const PROT_WRITE: usize = 2;
+
+impl Image {
+    pub(crate) fn map(fd: Fd, length: usize) -> Result<Self> {
+        const MAP_PRIVATE: usize = 2;
+        let base = plain(nr::MMAP, &[0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd.arg(), 0])?;
+        Ok(Self { base, length })
+    }
+
+    /// The size of a file, by seeking to its end.
+    pub(crate) fn size_of_file(fd: Fd) -> Result<usize> {
+        const SEEK_END: usize = 2;
+        plain(nr::LSEEK, &[fd.arg(), 0, SEEK_END])
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is `length` bytes long, lives as long as `self`, and is written only through
+        // `relocate`, which borrows `self` exclusively. The file behind it is sealed against shrinking by the host.
+        unsafe { core::slice::from_raw_parts(self.base as *const u8, self.length) }
+    }
+
+    /// Turns `count` 8-byte offsets at `at` into pointers and returns the address of the vector.
+    pub(crate) fn relocate(&mut self, at: usize, count: usize) -> Result<usize> {
+        let end = count.checked_mul(8).and_then(|bytes| at.checked_add(bytes)).ok_or(Errno::EPROTO)?;
+        if end > self.length || at % 8 != 0 {
+            return Err(Errno::EPROTO);
+        }
+        for n in 0..count {
+            let slot = (self.base + at + n * 8) as *mut u64;
+            // SAFETY: the slot lies inside the private writable mapping (checked above) and is 8-aligned, because the
+            // mapping is page-aligned and `at` is a multiple of 8.
+            unsafe {
+                let offset = slot.read();
+                if offset >= self.length as u64 {
+                    return Err(Errno::EPROTO);
+                }
+                slot.write(self.base as u64 + offset);
+            }
+        }
+        Ok(self.base + at)
+    }
+
+    /// The pointer in slot `n` of a vector that was relocated, as the address of a C string inside the image.
+    pub(crate) fn pointer(&self, at: usize, n: usize) -> Option<usize> {
+        let bytes = self.bytes().get(at + n * 8..at + n * 8 + 8)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as usize)
+    }
+
+    /// The C string at an offset.
+    pub(crate) fn string(&self, at: usize) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(self.bytes().get(at..)?).ok()
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        plain(nr::MUNMAP, &[self.base, self.length]).ok();
+    }
+}
+
+/// A page that this process and the payloads it forks share until they execute: where they leave why they failed.
+/// A store needs no system call, so no seccomp filter can keep a failure from being reported.
+pub(crate) struct SharedPage<T> {
+    base: *mut T,
+    count: usize,
+}
+
+impl<T: Copy + Default> SharedPage<T> {
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        const MAP_SHARED_ANONYMOUS: usize = 0x21;
+        let length = count * size_of::<T>();
+        let base = plain(nr::MMAP, &[0, length, PROT_READ | PROT_WRITE, MAP_SHARED_ANONYMOUS, -1_isize as usize, 0])?;
+        Ok(Self { base: base as *mut T, count })
+    }
+
+    pub(crate) fn store(&self, n: usize, value: T) {
+        if n < self.count {
+            // SAFETY: inside the mapping, which is never unmapped; volatile, because another process reads it.
+            unsafe { self.base.add(n).write_volatile(value) }
+        }
+    }
+
+    pub(crate) fn load(&self, n: usize) -> T {
+        if n < self.count {
+            // SAFETY: inside the mapping; `T` is a plain integer record of ours, valid for all bit patterns, and the
+            // writer is gone (its status pipe was closed) before we read.
+            unsafe { self.base.add(n).read_volatile() }
+        } else {
+            T::default()
+        }
+    }
+}
