@@ -246,6 +246,7 @@ impl Child {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let counters = self.runtime.counters()?;
+        let by_host = self.runtime.ended_by_host();
         if self.role == Role::Owner {
             let state = if report.is_some() { Init::Exiting } else { Init::Running };
             self.runtime.tear_down(state)?;
@@ -287,7 +288,11 @@ impl Child {
             rlimit_fsize: lowered.rlimit_fsize,
             filter: lowered.filter,
         };
-        let verdict = if report.is_some() { evidence.verdict() } else { Verdict::InitKilled };
+        let verdict = match report {
+            Some(_) => evidence.verdict(),
+            None if by_host => Verdict::Killed,
+            None => Verdict::InitKilled,
+        };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
         Ok(Outcome { status, verdict, usage, enforced: lowered.enforced.clone() })
     }

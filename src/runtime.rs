@@ -40,6 +40,8 @@ pub(crate) struct Runtime {
     pid: i32,
     cgroup: Mutex<Option<Cgroup>>,
     reaped: AtomicBool,
+    /// The host itself ended the sandbox.
+    ended_by_host: AtomicBool,
     /// Given back when the init is dead.
     block: Mutex<Option<IdBlock>>,
     next_child: AtomicU32,
@@ -83,6 +85,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         pid,
         cgroup: Mutex::new(None),
         reaped: AtomicBool::new(false),
+        ended_by_host: AtomicBool::new(false),
         block: Mutex::new(block),
         next_child: AtomicU32::new(1),
     };
@@ -393,6 +396,7 @@ impl Runtime {
             result = remove(cgroup);
             self.await_init(&mut result);
         } else {
+            self.ended_by_host.store(true, Ordering::Relaxed);
             // A PID namespace dies with its init. Without one the init is what finds and kills the processes inside,
             // and is killed itself only when that takes too long.
             if !self.plan.0.namespaces.contains(Namespaces::PID) {
@@ -405,6 +409,11 @@ impl Runtime {
         }
         self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
         result
+    }
+
+    /// Whether the host itself ended the sandbox, and not somebody else its init.
+    pub(crate) fn ended_by_host(&self) -> bool {
+        self.ended_by_host.load(Ordering::Relaxed)
     }
 
     fn await_init(&self, result: &mut Result<()>) {

@@ -69,9 +69,9 @@ pub(super) fn has_spare_ids() -> bool {
     geometry().is_some()
 }
 
-/// Whether a block is one id only.
-pub(super) fn is_single() -> bool {
-    geometry().is_some_and(|geometry| geometry.size == 1)
+/// How many ids a block has; 1 where this process has no room for more.
+pub(super) fn size() -> u32 {
+    geometry().map_or(0, |geometry| geometry.size)
 }
 
 struct Pool {

@@ -166,7 +166,17 @@ impl MapPlan {
     /// Decides and validates the maps for a program with these ids.
     pub(crate) fn resolve(map: &UserMap, program: Ids, caller: &Caller) -> Result<Self> {
         match &map.0 {
-            Kind::Auto if caller.may_map() => Ok(Self::Block),
+            Kind::Auto if caller.may_map() => {
+                let most = block::size();
+                if most > 1 && program.uid.max(program.gid) >= most {
+                    return Err(Error::invalid(format!(
+                        "the program's ids {}:{} are beyond the {most} ids of a sandbox",
+                        program.uid, program.gid
+                    ))
+                    .with_hint("choose smaller ones with Sandbox::user, or map these with UserMap::ids"));
+                }
+                Ok(Self::Block)
+            }
             Kind::Auto | Kind::SubIds if caller.uid == 0 && block::has_spare_ids() => Err(Error::message(
                 ErrorKind::PermissionDenied,
                 Step::IdMap,
@@ -212,7 +222,7 @@ impl MapPlan {
     pub(crate) fn setup_ids(&self, program: Ids) -> Ids {
         let root = |extents: &[Extent], other: u32| if is_mapped(extents, 0) { 0 } else { other };
         match self {
-            Self::Block if block::is_single() => program,
+            Self::Block if block::size() == 1 => program,
             Self::Block => Ids { uid: 0, gid: 0 },
             Self::Fixed(maps) => {
                 Ids { uid: root(&maps.uids, program.uid), gid: root(&maps.gids, program.gid) }
