@@ -119,7 +119,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Any failure of the setup with its [`step`](crate::Error::step), and [`Exec`](ErrorKind::Exec) when the program
+    /// Any failure of the setup with its [`step`](crate::Error::step), and [`Exec`](crate::ErrorKind::Exec) when the program
     /// itself cannot be executed.
     pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
         Child::alone(self, command.borrow())
