@@ -116,6 +116,10 @@ mod error;
 mod feature;
 mod host;
 mod idmap;
+#[cfg(test)]
+#[allow(dead_code, reason = "the init uses it; here it is tested")]
+#[path = "init/deadline.rs"]
+mod init_deadline;
 mod limits;
 mod link;
 mod lowering;

@@ -88,6 +88,7 @@ impl Sampler {
         let end = (self.highest + Self::WINDOW).min(Self::PIDS);
         // 1 is the init itself.
         for pid in 2..end {
+            #[allow(clippy::cast_possible_truncation, reason = "it is less than PIDS")]
             let now = clock(pid as u32);
             let Some(last) = self.last.get_mut(pid) else { break };
             match now {
@@ -105,3 +106,7 @@ impl Sampler {
         self.retired + live
     }
 }
+
+#[cfg(test)]
+#[path = "deadline_tests.rs"]
+mod tests;
