@@ -165,7 +165,9 @@ fn closed_stdio(args: &[OsString]) -> i32 {
         }
         // Inherited streams: the program tells over a kept pipe what it has.
         let mut command = belljar::Command::new("/bin/sh");
-        command.args(["-c", "for n in 0 1 2; do readlink /proc/$$/fd/$n >&3 || echo none >&3; done"]);
+        // Read before anything is redirected: some shells redirect in themselves and then fork.
+        let script = "for n in 0 1 2; do t=$(readlink /proc/$$/fd/$n) || t=none; echo \"$t\" >&3; done";
+        command.args(["-c", script]);
         command.stdin(Stdio::inherit()).keep_fd(&writer, 3);
         drop(writer);
         let outcome = limited.status(&command)?;
