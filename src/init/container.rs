@@ -1,6 +1,7 @@
 //! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
 
 use crate::deadline::{Sampler, parse_usage};
+use crate::payload::Departure;
 use crate::program::Program;
 use crate::pump::Flow;
 use crate::setup::Stage;
@@ -46,7 +47,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) plan: PlanImage<'a>,
     pub(crate) slots: &'a [Option<Owned>],
     pub(crate) cgroup: Option<Fd>,
-    pub(crate) failures: &'a SharedPage<ChildFailure>,
+    pub(crate) departures: &'a SharedPage<Departure>,
 }
 
 /// A container that was set up.
@@ -54,7 +55,7 @@ pub(crate) struct Container {
     control: Fd,
     table: Table,
     plan: Image,
-    failures: SharedPage<ChildFailure>,
+    departures: SharedPage<Departure>,
     children: Owned,
     is_pid_1: bool,
     cgroup_slot: u32,
@@ -112,7 +113,7 @@ impl Container {
         }
         let is_pid_1 = start.flags & flag::PID_NS != 0;
         let plan = Self::map_plan(&table).map_err(|errno| broken(23, errno))?;
-        let failures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(24, errno))?;
+        let departures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(24, errno))?;
         let children = sys::child_signal_fd().map_err(|errno| broken(25, errno))?;
         sys::set_session().map_err(|errno| broken(26, errno))?;
         if !is_pid_1 {
@@ -152,7 +153,7 @@ impl Container {
             control,
             table,
             plan,
-            failures,
+            departures,
             children,
             is_pid_1,
             cgroup_slot: cgroup.cgroup_slot,
@@ -200,7 +201,7 @@ impl Container {
             plan,
             slots: &self.table.slots,
             cgroup: if self.cgroup_slot == NO_SLOT { None } else { fd_of(self.cgroup_slot) },
-            failures: &self.failures,
+            departures: &self.departures,
         };
         let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };
         let host = fd_of(HOST_SLOT as u32);
@@ -311,7 +312,7 @@ impl Container {
                 entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
             };
             if ready(0, program.status()) {
-                if let Err(failure) = program.executed(self.control, self.failures.load(number)) {
+                if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::send(self.control, &failed(program.child, failure), None).ok();
                     if one_shot {
                         self.end(&[]);

@@ -1,7 +1,7 @@
 //! What the forked process does to itself before it becomes the program. It never returns: it executes the program, or
 //! leaves the reason in the shared page and exits.
 
-use crate::sys::{self, Errno, Fd, Image, Owned, Result};
+use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
 use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, section, stage, verify};
 
 /// `SECBIT_NOROOT` and its lock, and the lock of `SECBIT_KEEP_CAPS`: user id 0 gains nothing by `execve`. See
@@ -13,6 +13,16 @@ const NO_AMBIENT_RAISE: usize = 0x40 | 0x80;
 /// Where a step failed.
 pub(crate) type Failed = ChildFailure;
 
+/// What a payload leaves in the page it shares with the init, until `execve` takes the page away.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Departure {
+    /// Why it was not executed; stage 0 when it was.
+    pub(crate) failure: Failed,
+    /// When it was ready to be executed. The init learns of the `execve` only when it is scheduled, which on a busy
+    /// machine is too late to count time from.
+    pub(crate) at: u64,
+}
+
 /// Everything the payload needs of its parent's memory (of which it has a copy).
 pub(crate) struct Payload<'a> {
     pub(crate) plan: PlanImage<'a>,
@@ -22,6 +32,9 @@ pub(crate) struct Payload<'a> {
     pub(crate) slots: &'a [Option<Owned>],
     /// It was forked into its v2 cgroup.
     pub(crate) placed: bool,
+    /// Where it leaves word, and its number there.
+    pub(crate) departures: &'a SharedPage<Departure>,
+    pub(crate) number: usize,
     /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
     pub(crate) status: Fd,
 }
@@ -41,6 +54,8 @@ impl Payload<'_> {
         self.confine(section::CONFINE, stage::CONFINE)?;
         self.enter_directory().map_err(|errno| at(stage::CHDIR, 0, errno))?;
         sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, 1, errno))?;
+        // Now, because the filter may not allow looking at the clock.
+        self.departures.store(self.number, Departure { at: sys::monotonic(), ..Departure::default() });
         self.confine(section::SEAL, stage::SEAL)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::container::Shared;
 use crate::deadline::Limits;
-use crate::payload::Payload;
+use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
 use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, reply, stage};
@@ -48,7 +48,7 @@ impl Program {
         let mut image = Image::map(image_fd, length).map_err(protocol)?;
         let head = RunHead::parse(image.bytes()).ok_or(protocol(Errno::EPROTO))?;
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
-        shared.failures.store(number, ChildFailure::default());
+        shared.departures.store(number, Departure::default());
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
@@ -65,10 +65,12 @@ impl Program {
                     head,
                     slots,
                     placed,
+                    departures: shared.departures,
+                    number,
                     status: status_write.fd(),
                 };
                 let failure = payload.become_program();
-                shared.failures.store(number, failure);
+                shared.departures.store(number, Departure { failure, at: 0 });
                 sys::exit(127)
             }
             Fork::Parent(pid, pidfd) => {
@@ -98,15 +100,16 @@ impl Program {
     }
 
     /// Called when the status pipe was closed: the program was executed, or left why it was not.
-    pub(crate) fn executed(&mut self, control: Fd, failure: ChildFailure) -> core::result::Result<(), ChildFailure> {
+    pub(crate) fn executed(&mut self, control: Fd, departure: Departure) -> core::result::Result<(), ChildFailure> {
         self.status = None;
-        if failure.stage != 0 {
-            return Err(failure);
+        if departure.failure.stage != 0 {
+            return Err(departure.failure);
         }
-        // What the sandbox needed to get here is not the program's time.
-        let now = sys::monotonic();
-        self.limits.put_off(now.saturating_sub(self.started_at));
-        self.started_at = now;
+        // What the sandbox needed to get there is not the program's time. A payload that was killed on its way has left
+        // no word.
+        let started_at = if departure.at == 0 { sys::monotonic() } else { departure.at };
+        self.limits.put_off(started_at.saturating_sub(self.started_at));
+        self.started_at = started_at;
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
         // A host that cannot be told is gone, which the event loop notices by itself.
         sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).ok();
