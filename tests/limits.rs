@@ -22,6 +22,7 @@ use support::{Result, closed, explain, hold, hold_with, mib, oracle, payload, ru
 fn main() -> ExitCode {
     let cases = cases![
         wall_time: ["userns"],
+        wall_time_under_a_shifted_clock: ["userns"],
         wall_time_of_a_program_that_forks: ["userns"],
         wall_time_is_enforced_without_waiting: ["userns"],
         cpu_time: ["userns", "cgroup-cpuacct"],
@@ -77,6 +78,15 @@ fn wall_time() -> Result {
     let outcome = closed().wall_time(Duration::from_secs(20)).status(payload("sleep", &["100"]))?;
     assert_eq!(outcome.verdict, Verdict::Exited(0));
     assert!(outcome.usage.wall >= Duration::from_millis(100) && outcome.usage.wall < Duration::from_secs(5));
+    Ok(())
+}
+
+/// The program's own monotonic clock is a day ahead, and its time counts from its start all the same.
+fn wall_time_under_a_shifted_clock() -> Result {
+    let limit = Duration::from_millis(300);
+    let outcome = closed().monotonic_offset(86_400).wall_time(limit).status(payload("sleep", &["20000"]))?;
+    assert_eq!(outcome.verdict, Verdict::WallTimeExceeded);
+    at_most(outcome.usage.wall, limit, 100);
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub(crate) type Failed = ChildFailure;
 pub(crate) struct Departure {
     /// Why it was not executed; stage 0 when it was.
     pub(crate) failure: Failed,
-    /// When it was ready to be executed. The init learns of the `execve` only when it is scheduled, which on a busy
+    /// When it was ready to be executed, by the wall clock. The init learns of the `execve` only when it is scheduled, which on a busy
     /// machine is too late to count time from.
     pub(crate) at: u64,
 }
@@ -55,7 +55,7 @@ impl Payload<'_> {
         self.enter_directory().map_err(|errno| at(stage::CHDIR, 0, errno))?;
         sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, 1, errno))?;
         // Now, because the filter may not allow looking at the clock.
-        self.departures.store(self.number, Departure { at: sys::monotonic(), ..Departure::default() });
+        self.departures.store(self.number, Departure { at: sys::wall_clock(), ..Departure::default() });
         self.confine(section::SEAL, stage::SEAL)
     }
 

@@ -106,8 +106,11 @@ impl Program {
             return Err(departure.failure);
         }
         // What the sandbox needed to get there is not the program's time. A payload that was killed on its way has left
-        // no word.
-        let started_at = if departure.at == 0 { sys::monotonic() } else { departure.at };
+        // no word. The moment is told by the wall clock, which somebody may have set meanwhile: what it says is believed
+        // as far as it fits between the fork and now.
+        let now = sys::monotonic();
+        let ago = sys::wall_clock().saturating_sub(departure.at).min(now.saturating_sub(self.started_at));
+        let started_at = if departure.at == 0 { now } else { now - ago };
         self.limits.put_off(started_at.saturating_sub(self.started_at));
         self.started_at = started_at;
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };

@@ -198,6 +198,13 @@ pub(crate) fn monotonic() -> u64 {
     clock(CLOCK_MONOTONIC).unwrap_or(0)
 }
 
+/// Nanoseconds of the wall clock: the only one that a time namespace does not shift (time_namespaces(7)), so the one by
+/// which the init and a program in such a namespace can agree on a moment.
+pub(crate) fn wall_clock() -> u64 {
+    const CLOCK_REALTIME: usize = 0;
+    clock(CLOCK_REALTIME).unwrap_or(0)
+}
+
 /// CPU time of a process with all its threads, dead ones included, in nanoseconds (clock_getcpuclockid(3)).
 pub(crate) fn process_cpu(pid: u32) -> Result<u64> {
     const CPUCLOCK_SCHED: u32 = 2;
