@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         hostile_names: ["root", "overlay", "sh"],
         a_readonly_root_lacks_targets: ["userns"],
         mounts_without_a_root: ["userns", "sh"],
+        what_a_mount_covers_is_not_the_working_directory: ["userns", "sh"],
     ];
     support::main(cases, &[("bind-recursive", bind_recursive), ("late-mount", late_mount)])
 }
@@ -1013,5 +1014,16 @@ fn mounts_without_a_root() -> Result {
     assert_eq!(text, "new\n");
     assert_eq!(fs::read_to_string(dir.join("file"))?, "of the host");
     assert!(!dir.join("new").exists());
+    Ok(())
+}
+
+fn what_a_mount_covers_is_not_the_working_directory() -> Result {
+    let scratch = Scratch::new();
+    let dir = scratch.dir("covered");
+    scratch.file("covered/secret", "x");
+    let sandbox = Sandbox::bare().user_ns().mount(Mount::tmpfs(&dir));
+    assert_eq!(run_sh(&sandbox, "pwd; cat secret 2>/dev/null || echo none")?, "/\nnone\n");
+    // Nor is that of the host.
+    assert_eq!(run_sh(&Sandbox::bare(), "pwd")?, "/\n");
     Ok(())
 }

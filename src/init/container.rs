@@ -138,6 +138,8 @@ impl Container {
         if start.flags & flag::EXPECT_BOX != 0 {
             cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
         }
+        // From where the host happened to be, or from a place that a mount was made on: below that mount is what it hides.
+        sys::chdir(c"/").map_err(|errno| broken(34, errno))?;
         // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
         sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(30, errno))?;
         sys::set_umask(0o022);
