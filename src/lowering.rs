@@ -23,8 +23,10 @@ pub(crate) struct Label {
 pub(crate) enum Presentation {
     /// As they are: ids that the sandbox does not map show as 65534.
     AsIs,
-    /// Ids on disk are ids inside: layers, and persistent uppers.
+    /// Ids on disk are ids inside: persistent uppers.
     Inside,
+    /// The same without what is mounted below, where overlayfs does not look: layers.
+    Layer,
     /// The owner on disk is the program's user inside: writable binds.
     Owner,
 }

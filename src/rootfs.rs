@@ -233,7 +233,7 @@ fn lower_overlay(
     for (number, layer) in layers.iter().enumerate() {
         require_dir(layer, "layer")?;
         let number = u32::try_from(number).map_err(|_| Error::invalid("too many layers"))?;
-        lowering.source(layer, Presentation::Inside, |lowering, source| {
+        lowering.source(layer, Presentation::Layer, |lowering, source| {
             let what = format!("attaching layer {number}, {}", layer.display());
             lowering.setup(Step::Root, what, Some(layer), &Setup::Layer { source, number });
             Ok(())

@@ -16,7 +16,7 @@ use crate::lowering::{HostSource, Presentation};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
 use crate::run_image;
-use crate::sys::{self, LaunchFailure, Launched};
+use crate::sys::{self, LaunchFailure, Launched, Reach};
 use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -194,7 +194,8 @@ fn source_error(what: &str, source: &HostSource) -> impl Fn(std::io::Error) -> E
 /// A detached clone of the mount tree at a source, made with the host's privileges.
 fn clone_source(source: &HostSource) -> Result<OwnedFd> {
     let failed = source_error("cloning the mount at", source);
-    sys::clone_tree(&source.path).and_then(sys::above_stdio).map_err(failed)
+    let reach = if source.presentation == Presentation::Layer { Reach::One } else { Reach::Tree };
+    sys::clone_tree(&source.path, reach).and_then(sys::above_stdio).map_err(failed)
 }
 
 impl Runtime {
@@ -221,7 +222,7 @@ impl Runtime {
                     owner = owner_namespace(path_of(source), &maps, lowered.program_ids)?;
                     owner.as_fd()
                 }
-                Presentation::Inside | Presentation::AsIs => {
+                Presentation::Inside | Presentation::Layer | Presentation::AsIs => {
                     if inside.is_none() {
                         let file = std::fs::File::open(format!("/proc/{}/ns/user", self.pid));
                         inside = Some(

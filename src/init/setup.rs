@@ -46,13 +46,13 @@ impl Stage {
                 Ok(())
             }
             Setup::RootBind { source, attributes } => {
-                let tree = tree_of(source, slots)?;
+                let tree = tree_of(source, slots, Reach::Tree)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
                 self.root = Some(Places::new(over_root(tree)?));
                 Ok(())
             }
             Setup::Layer { source, number } => {
-                let tree = tree_of(source, slots)?;
+                let tree = tree_of(source, slots, Reach::One)?;
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
                 self.attach_in_scratch(&tree, Decimal::new(u64::from(number)).text())
             }
@@ -64,7 +64,7 @@ impl Stage {
                 sys::mkdir(upper.fd(), c"work", 0o700)
             }
             Setup::UpperDir { source } => {
-                let tree = tree_of(source, slots)?;
+                let tree = tree_of(source, slots, Reach::Tree)?;
                 sys::set_attributes(tree.fd(), NOSUID | NODEV, Reach::Tree)?;
                 self.attach_in_scratch(&tree, c"u")
             }
@@ -87,13 +87,13 @@ impl Stage {
             }
             Setup::BindFile { path, content, mode, number } => self.bind_file(path, content, mode, number),
             Setup::Bind { source, path, attributes } => {
-                let tree = tree_of(source, slots)?;
+                let tree = tree_of(source, slots, Reach::Tree)?;
                 sys::set_attributes(tree.fd(), attributes, Reach::Tree)?;
                 let target = self.target_like(&tree, path)?;
                 self.attach(&tree, &target)
             }
             Setup::Device { source, path, rdev } => {
-                let tree = character_device(tree_of(source, slots)?, rdev)?;
+                let tree = character_device(tree_of(source, slots, Reach::Tree)?, rdev)?;
                 sys::set_attributes(tree.fd(), NOSUID | NOEXEC, Reach::Tree)?;
                 let target = self.places()?.make_file(path)?;
                 sys::attach(tree.fd(), target.fd())
@@ -110,7 +110,7 @@ impl Stage {
             Setup::Mask { path, null } => self.mask(path, null, slots),
             Setup::ReadOnly { path } => {
                 let target = self.places()?.find(path)?;
-                let tree = sys::clone_tree(target.fd(), c"")?;
+                let tree = sys::clone_tree(target.fd(), c"", Reach::Tree)?;
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
                 self.attach(&tree, &target)
             }
@@ -181,7 +181,7 @@ impl Stage {
     fn bind_file(&mut self, path: &CStr, content: &[u8], mode: u32, number: u32) -> Result<()> {
         let name = Decimal::new(u64::from(number));
         let file = new_file(self.scratch()?, name.text(), content, mode)?;
-        let tree = sys::clone_tree(file.fd(), c"")?;
+        let tree = sys::clone_tree(file.fd(), c"", Reach::Tree)?;
         sys::set_attributes(tree.fd(), RDONLY | NOSUID | NODEV, Reach::Tree)?;
         let target = self.places()?.make_file(path)?;
         sys::attach(tree.fd(), target.fd())
@@ -197,7 +197,7 @@ impl Stage {
         let cover = if sys::stat(target.fd())?.is_dir() {
             tmpfs(4096, 2, 0o555, RDONLY | NOSUID | NODEV | NOEXEC)?
         } else {
-            let tree = character_device(tree_of(null, slots)?, NULL)?;
+            let tree = character_device(tree_of(null, slots, Reach::Tree)?, NULL)?;
             tree
         };
         self.attach(&cover, &target)
@@ -205,7 +205,7 @@ impl Stage {
 }
 
 /// The source as a detached tree: the host's clone (used up by attaching it), or one made here by path.
-fn tree_of(source: Source<'_>, slots: &[Option<Owned>]) -> Result<Owned> {
+fn tree_of(source: Source<'_>, slots: &[Option<Owned>], reach: Reach) -> Result<Owned> {
     match source {
         // The table keeps its own descriptor; both refer to the same tree until it is attached. The host cloned it from
         // mounts that may be shared: nothing of ours may propagate back, or later mounts of the host into it.
@@ -215,7 +215,7 @@ fn tree_of(source: Source<'_>, slots: &[Option<Owned>]) -> Result<Owned> {
             sys::set_attributes(tree.fd(), 0, Reach::Tree)?;
             Ok(tree)
         }
-        Source::Path(path) => sys::clone_tree(Fd::CWD, path),
+        Source::Path(path) => sys::clone_tree(Fd::CWD, path, reach),
     }
 }
 

@@ -14,7 +14,7 @@ mod socket;
 pub(crate) use fd::{above_stdio, is_inheritable};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
-pub(crate) use mount::{clone_tree, idmap_tree, map_namespace};
+pub(crate) use mount::{Reach, clone_tree, idmap_tree, map_namespace};
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
 };

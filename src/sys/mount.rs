@@ -16,9 +16,17 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 const AT_RECURSIVE: libc::c_uint = 0x8000;
 
-/// Clones the mount tree at a path, with what is mounted below. See `open_tree(2)`.
-pub(crate) fn clone_tree(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | AT_RECURSIVE;
+/// Whether what is mounted below a mount goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    One,
+    Tree,
+}
+
+/// Clones the mount at a path. See `open_tree(2)`.
+pub(crate) fn clone_tree(path: &CStr, reach: Reach) -> io::Result<OwnedFd> {
+    let recursive = if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive;
     // SAFETY: a C string that lives during the call, and flags.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }

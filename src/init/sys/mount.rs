@@ -25,10 +25,11 @@ pub(crate) fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
 const AT_RECURSIVE: usize = 0x8000;
 const AT_EMPTY_PATH: usize = 0x1000;
 
-/// Clones the mount tree at `path` (or at `dir` itself when the path is empty) as a detached tree.
-pub(crate) fn clone_tree(dir: Fd, path: &CStr) -> Result<Owned> {
+/// Clones the mount at `path` (or at `dir` itself when the path is empty) as a detached tree.
+pub(crate) fn clone_tree(dir: Fd, path: &CStr, reach: Reach) -> Result<Owned> {
     const OPEN_TREE_CLONE: usize = 1;
-    let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH;
+    let recursive = if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    let flags = OPEN_TREE_CLONE | O_CLOEXEC | recursive | AT_EMPTY_PATH;
     owned(plain(nr::OPEN_TREE, &[dir.arg(), text(path), flags]))
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn attach(tree: Fd, target: Fd) -> Result<()> {
     plain(nr::MOVE_MOUNT, &[tree.arg(), text(c""), target.arg(), text(c""), flags]).map(drop)
 }
 
-/// Whether a change of mount attributes reaches the mounts below.
+/// Whether an operation reaches the mounts below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     One,
