@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, Streams};
+use crate::cgroup::Counters;
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
@@ -51,6 +52,8 @@ pub struct Child {
     number: u32,
     pidfd: Option<OwnedFd>,
     role: Role,
+    /// What the box had counted before the program started: the counters go on from program to program.
+    before: Counters,
     outcome: Option<Outcome>,
 }
 
@@ -82,10 +85,14 @@ impl Child {
     }
 
     fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+        let before = match role {
+            Role::Owner => Counters::default(),
+            Role::Guest => runtime.counters()?,
+        };
         let streams = runtime.request_run(number, command)?;
         let pidfd = runtime.await_started(number, command)?;
         let Streams { stdin, stdout, stderr, captured } = streams;
-        Ok(Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, outcome: None })
+        Ok(Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, before, outcome: None })
     }
 
     /// The process id as the host sees it; `None` once it was reaped.
@@ -245,7 +252,13 @@ impl Child {
     fn conclude(&mut self, report: Option<&Reply>) -> Result<Outcome> {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
-        let counters = self.runtime.counters()?;
+        let mut counters = self.runtime.counters()?.since(&self.before);
+        if self.role == Role::Guest {
+            // By now others may have used more; what the init read at the end is this program's.
+            let read = report.map_or(0, |told| told.cpu_ns);
+            counters.cpu = (read != 0).then(|| Duration::from_nanos(read));
+            (counters.user, counters.system) = (None, None);
+        }
         let by_host = self.runtime.ended_by_host();
         if self.role == Role::Owner {
             let state = if report.is_some() { Init::Exiting } else { Init::Running };

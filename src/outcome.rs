@@ -100,6 +100,9 @@ impl fmt::Display for Verdict {
 }
 
 /// What a program used, with every process that descends from it.
+///
+/// In a [`Container`](crate::Container) what the cgroup counts of programs that run at the same time is counted for each
+/// of them, and the peaks are those of all programs so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

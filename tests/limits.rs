@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         output_of_both_streams_together: ["userns", "sh"],
         output_through_pipes: ["userns"],
         memory: ["userns", "cgroup-memory"],
+        a_container_counts_each_program: ["userns", "cgroup-memory", "cgroup-cpuacct", "sh"],
         memory_is_counted_as_the_kernel_does: ["userns", "cgroup-memory"],
         memory_in_a_tmpfs_counts: ["userns", "cgroup-memory", "sh"],
         memory_of_a_child: ["userns", "cgroup-memory"],
@@ -278,6 +279,21 @@ fn output_through_pipes() -> Result {
     let output = output?;
     assert_eq!((output.outcome.verdict, output.stdout.len()), (Verdict::OutputExceeded, 10_000));
     assert!(time < Duration::from_secs(3) * slack(), "{time:?}");
+    Ok(())
+}
+
+fn a_container_counts_each_program() -> Result {
+    let limit = Duration::from_secs(1);
+    let container = closed().memory_max(mib(32)).cpu_time(limit).start()?;
+    assert_eq!(container.status(alloc(200))?.verdict, Verdict::MemoryExceeded);
+    let outcome = container.status(sh("exit 3"))?;
+    assert_eq!(outcome.verdict, Verdict::Exited(3), "the one before ran out of memory");
+    assert_eq!(outcome.usage.oom_kills, Some(0));
+    for _ in 0..3 {
+        let outcome = container.status(payload("burn", &["400"]))?;
+        assert!(outcome.usage.cpu < limit, "{:?}", outcome.usage);
+        assert_eq!(outcome.verdict, Verdict::Exited(0), "{:?}", outcome.usage);
+    }
     Ok(())
 }
 

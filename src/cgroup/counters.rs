@@ -21,6 +21,26 @@ pub(crate) struct Counters {
     pub(crate) system: Option<Duration>,
 }
 
+impl Counters {
+    /// What was counted since `before`. Peaks are those of the whole life of the box.
+    pub(crate) fn since(self, before: &Self) -> Self {
+        let events =
+            |now: Option<u64>, before: Option<u64>| now.map(|now| now.saturating_sub(before.unwrap_or(0)));
+        let time = |now: Option<Duration>, before: Option<Duration>| {
+            now.map(|now| now.saturating_sub(before.unwrap_or_default()))
+        };
+        Self {
+            peak_memory: self.peak_memory,
+            oom_kills: events(self.oom_kills, before.oom_kills),
+            peak_pids: self.peak_pids,
+            pids_denied: events(self.pids_denied, before.pids_denied),
+            cpu: time(self.cpu, before.cpu),
+            user: time(self.user, before.user),
+            system: time(self.system, before.system),
+        }
+    }
+}
+
 /// The number behind `key` in a file of `key number` lines.
 pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim_end().parse().ok())
