@@ -58,6 +58,8 @@ fn main() -> ExitCode {
         dropping_a_container_kills_all: ["userns"],
         a_child_keeps_its_container: ["userns"],
         killing_one_program_of_a_container: ["userns"],
+        output_after_the_end_is_not_waited_for: ["userns", "sh"],
+        a_kill_after_the_end_changes_nothing: ["userns", "sh"],
         a_failed_program_leaves_the_container_usable: ["userns"],
         the_child_outlives_its_thread: ["userns"],
         a_plan_is_used_again: ["userns"],
@@ -746,5 +748,29 @@ fn a_child_can_be_waited_for_elsewhere() -> Result {
     drop(stdin);
     assert!(waiter.join().expect("no panic")?.success());
     assert_eq!(run_sh(&closed(), "echo fine")?, "fine\n");
+    Ok(())
+}
+
+fn output_after_the_end_is_not_waited_for() -> Result {
+    let container = closed().start()?;
+    let mut command = sh("cat /dev/zero & sleep 0.01; exit 0");
+    command.stdout(Stdio::capture(Bytes::gib(1)));
+    let (output, time) = timed(|| container.output(&command));
+    let output = output?;
+    assert_eq!(output.outcome.verdict, Verdict::Exited(0), "after {} bytes", output.stdout.len());
+    assert!(time < Duration::from_secs(2) * support::slack(), "{time:?}");
+    Ok(())
+}
+
+fn a_kill_after_the_end_changes_nothing() -> Result {
+    let container = closed().start()?;
+    for n in 0..200 {
+        let mut child = container.spawn(sh("exit 7"))?;
+        std::thread::sleep(Duration::from_micros(n * 20));
+        child.kill()?;
+        let outcome = child.wait()?;
+        let killed = outcome.status.code().is_none();
+        assert_eq!(outcome.verdict, if killed { Verdict::Killed } else { Verdict::Exited(7) });
+    }
     Ok(())
 }

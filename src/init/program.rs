@@ -121,6 +121,10 @@ impl Program {
     }
 
     pub(crate) fn note_end(&mut self, reaped: &sys::Reaped) {
+        // The host's wish came when the program had ended by itself.
+        if self.cause == cause::HOST && reaped.status & 0x7f != sys::SIGKILL {
+            self.cause = cause::NONE;
+        }
         self.ended = Some((reaped.status, sys::monotonic()));
         self.usage = reaped.usage;
     }
@@ -143,10 +147,13 @@ impl Program {
         flow
     }
 
-    /// Moves what is still in the pipes after the end.
+    /// Moves what is in the pipes at the end. A process that was left behind may hold the other end and write on, for
+    /// ever: that is not waited for.
     pub(crate) fn drain(&mut self) {
         for n in 0..self.pumps.len() {
-            loop {
+            let Some(pump) = &self.pumps[n] else { continue };
+            let end = pump.seen.saturating_add(pump.waiting());
+            while self.output[n] < end {
                 match self.pump(n) {
                     Flow::More => {}
                     Flow::Idle | Flow::Closed => break,

@@ -39,6 +39,11 @@ impl Pump {
         self.from.fd()
     }
 
+    /// What the pipe holds now.
+    pub(crate) fn waiting(&self) -> u64 {
+        sys::bytes_in_pipe(self.from.fd()).map_or(0, |count| count as u64)
+    }
+
     /// Moves one chunk. `shared` is a budget common to several streams.
     pub(crate) fn step(&mut self, shared: &mut u64) -> Flow {
         let mut buffer = [0_u8; CHUNK];

@@ -89,6 +89,14 @@ pub(crate) fn set_nonblocking(fd: Fd) -> Result<()> {
     plain(nr::FCNTL, &[fd.arg(), F_SETFL, flags | O_NONBLOCK]).map(drop)
 }
 
+/// How many bytes a pipe holds.
+pub(crate) fn bytes_in_pipe(fd: Fd) -> Result<usize> {
+    const FIONREAD: usize = 0x541b;
+    let mut count = 0_i32;
+    plain(nr::IOCTL, &[fd.arg(), FIONREAD, address_mut(&mut count)])?;
+    Ok(core::hint::black_box(count).max(0) as usize)
+}
+
 /// What `statx(2)` tells of an open file: mode and device number.
 pub(crate) struct Stat {
     pub(crate) mode: u32,
