@@ -66,6 +66,9 @@ pub(crate) struct Container {
     processors: u64,
 }
 
+/// How many processes are reaped before the init looks at anything else.
+const REAPED_AT_ONCE: usize = 256;
+
 /// A plan of more bytes than this is not kept in memory.
 const LARGE_PLAN: usize = 64 << 10;
 /// Slots of the container's table that are not the plan's.
@@ -211,13 +214,15 @@ impl Container {
         let mut incoming = Table::new();
         let mut clock = CpuClock { usage, is_cpu_stat: self.usage_is_cpu_stat, sampler: None };
         let mut one_shot = false;
+        let mut more_to_reap = false;
         loop {
             let mut set = [NOTHING; MAX_POLL];
             let used = self.watch(&mut set, host, &programs);
             let now = sys::monotonic();
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
-            if sys::poll(polled, next.map(|at| at.saturating_sub(now))).is_err() {
+            let pause = if more_to_reap { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
+            if sys::poll(polled, pause).is_err() {
                 self.end(&programs);
             }
             if set[1].revents != 0 {
@@ -250,7 +255,7 @@ impl Container {
             }
             self.serve(&set, &mut programs, one_shot);
             self.enforce(&mut programs, &mut clock, one_shot);
-            self.reap(&mut programs);
+            more_to_reap = self.reap(&mut programs);
             self.settle(&mut programs, &mut clock, one_shot);
         }
     }
@@ -367,16 +372,19 @@ impl Container {
         }
     }
 
-    /// Reaps everything that has ended.
-    fn reap(&self, programs: &mut [Option<Program>; MAX_PROGRAMS]) {
+    /// Reaps what has ended, and says whether there may be more: a tree that makes orphans faster than they are reaped
+    /// must not keep us from everything else.
+    fn reap(&self, programs: &mut [Option<Program>; MAX_PROGRAMS]) -> bool {
         let mut signals = [0_u8; 128];
         // The signal only wakes us; several deaths may have been folded into one.
         sys::read(self.children.fd(), &mut signals).ok();
-        while let Ok(Some(reaped)) = sys::reap(Wait::No) {
+        for _ in 0..REAPED_AT_ONCE {
+            let Ok(Some(reaped)) = sys::reap(Wait::No) else { return false };
             if let Some(program) = programs.iter_mut().flatten().find(|program| program.pid == reaped.pid) {
                 program.note_end(&reaped);
             }
         }
+        true
     }
 
     /// Reports programs that have ended, and ends with a one-shot one.
