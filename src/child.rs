@@ -321,7 +321,7 @@ impl AsFd for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.outcome.is_none() {
+        if self.outcome.is_none() && self.runtime.is_ours() {
             match self.role {
                 // Not by request: the init might be the one that hangs.
                 Role::Owner => self.runtime.tear_down(Init::Running).ok(),

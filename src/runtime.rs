@@ -45,6 +45,10 @@ pub(crate) struct Runtime {
     /// Given back when the init is dead.
     block: Mutex<Option<IdBlock>>,
     next_child: AtomicU32,
+    /// Held while a request is sent that takes several messages.
+    sending: Mutex<()>,
+    /// The process that launched it, and alone ends it.
+    owner: u32,
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.
@@ -88,6 +92,8 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         ended_by_host: AtomicBool::new(false),
         block: Mutex::new(block),
         next_child: AtomicU32::new(1),
+        sending: Mutex::new(()),
+        owner: std::process::id(),
     };
     runtime.request_go()?;
     runtime.make_box()?;
@@ -283,6 +289,8 @@ impl Runtime {
     }
 
     fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
+        // The init adds the descriptors of all messages up to a request to that request.
+        let _whole = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         send_all(message, fds, |message, fds| self.link.send(message, fds))
     }
 
@@ -389,6 +397,10 @@ impl Runtime {
     /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
     /// Returns the first failure, but always goes to the end. Calling it again does nothing.
     pub(crate) fn tear_down(&self, init: Init) -> Result<()> {
+        // A forked copy of the host has a copy of this value, and must not end the sandboxes of the original.
+        if !self.is_ours() {
+            return Ok(());
+        }
         let mut result = Ok(());
         let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
         let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
@@ -410,6 +422,11 @@ impl Runtime {
         }
         self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
         result
+    }
+
+    /// Whether this is the process that launched it, and not a forked copy.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.owner == std::process::id()
     }
 
     /// Whether the host itself ended the sandbox, and not somebody else its init.

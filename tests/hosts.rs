@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         is_in_a_container_without_proc_of_its_own: ["root", "unshare"],
         has_a_strange_umask_and_directory: ["userns"],
         forks_while_it_spawns: ["userns"],
+        has_a_forked_child_that_drops_its_copies: ["userns"],
         panics: ["userns"],
     ];
     let roles: &[support::Role] = &[
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ("plain", plain),
         ("umask", umask),
         ("forker", forker),
+        ("dropper", dropper),
         ("panicker", panicker),
     ];
     support::main_serial(cases, roles)
@@ -648,4 +650,26 @@ fn panicker(_: &[OsString]) -> i32 {
     println!("{}", held.pid);
     std::io::stdout().flush().ok();
     panic!("as planned");
+}
+
+fn has_a_forked_child_that_drops_its_copies() -> Result {
+    expect_ok("dropper", &[], 30)
+}
+
+fn dropper(_: &[OsString]) -> i32 {
+    let run = || -> Result {
+        let mut held = hold(&closed())?;
+        let container = closed().start()?;
+        if support::raw::fork()? == 0 {
+            drop(held);
+            drop(container);
+            std::process::exit(0);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(held.child.try_wait()?.is_none(), "the copy ended it");
+        assert!(container.status(support::payload("exit", &["0"]))?.success(), "the copy ended it");
+        println!("ok");
+        Ok(())
+    };
+    finish(run())
 }
