@@ -668,7 +668,6 @@ fn dropper(_: &[OsString]) -> i32 {
         std::thread::sleep(Duration::from_millis(300));
         assert!(held.child.try_wait()?.is_none(), "the copy ended it");
         assert!(container.status(support::payload("exit", &["0"]))?.success(), "the copy ended it");
-        println!("ok");
         Ok(())
     };
     finish(run())
