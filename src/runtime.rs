@@ -225,7 +225,7 @@ impl Runtime {
             let owner;
             let namespace = match source.presentation {
                 Presentation::Owner => {
-                    owner = owner_namespace(path_of(source), &maps, lowered.program_ids)?;
+                    owner = owner_namespace(&tree, source, &maps, lowered.program_ids)?;
                     owner.as_fd()
                 }
                 Presentation::Inside | Presentation::Layer | Presentation::AsIs => {
@@ -490,12 +490,10 @@ fn slot_of(table: &[RawFd]) -> Result<u32> {
     u32::try_from(table.len()).map_err(|_| Error::invalid("too many descriptors"))
 }
 
-/// A user namespace whose map presents the owner of a path as the program's user.
-fn owner_namespace(path: &Path, maps: &Maps, program: Ids) -> Result<OwnedFd> {
-    use std::os::unix::fs::MetadataExt;
-    let looked = std::fs::metadata(path).map_err(|error| {
-        Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
-    })?;
+/// A user namespace whose map presents the owner of a tree as the program's user. The tree is looked at, not its path,
+/// where there may be something else by now.
+fn owner_namespace(tree: &OwnedFd, source: &HostSource, maps: &Maps, program: Ids) -> Result<OwnedFd> {
+    let looked = nix::sys::stat::fstat(tree).map_err(|errno| source_error("looking at", source)(errno.into()))?;
     let outside = |extents: &[Extent], id: u32| {
         let extent = extents.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count);
         extent.map(|extent| extent.outside + (id - extent.inside))
@@ -504,7 +502,7 @@ fn owner_namespace(path: &Path, maps: &Maps, program: Ids) -> Result<OwnedFd> {
         return Err(Error::internal(Step::MountSource, "the program's ids are not mapped"));
     };
     let line = |on_disk: u32, shown: u32| format!("{on_disk} {shown} 1\n");
-    sys::map_namespace(&line(looked.uid(), uid), &line(looked.gid(), gid)).map_err(|error| {
+    sys::map_namespace(&line(looked.st_uid, uid), &line(looked.st_gid, gid)).map_err(|error| {
         Error::os(Step::MountSource, "making a user namespace for the owner's id map", error)
     })
 }

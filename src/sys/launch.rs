@@ -326,11 +326,11 @@ fn steps(shared: &Shared) -> Result<(), (usize, i32)> {
     Ok(())
 }
 
-fn block_all_signals() -> u64 {
+pub(super) fn block_all_signals() -> u64 {
     mask_signals(!0)
 }
 
-fn restore_signals(old: u64) {
+pub(super) fn restore_signals(old: u64) {
     mask_signals(old);
 }
 

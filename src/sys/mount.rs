@@ -63,6 +63,8 @@ pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Resul
 pub(crate) fn map_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     let mut pidfd: i32 = -1;
     let flags = libc::CLONE_NEWUSER as usize | libc::CLONE_PIDFD as usize | libc::SIGCHLD as usize;
+    // A handler of the host must not run in its copy.
+    let old_mask = super::launch::block_all_signals();
     // SAFETY: clone(2) without CLONE_VM and with a null stack forks; the child below makes raw system calls only.
     let pid = unsafe { super::raw::syscall(nr::CLONE, [flags, 0, (&raw mut pidfd) as usize, 0, 0, 0]) };
     if pid == 0 {
@@ -78,6 +80,7 @@ pub(crate) fn map_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd>
             }
         }
     }
+    super::launch::restore_signals(old_mask);
     if pid < 0 {
         return Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EINVAL)));
     }
