@@ -325,7 +325,10 @@ impl Drop for Child {
             match self.role {
                 // Not by request: the init might be the one that hangs.
                 Role::Owner => self.runtime.tear_down(Init::Running).ok(),
-                Role::Guest => self.runtime.request_kill(self.number).ok(),
+                Role::Guest => {
+                    self.runtime.link.forget(self.number);
+                    self.runtime.request_kill(self.number).ok()
+                }
             };
         }
     }

@@ -1,7 +1,7 @@
 //! The host's end of the control socket: one reader at a time, replies sorted by program, so that any number of
 //! threads can wait for programs of one container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys;
-use crate::wire::{Reply, Request};
+use crate::wire::{Reply, Request, reply};
 
 /// The connection to one init.
 #[derive(Debug)]
@@ -30,6 +30,26 @@ struct State {
     /// No more will come.
     closed: bool,
     inbox: HashMap<u32, Vec<Message>>,
+    /// Programs whose end nobody will ask for.
+    forgotten: HashSet<u32>,
+}
+
+impl State {
+    fn keep(&mut self, reply: Reply, fd: Option<OwnedFd>) {
+        if reply.kind == reply::EXITED && self.forgotten.remove(&reply.child) {
+            return;
+        }
+        self.inbox.entry(reply.child).or_default().push((reply, fd));
+    }
+
+    fn take(&mut self, child: u32) -> Option<Message> {
+        let queue = self.inbox.get_mut(&child)?;
+        let message = (!queue.is_empty()).then(|| queue.remove(0));
+        if queue.is_empty() {
+            self.inbox.remove(&child);
+        }
+        message
+    }
 }
 
 /// A reply and the descriptor that came with it.
@@ -76,14 +96,20 @@ impl Link {
         }
     }
 
+    /// Keeps no report of the end of a program.
+    pub(crate) fn forget(&self, child: u32) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.inbox.remove(&child).is_none_or(|queue| queue.iter().all(|(reply, _)| reply.kind != reply::EXITED)) {
+            state.forgotten.insert(child);
+        }
+    }
+
     /// Waits for the next reply about `child` until the deadline, or for ever.
     pub(crate) fn receive(&self, child: u32, deadline: Option<Instant>) -> Result<Received> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(queue) = state.inbox.get_mut(&child) {
-                if !queue.is_empty() {
-                    return Ok(Received::Message(queue.remove(0)));
-                }
+            if let Some(message) = state.take(child) {
+                return Ok(Received::Message(message));
             }
             if state.closed {
                 return Ok(Received::Closed);
@@ -143,7 +169,7 @@ impl Link {
             match sys::receive::<Reply>(self.socket.as_fd()) {
                 Ok(Some((reply, fd))) => {
                     found = true;
-                    state.inbox.entry(reply.child).or_default().push((reply, fd));
+                    state.keep(reply, fd);
                 }
                 Ok(None) => {
                     state.closed = true;
