@@ -90,7 +90,7 @@ impl Child {
             Role::Guest => runtime.counters()?,
         };
         let streams = runtime.request_run(number, command)?;
-        let pidfd = runtime.await_started(number, command)?;
+        let pidfd = Some(runtime.await_started(number, command)?);
         let Streams { stdin, stdout, stderr, captured } = streams;
         Ok(Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, before, outcome: None })
     }

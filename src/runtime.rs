@@ -350,9 +350,20 @@ impl Runtime {
     }
 
     /// Waits until the program was executed; its pidfd comes with the news.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Option<OwnedFd>> {
+    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<OwnedFd> {
         match self.link.receive(number, None)? {
-            Received::Message((message, pidfd)) if message.kind == reply::STARTED => Ok(pidfd),
+            Received::Message((message, Some(pidfd))) if message.kind == reply::STARTED => Ok(pidfd),
+            Received::Message((message, None)) if message.kind == reply::STARTED => {
+                // It runs, but could not be signalled.
+                self.link.forget(number);
+                self.request_kill(number)?;
+                Err(Error::os(
+                    Step::Handshake,
+                    "receiving the program's pidfd",
+                    std::io::Error::from_raw_os_error(libc::EMFILE),
+                )
+                .with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)"))
+            }
             Received::Message((message, _)) => {
                 let dir = command.cwd.as_deref().unwrap_or(Path::new("/"));
                 Err(self.plan.failure(&message, Path::new(&command.program), dir))

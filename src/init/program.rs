@@ -114,8 +114,11 @@ impl Program {
         self.limits.put_off(started_at.saturating_sub(self.started_at));
         self.started_at = started_at;
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
-        // A host that cannot be told is gone, which the event loop notices by itself.
-        sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).ok();
+        // Too many descriptors may be under way (ETOOMANYREFS): then the host is told that this one does not come. A host
+        // that cannot be told at all is gone, which the event loop notices by itself.
+        if sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).is_err() {
+            sys::send(control, &started, None).ok();
+        }
         self.pidfd = None;
         Ok(())
     }
