@@ -99,7 +99,11 @@ impl Link {
     /// Keeps no report of the end of a program.
     pub(crate) fn forget(&self, child: u32) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.inbox.remove(&child).is_none_or(|queue| queue.iter().all(|(reply, _)| reply.kind != reply::EXITED)) {
+        if state
+            .inbox
+            .remove(&child)
+            .is_none_or(|queue| queue.iter().all(|(reply, _)| reply.kind != reply::EXITED))
+        {
             state.forgotten.insert(child);
         }
     }

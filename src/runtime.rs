@@ -504,7 +504,8 @@ fn slot_of(table: &[RawFd]) -> Result<u32> {
 /// A user namespace whose map presents the owner of a tree as the program's user. The tree is looked at, not its path,
 /// where there may be something else by now.
 fn owner_namespace(tree: &OwnedFd, source: &HostSource, maps: &Maps, program: Ids) -> Result<OwnedFd> {
-    let looked = nix::sys::stat::fstat(tree).map_err(|errno| source_error("looking at", source)(errno.into()))?;
+    let looked =
+        nix::sys::stat::fstat(tree).map_err(|errno| source_error("looking at", source)(errno.into()))?;
     let outside = |extents: &[Extent], id: u32| {
         let extent = extents.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count);
         extent.map(|extent| extent.outside + (id - extent.inside))

@@ -753,7 +753,8 @@ fn a_child_can_be_waited_for_elsewhere() -> Result {
 
 fn output_after_the_end_is_not_waited_for() -> Result {
     let container = closed().start()?;
-    let mut command = sh("for n in 1 2 3 4 5 6 7 8; do dd if=/dev/zero bs=1M 2>/dev/null & done; sleep 0.05; exit 0");
+    let mut command =
+        sh("for n in 1 2 3 4 5 6 7 8; do dd if=/dev/zero bs=1M 2>/dev/null & done; sleep 0.05; exit 0");
     command.stdout(Stdio::capture(Bytes::gib(1)));
     let (output, time) = timed(|| container.output(&command));
     let output = output?;
