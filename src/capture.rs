@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::command::{Command, Stdio, StdioKind};
 use crate::error::{Error, Result, Step};
@@ -162,30 +166,43 @@ pub(crate) fn read_captured(file: Option<File>) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads both pipes to their ends at once, so that neither fills while the other is waited for; stops beyond `most`
-/// bytes and says so.
-pub(crate) fn read_piped(
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
-    most: u64,
-) -> Result<([Vec<u8>; 2], bool)> {
-    let read = |pipe: Option<OwnedFd>| -> std::io::Result<(Vec<u8>, bool)> {
+/// Reads a pipe while a program runs. It ends at the pipe's end, beyond `most` bytes, or, once the program has ended,
+/// when nothing is left in it: a process that was left behind may hold the other end for ever.
+pub(crate) struct PipeReader<'a> {
+    pub(crate) most: u64,
+    /// The program has ended.
+    pub(crate) ended: &'a AtomicBool,
+    /// There was more than `most`.
+    pub(crate) flood: &'a AtomicBool,
+}
+
+impl PipeReader<'_> {
+    pub(crate) fn read(&self, pipe: Option<OwnedFd>) -> Result<Vec<u8>> {
+        let failed = failed("reading piped output");
         let mut bytes = Vec::new();
-        let Some(pipe) = pipe else { return Ok((bytes, false)) };
-        File::from(pipe).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-        let over = bytes.len() as u64 > most;
-        if over {
-            bytes.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        let Some(pipe) = pipe else { return Ok(bytes) };
+        let mut file = File::from(pipe);
+        let mut chunk = [0; 64 << 10];
+        loop {
+            let last_look = self.ended.load(Ordering::Acquire);
+            let mut set = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+            let timeout = if last_look { PollTimeout::ZERO } else { PollTimeout::from(20_u8) };
+            match poll(&mut set, timeout) {
+                Ok(0) if last_look => return Ok(bytes),
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(failed(errno.into())),
+            }
+            let count = file.read(&mut chunk).map_err(&failed)?;
+            if count == 0 {
+                return Ok(bytes);
+            }
+            let room = usize::try_from(self.most.saturating_sub(bytes.len() as u64)).unwrap_or(usize::MAX);
+            bytes.extend_from_slice(&chunk[..count.min(room)]);
+            if count > room {
+                self.flood.store(true, Ordering::Release);
+                return Ok(bytes);
+            }
         }
-        Ok((bytes, over))
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| read(stderr.map(OwnedFd::from)));
-        let first = read(stdout.map(OwnedFd::from)).map_err(failed("reading piped output"))?;
-        let second = match other.join() {
-            Ok(result) => result.map_err(failed("reading piped output"))?,
-            Err(_) => return Err(Error::internal(Step::Wait, "the thread that reads stderr panicked")),
-        };
-        Ok(([first.0, second.0], first.1 || second.1))
-    })
+    }
 }

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::capture::{self, Streams};
+use crate::capture::{self, PipeReader, Streams};
 use crate::cgroup::Counters;
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
@@ -54,7 +55,11 @@ pub struct Child {
     role: Role,
     /// What the box had counted before the program started: the counters go on from program to program.
     before: Counters,
+    /// What the init told of the end, in case putting the outcome together has to be tried again.
+    report: Option<Reply>,
     outcome: Option<Outcome>,
+    /// It wrote more to a pipe than [`wait_with_output`](Child::wait_with_output) takes.
+    flooded: bool,
 }
 
 /// Whose the container is.
@@ -92,7 +97,20 @@ impl Child {
         let streams = runtime.request_run(number, command)?;
         let pidfd = Some(runtime.await_started(number, command)?);
         let Streams { stdin, stdout, stderr, captured } = streams;
-        Ok(Self { stdin, stdout, stderr, captured, runtime, number, pidfd, role, before, outcome: None })
+        Ok(Self {
+            stdin,
+            stdout,
+            stderr,
+            captured,
+            runtime,
+            number,
+            pidfd,
+            role,
+            before,
+            report: None,
+            outcome: None,
+            flooded: false,
+        })
     }
 
     /// The process id as the host sees it; `None` once it was reaped.
@@ -162,17 +180,12 @@ impl Child {
     /// As [`wait`](Child::wait).
     pub fn wait_with_output(mut self) -> Result<Output> {
         self.stdin.take();
-        let mut bytes = [Vec::new(), Vec::new()];
-        let mut flood = false;
-        if self.stdout.is_some() || self.stderr.is_some() {
-            let most = self.runtime.plan.0.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
-            (bytes, flood) = capture::read_piped(self.stdout.take(), self.stderr.take(), most)?;
-            if flood {
-                self.kill()?;
-            }
-        }
-        let mut outcome = self.wait()?;
-        if flood {
+        let (mut outcome, mut bytes) = if self.stdout.is_some() || self.stderr.is_some() {
+            self.wait_reading()?
+        } else {
+            (self.wait()?, [Vec::new(), Vec::new()])
+        };
+        if self.flooded {
             outcome.verdict = Verdict::OutputExceeded;
         }
         for (bytes, file) in bytes.iter_mut().zip(&mut self.captured) {
@@ -182,6 +195,39 @@ impl Child {
         }
         let [stdout, stderr] = bytes;
         Ok(Output { outcome, stdout, stderr })
+    }
+
+    /// Reads both pipes at once, so that neither fills while the other is waited for, and waits for the end.
+    fn wait_reading(&mut self) -> Result<(Outcome, [Vec<u8>; 2])> {
+        let most = self.runtime.plan.0.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
+        let (ended, flood) = (AtomicBool::new(false), AtomicBool::new(false));
+        let reader = PipeReader { most, ended: &ended, flood: &flood };
+        let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
+        std::thread::scope(|scope| {
+            let threads = [scope.spawn(|| reader.read(stdout)), scope.spawn(|| reader.read(stderr))];
+            let outcome = loop {
+                // The end wakes us at once; the pause is for noticing a flood.
+                match self.wait_timeout(Duration::from_millis(20)) {
+                    Ok(None) if flood.load(Ordering::Acquire) && !self.flooded => {
+                        self.flooded = true;
+                        if let Err(error) = self.kill() {
+                            break Err(error);
+                        }
+                    }
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => break Ok(outcome),
+                    Err(error) => break Err(error),
+                }
+            };
+            ended.store(true, Ordering::Release);
+            let mut bytes = [Vec::new(), Vec::new()];
+            for (bytes, thread) in bytes.iter_mut().zip(threads) {
+                let joined = thread.join();
+                *bytes = joined.map_err(|_| Error::internal(Step::Wait, "a reading thread panicked"))??;
+            }
+            self.flooded |= flood.load(Ordering::Acquire);
+            Ok((outcome?, bytes))
+        })
     }
 
     /// Kills the program with `SIGKILL`: in a sandbox of its own together with everything else inside, in a
@@ -232,24 +278,24 @@ impl Child {
         if let Some(outcome) = &self.outcome {
             return Ok(Some(outcome.clone()));
         }
-        let outcome = match self.runtime.await_exit(self.number, deadline)? {
-            Received::Nothing => return Ok(None),
-            Received::Message((report, _)) if report.kind == reply::EXITED => self.conclude(Some(&report))?,
-            Received::Message((other, _)) => {
-                let kind = other.kind;
-                return Err(Error::internal(
-                    Step::Wait,
-                    format!("an unexpected message of kind {kind} from the init"),
-                ));
+        if self.report.is_none() {
+            match self.runtime.await_exit(self.number, deadline)? {
+                Received::Nothing => return Ok(None),
+                Received::Message((report, _)) if report.kind == reply::EXITED => self.report = Some(report),
+                Received::Message((other, _)) => {
+                    let message = format!("an unexpected message of kind {} from the init", other.kind);
+                    return Err(Error::internal(Step::Wait, message));
+                }
+                Received::Closed => {}
             }
-            Received::Closed => self.conclude(None)?,
-        };
+        }
+        let outcome = self.conclude(self.report)?;
         self.outcome = Some(outcome.clone());
         Ok(Some(outcome))
     }
 
     /// Puts the outcome together, and removes the sandbox when it was this program's own.
-    fn conclude(&mut self, report: Option<&Reply>) -> Result<Outcome> {
+    fn conclude(&mut self, report: Option<Reply>) -> Result<Outcome> {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
@@ -266,8 +312,7 @@ impl Child {
         }
         self.pidfd = None;
         let lowered = &*self.runtime.plan.0;
-        let empty = Reply::default();
-        let told = report.unwrap_or(&empty);
+        let told = report.unwrap_or_default();
         let user = counters.user.unwrap_or(Duration::from_micros(told.user_us));
         let system = counters.system.unwrap_or(Duration::from_micros(told.system_us));
         let sampled = Duration::from_nanos(told.cpu_ns);

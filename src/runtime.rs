@@ -167,10 +167,13 @@ impl EarlyFds {
     }
 }
 
-/// How many processors can use CPU time at once.
+/// How many processors can use CPU time at once: all there are, for a program may widen its affinity.
 fn processors() -> usize {
     static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+    *PROCESSORS.get_or_init(|| {
+        let configured = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_CONF).ok().flatten();
+        configured.and_then(|count| usize::try_from(count).ok()).unwrap_or(1)
+    })
 }
 
 /// Sends a request whose table may be longer than one message can carry.

@@ -338,12 +338,18 @@ impl Container {
     }
 
     fn enforce(&self, programs: &mut [Option<Program>; MAX_PROGRAMS], clock: &mut CpuClock, one_shot: bool) {
-        for program in programs.iter_mut().flatten() {
+        for (number, program) in programs.iter_mut().enumerate() {
+            let Some(program) = program else { continue };
             if program.has_ended() || program.cause != cause::NONE {
                 continue;
             }
             let now = sys::monotonic();
-            if program.limits.wall_passed(now) {
+            if program.limits.wall_passed(now) && program.status().is_some() {
+                // What is told instead of "started" when the status pipe closes with the payload's death.
+                let failure = ChildFailure { stage: stage::EXEC, index: 0, errno: Errno::ETIMEDOUT.0 };
+                self.departures.store(number, Departure { failure, at: 0 });
+                self.kill(program, cause::NONE, one_shot);
+            } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
             } else if program.limits.cpu.is_some() && now >= program.limits.look_at {
                 let used = clock.read().saturating_sub(program.cpu_base);

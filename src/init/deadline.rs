@@ -4,6 +4,10 @@
 /// tens of milliseconds.
 const FLOOR_NS: u64 = 2_000_000;
 
+/// How long a payload may take from fork to exec. It does what takes microseconds, but what it executes may lie on a
+/// filesystem that never answers, and another program of the same user may stop it.
+const START_NS: u64 = 60_000_000_000;
+
 /// The limits of one program and what is known of its use of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
@@ -22,9 +26,9 @@ impl Limits {
         Self { wall_at: some(wall_ns).map(|ns| now.saturating_add(ns)), cpu: some(cpu_ns), look_at: now }
     }
 
-    /// The wall-clock limit counts from so much later.
-    pub(crate) fn put_off(&mut self, ns: u64) {
-        self.wall_at = self.wall_at.map(|at| at.saturating_add(ns));
+    /// The limits of a payload that is not executed yet: it has this long to get there.
+    pub(crate) fn of_start(now: u64) -> Self {
+        Self::new(now, START_NS, 0)
     }
 
     pub(crate) fn wall_passed(&self, now: u64) -> bool {

@@ -26,22 +26,16 @@ fn the_wall_clock_counts_from_the_start() {
 }
 
 #[test]
-fn the_wall_clock_can_be_put_off() {
-    let mut limits = Limits::new(1000, 50, 0);
-    limits.put_off(25);
-    assert!(!limits.wall_passed(1074));
-    assert!(limits.wall_passed(1075));
-
-    let mut without = Limits::new(1000, 0, 0);
-    without.put_off(25);
-    assert_eq!(without.wall_at, None);
+fn a_start_has_its_own_deadline() {
+    let limits = Limits::of_start(1000);
+    assert!(!limits.wall_passed(1000 + 59_000 * MS));
+    assert!(limits.wall_passed(1000 + 60_000 * MS));
+    assert_eq!(limits.cpu, None);
 }
 
 #[test]
 fn far_deadlines_saturate() {
     let mut limits = Limits::new(1000, u64::MAX, u64::MAX);
-    assert_eq!(limits.wall_at, Some(u64::MAX));
-    limits.put_off(u64::MAX);
     assert_eq!(limits.wall_at, Some(u64::MAX));
     assert!(!limits.cpu_passed(1000, 0, 1));
     assert_eq!(limits.look_at, u64::MAX);

@@ -16,6 +16,9 @@ pub(crate) struct Program {
     /// Open until `execve` succeeded or the payload left its reason.
     status: Option<Owned>,
     pub(crate) limits: Limits,
+    /// The limits that count from the exec.
+    wall_ns: u64,
+    cpu_ns: u64,
     pub(crate) pumps: [Option<Pump>; 2],
     output: [u64; 2],
     shared_budget: u64,
@@ -54,6 +57,8 @@ impl Program {
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
         let (fork, placed) = match shared.cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
             Some(Ok(fork)) => (fork, true),
+            // As many processes as the box may have: entering it afterwards would not be counted.
+            Some(Err(Errno::EAGAIN)) => return Err(fork_failed(Errno::EAGAIN)),
             Some(Err(_)) | None => (sys::fork(None).map_err(fork_failed)?, false),
         };
         match fork {
@@ -80,7 +85,9 @@ impl Program {
                     pid,
                     pidfd: Some(pidfd),
                     status: Some(status),
-                    limits: Limits::new(now, request.wall_ns, request.cpu_ns),
+                    limits: Limits::of_start(now),
+                    wall_ns: request.wall_ns,
+                    cpu_ns: request.cpu_ns,
                     pumps: [pump(request, slots, 0).map_err(protocol)?, pump(request, slots, 1).map_err(protocol)?],
                     output: [0; 2],
                     shared_budget: request.budget_sum,
@@ -111,7 +118,9 @@ impl Program {
         let now = sys::monotonic();
         let ago = sys::wall_clock().saturating_sub(departure.at).min(now.saturating_sub(self.started_at));
         let started_at = if departure.at == 0 { now } else { now - ago };
-        self.limits.put_off(started_at.saturating_sub(self.started_at));
+        if self.cause == cause::NONE {
+            self.limits = Limits::new(started_at, self.wall_ns, self.cpu_ns);
+        }
         self.started_at = started_at;
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
         // Too many descriptors may be under way (ETOOMANYREFS): then the host is told that this one does not come. A host

@@ -48,6 +48,7 @@ impl Errno {
     pub(crate) const EMFILE: Self = Self(24);
     pub(crate) const EOVERFLOW: Self = Self(75);
     pub(crate) const EPERM: Self = Self(1);
+    pub(crate) const ETIMEDOUT: Self = Self(110);
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;
