@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use belljar::{Command, ErrorKind, Mount, Rootfs, Sandbox, Upper, Verdict};
 use support::{
-    Result, Scratch, closed, explain, hold, mib, oracle, payload, run_role, run_sh, sh, succeed, with_payload,
+    Result, Scratch, closed, explain, hold, hold_with, mib, oracle, payload, run_role, run_sh, sh, succeed,
+    with_payload,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         interpreters_and_compilers_work: ["userns", "python3", "cc"],
         the_system_view_is_read_only: ["userns", "sh"],
         the_old_root_is_gone: ["userns"],
+        the_old_root_is_gone_under_a_directory: ["userns", "sh"],
+        the_old_root_is_gone_under_an_overlay: ["userns", "overlay", "sh"],
         no_descriptor_leads_to_the_host: ["userns", "sh"],
         later_mounts_of_the_host_do_not_appear: ["root", "unshare"],
         a_minimal_dev: ["userns", "sh"],
@@ -205,6 +208,44 @@ fn the_old_root_is_gone() -> Result {
     let output = closed().output(sh(up))?;
     assert_eq!((output.stdout.as_slice(), output.outcome.verdict), (&b"/\n"[..], Verdict::Exited(1)));
     Ok(())
+}
+
+/// Nothing of the host is stacked on the root, where a lookup of "/.." would find it. `covered` is how many mounts the
+/// sandbox itself asked for there.
+fn root_is_alone(sandbox: &Sandbox, scratch: &Scratch, covered: usize) -> Result {
+    // The control: it exists, and the program's user could write to it.
+    let marker = scratch.dir("open");
+    fs::set_permissions(&marker, fs::Permissions::from_mode(0o777))?;
+    let held = hold_with(sandbox, sh("echo ready; read line || true"))?;
+    let mounts = oracle::mounts(held.pid);
+    let stacked: Vec<_> = mounts.iter().filter(|mount| mount.point == "/").collect();
+    assert_eq!(stacked.len(), 1 + covered, "{stacked:#?}");
+    held.release()?;
+    let script = format!("cd /..; ! echo x 2>/dev/null > /..{0}/escaped; test ! -e /..{0}", marker.display());
+    assert_eq!(exit_code(sandbox, &script)?, 0, "{sandbox:?}");
+    assert!(!marker.join("escaped").exists());
+    Ok(())
+}
+
+fn the_old_root_is_gone_under_a_directory() -> Result {
+    let scratch = Scratch::new();
+    let root = bare_root(&scratch, "root");
+    scratch.file("root/motd", "");
+    let plain = on(Rootfs::dir(&root));
+    root_is_alone(&plain, &scratch, 0)?;
+    // A file with given content is made aside, on a mount of its own.
+    let file = plain.mount(Mount::file("/motd", "hello"));
+    root_is_alone(&file, &scratch, 0)?;
+    root_is_alone(&file.mount(Mount::tmpfs("/")), &scratch, 1)
+}
+
+fn the_old_root_is_gone_under_an_overlay() -> Result {
+    let scratch = Scratch::new();
+    let layers = [bare_root(&scratch, "layer")];
+    let plain = on(Rootfs::overlay(&layers));
+    root_is_alone(&plain, &scratch, 0)?;
+    root_is_alone(&plain.mount(Mount::tmpfs("/")), &scratch, 1)?;
+    root_is_alone(&on(Rootfs::overlay(&layers).upper(Upper::tmpfs(mib(1), 100))), &scratch, 0)
 }
 
 fn no_descriptor_leads_to_the_host() -> Result {

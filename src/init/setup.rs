@@ -119,10 +119,12 @@ impl Stage {
                 sys::set_attributes(target.fd(), attributes, Reach::One)
             }
             Setup::Pivot {} => {
+                let old = sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?;
                 sys::fchdir(self.places()?.root())?;
-                // pivot_root(".", ".") stacks the old root on the new one, where "." finds it; see pivot_root(2).
+                // pivot_root(".", ".") stacks the old root on the new one; see pivot_root(2).
                 sys::pivot_root(c".", c".")?;
-                sys::detach(c".")?;
+                sys::fchdir(old.fd())?;
+                leave_behind()?;
                 sys::chdir(c"/")?;
                 self.scratch = None;
                 Ok(())
@@ -234,6 +236,23 @@ fn over_root(tree: Owned) -> Result<Owned> {
     let old = sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?;
     sys::attach(tree.fd(), old.fd())?;
     Ok(tree)
+}
+
+/// Detaches the mount of the current directory, the old root, with all that is stacked on it: scratch, and whatever the
+/// new root was mounted over. A lookup of "." finds the topmost of the stack, so the old root itself goes last.
+fn leave_behind() -> Result<()> {
+    /// More than setup ever stacks on the old root.
+    const MOST: usize = 8;
+    for _ in 0..MOST {
+        match sys::detach(c".") {
+            Ok(()) => {}
+            // What "." is on is no longer a mount of this namespace.
+            Err(Errno::EINVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    // getcwd(2) begins with "(unreachable)" once it is gone.
+    if sys::cwd_first_byte()? == b'/' { Err(Errno::EBUSY) } else { Ok(()) }
 }
 
 /// A detached tmpfs; 0 for size or inodes leaves the kernel's default.
