@@ -75,6 +75,8 @@ pub(crate) struct Lowering {
     first_slot: u32,
     files: u32,
     proc: ProcView,
+    /// Something was mounted over the old root, and a clone of that would contain it.
+    root_covered: bool,
 }
 
 /// Where a procfs comes from.
@@ -96,6 +98,7 @@ impl Lowering {
             first_slot,
             files: 0,
             proc: ProcView::Fresh,
+            root_covered: false,
         }
     }
 
@@ -106,6 +109,8 @@ impl Lowering {
         path: Option<&Path>,
         operation: &Setup<'_>,
     ) {
+        self.root_covered |=
+            matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
         operation.encode(&mut self.sections[section::SETUP]);
         self.label(section::SETUP, step, what, path);
     }
@@ -124,6 +129,13 @@ impl Lowering {
 
     fn label(&mut self, section: usize, step: Step, what: impl Into<String>, path: Option<&Path>) {
         self.labels[section].push(Label { step, what: what.into(), path: path.map(Path::to_path_buf) });
+    }
+
+    /// Whether the init can no longer clone what is at this path, because it is `/` and covered, and no host does it.
+    pub(crate) fn is_out_of_reach(&self, path: &Path) -> bool {
+        self.mode == SourceMode::Paths
+            && self.root_covered
+            && path.canonicalize().is_ok_and(|real| real == Path::new("/"))
     }
 
     /// Registers a mount source and calls `f` with the way the init finds it.
@@ -188,7 +200,8 @@ impl Lowering {
 }
 
 /// Whether any user can look the path up, so that the init can with the sandbox's own ids. Then the host need not
-/// clone the mount and pass a descriptor: the lookup in the init's copy of the mount namespace finds the same.
+/// clone the mount and pass a descriptor: the lookup in the init's copy of the mount namespace finds the same, unless
+/// it is `/`, which the new root is mounted over.
 fn is_reachable_by_others(path: &CString) -> bool {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS_EXECUTE: u32 = 0o001;
@@ -196,6 +209,7 @@ fn is_reachable_by_others(path: &CString) -> bool {
     // A symlink may lead through directories that are not looked at here.
     let Ok(real) = path.canonicalize() else { return false };
     real == path
+        && path != Path::new("/")
         && path.ancestors().skip(1).all(|dir| {
             std::fs::metadata(dir).is_ok_and(|metadata| metadata.permissions().mode() & OTHERS_EXECUTE != 0)
         })

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
 use crate::lowering::{Lowering, Presentation, ProcView, c_string, inside};
 use crate::wire::Setup;
@@ -293,6 +293,15 @@ fn lower_bind(lowering: &mut Lowering, source: &Path, target: &Path, writable: b
         Error::os(Step::MountSource, format!("looking at mount source {}", source.display()), error)
             .with_path(source)
     })?;
+    if lowering.is_out_of_reach(source) {
+        return Err(Error::message(
+            ErrorKind::Unsupported,
+            Step::MountSource,
+            format!("an unprivileged caller cannot bind the whole of {}", source.display()),
+        )
+        .with_path(source)
+        .with_hint("bind its directories one by one, or make it the root with Rootfs::dir"));
+    }
     let path = inside(target)?;
     let (presentation, attributes, how) = if writable {
         (Presentation::Owner, NOSUID | NODEV, "writable")

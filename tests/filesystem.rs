@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         writable_binds_belong_to_their_owner: ["root", "sh"],
         no_setuid_file_in_a_writable_bind: ["root", "sh"],
         binds_of_files: ["userns", "sh"],
+        a_bind_of_the_whole_host: ["root", "sh"],
+        a_bind_of_the_whole_host_without_privilege: ["userns", "setpriv", "sh"],
         tmpfs_has_its_limits: ["userns", "python3"],
         files_directories_and_symlinks: ["userns", "sh"],
         masks: ["userns", "sh"],
@@ -67,7 +69,10 @@ fn main() -> ExitCode {
         mounts_without_a_root: ["userns", "sh"],
         what_a_mount_covers_is_not_the_working_directory: ["userns", "sh"],
     ];
-    support::main(cases, &[("bind-recursive", bind_recursive), ("late-mount", late_mount)])
+    support::main(
+        cases,
+        &[("bind-recursive", bind_recursive), ("late-mount", late_mount), ("bind-host", bind_host)],
+    )
 }
 
 /// What the shell in a directory-as-root needs of the host, with mount points for the rest.
@@ -669,6 +674,40 @@ fn binds_of_files() -> Result {
         "a trusted source may be reached through a symlink"
     );
     Ok(())
+}
+
+/// The new root is mounted over the old one, and must not be taken for a part of it.
+fn a_bind_of_the_whole_host() -> Result {
+    let scratch = Scratch::new();
+    let marker = scratch.file("marker", "of the host");
+    for source in ["/", "/usr/.."] {
+        let sandbox = Sandbox::new().mount(Mount::bind(source, "/host"));
+        assert_eq!(run_sh(&sandbox, &format!("cat /host{}", marker.display()))?, "of the host");
+        assert_eq!(exit_code(&sandbox, "test -e /host/host")?, 1);
+    }
+    Ok(())
+}
+
+fn a_bind_of_the_whole_host_without_privilege() -> Result {
+    let helper = support::as_nobody("bind-host", &[], Duration::from_secs(30))?;
+    assert_eq!(helper.succeed()?, "ok\n");
+    Ok(())
+}
+
+fn bind_host(_: &[std::ffi::OsString]) -> i32 {
+    let error = Sandbox::new().mount(Mount::bind("/", "/host")).plan().expect_err("it would be another root");
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Unsupported, Some(Path::new("/"))));
+    // As the root itself, and where nothing else becomes the root, it can be had.
+    for (sandbox, below) in [
+        (Sandbox::new().rootfs(Rootfs::dir("/")), ""),
+        (Sandbox::bare().user_ns().mount(Mount::bind("/", "/mnt")), "/mnt"),
+    ] {
+        let output = sandbox.output(sh(&format!("ls {below}/")));
+        let names = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        assert!(names.as_ref().is_ok_and(|names| names.contains("var")), "{names:?}");
+    }
+    println!("ok");
+    0
 }
 
 fn tmpfs_has_its_limits() -> Result {
