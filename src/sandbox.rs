@@ -253,7 +253,9 @@ impl Sandbox {
         self.mount_ns()
     }
 
-    /// Adds a mount, file, directory or mask below the root; implies [`mount_ns`](Sandbox::mount_ns).
+    /// Adds a mount, file, directory or mask below the root; implies [`mount_ns`](Sandbox::mount_ns). Without a
+    /// [`rootfs`](Sandbox::rootfs) the root is the host's own: a mount point that is missing is made on the host, if
+    /// the sandbox's ids may do that, and stays there.
     pub fn mount(mut self, mount: Mount) -> Self {
         self.mounts.push(mount);
         self.mount_ns()
