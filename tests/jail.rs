@@ -264,6 +264,7 @@ fn wrong_usage() -> Result {
         (&["-v", "--", "x"], "after --"),
         (&["--memory"], "--memory needs a value"),
         (&["--memory", "--", "x"], "--memory needs a value"),
+        (&["--report", "--plan", "--", "x"], "--report needs a value"),
         (&["--plan=yes", "--", "x"], "--plan takes no value"),
         (&["--nosuch", "--", "x"], "--nosuch is no option"),
         (&["--new\nline", "--", "x"], "--new\\nline is no option"),
@@ -682,6 +683,7 @@ fn environment_and_directory() -> Result {
     assert_eq!(out(&[], "pwd")?, "/\n");
     assert_eq!(out(&["--chdir", "/tmp"], "pwd")?, "/tmp\n");
     assert_eq!(out(&["--hostname", "ward-7"], "uname -n")?, "ward-7\n");
+    assert_eq!(out(&["--hostname=--plan"], "uname -n")?, "--plan\n");
     Ok(())
 }
 

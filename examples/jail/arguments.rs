@@ -45,10 +45,14 @@ impl<I: Iterator<Item = OsString>> Arguments<I> {
         Ok(Some(Word::Option(self.option.clone())))
     }
 
-    /// The value of the option that was read last.
+    /// The value of the option that was read last. A word of its own that looks like an option is none: its own value
+    /// has been forgotten.
     pub(crate) fn value(&mut self) -> Result<OsString, String> {
-        let value = self.attached.take().or_else(|| self.words.next());
-        value.filter(|value| value != "--").ok_or_else(|| "needs a value".to_owned())
+        let own = |word: &OsString| !word.as_bytes().starts_with(b"--");
+        self.attached
+            .take()
+            .or_else(|| self.words.next().filter(own))
+            .ok_or_else(|| "needs a value".to_owned())
     }
 
     /// The same, understood.
