@@ -20,7 +20,7 @@ use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, s
 
 fn main() -> ExitCode {
     let cases = cases![
-        without_a_fault: ["userns", "strace"],
+        without_a_fault: ["userns", "strace", "payload-place"],
         clone_and_init: ["userns", "strace"],
         privileges: ["userns", "strace"],
         mounts: ["userns", "strace"],

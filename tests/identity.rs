@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         a_capability_is_kept: ["root"],
         a_kept_capability_works: ["userns"],
         capabilities_of_a_bare_sandbox: ["root"],
-        no_new_privileges: ["userns"],
+        no_new_privileges: ["userns", "payload-place"],
         a_setuid_program_gains_nothing: ["root"],
         host_ids_mean_nothing_inside: ["root"],
         subordinate_ids: ["root", "uidmap", "setpriv", "unshare"],

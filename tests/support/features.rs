@@ -31,6 +31,8 @@ fn look(feature: &str) -> Option<String> {
             Some(set) if u64::from_str_radix(set, 16).is_ok_and(|set| set >> 21 & 1 == 1) => None,
             _ => Some("this process has no CAP_SYS_ADMIN".into()),
         },
+        "payload-place" => (!Path::new("/payload").exists())
+            .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
         "userns" => {
             let mut command = super::role_command("try-unshare", &[&libc::CLONE_NEWUSER.to_string()]);
             match super::run_helper(&mut command, Duration::from_secs(10)) {

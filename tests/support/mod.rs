@@ -94,9 +94,12 @@ fn start(cases: &'static [Case], own: &[Role], threads: Option<usize>) -> ExitCo
     if arguments.test_threads.is_none() {
         arguments.test_threads = threads;
     }
-    // A sandbox without a root of its own binds the payload over the host's `/payload`, which is made for that.
+    // A sandbox without a root of its own binds the payload over the host's `/payload`, which root makes for that.
     let mount_point = std::path::Path::new("/payload");
     let was_there = mount_point.symlink_metadata().is_ok();
+    if !was_there && nix::unistd::geteuid().is_root() {
+        std::fs::File::create(mount_point).ok();
+    }
     let conclusion = libtest_mimic::run(&arguments, cases.iter().map(trial).collect());
     if !was_there && mount_point.metadata().is_ok_and(|left| left.is_file() && left.len() == 0) {
         std::fs::remove_file(mount_point).ok();
