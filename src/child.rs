@@ -58,6 +58,8 @@ pub struct Child {
     /// What the init told of the end, in case putting the outcome together has to be tried again.
     report: Option<Reply>,
     outcome: Option<Outcome>,
+    /// The host killed it through this handle.
+    killed: bool,
     /// It wrote more to a pipe than [`wait_with_output`](Child::wait_with_output) takes.
     flooded: bool,
 }
@@ -109,6 +111,7 @@ impl Child {
             before,
             report: None,
             outcome: None,
+            killed: false,
             flooded: false,
         })
     }
@@ -241,7 +244,10 @@ impl Child {
         if self.outcome.is_some() {
             return Ok(());
         }
-        self.runtime.request_kill(self.number)
+        self.runtime.request_kill(self.number)?;
+        // At once, too: a program must not end by itself between this call and the init's turn.
+        self.killed = true;
+        self.signal(libc::SIGKILL)
     }
 
     /// Sends a signal to the main process, by its pidfd. A program that has ended is left alone.
@@ -335,6 +341,8 @@ impl Child {
                 cause::CPU => Cause::Cpu,
                 cause::OUTPUT => Cause::Output,
                 cause::HOST => Cause::Host,
+                // The signal was faster than the request.
+                cause::NONE if self.killed && told.status & 0x7f == libc::SIGKILL => Cause::Host,
                 _ => Cause::Itself,
             },
             oom_kills: counters.oom_kills.unwrap_or(0),
