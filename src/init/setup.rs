@@ -200,6 +200,7 @@ impl Stage {
             tmpfs(4096, 2, 0o555, RDONLY | NOSUID | NODEV | NOEXEC)?
         } else {
             let tree = character_device(tree_of(null, slots, Reach::Tree)?, NULL)?;
+            sys::set_attributes(tree.fd(), RDONLY | NOSUID | NOEXEC, Reach::Tree)?;
             tree
         };
         self.attach(&cover, &target)
