@@ -112,6 +112,7 @@ mod cgroup;
 mod child;
 mod command;
 mod container;
+mod device;
 mod error;
 mod feature;
 mod host;
@@ -132,6 +133,7 @@ mod run_image;
 mod runtime;
 mod sandbox;
 mod seccomp;
+mod source;
 mod spawn;
 mod sys;
 #[allow(dead_code, reason = "the init uses the other half")]

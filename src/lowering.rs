@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, Step};
+use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
 
 /// What one operation does, in words.
@@ -18,39 +19,13 @@ pub(crate) struct Label {
     pub(crate) path: Option<PathBuf>,
 }
 
-/// Whose ids a source's files are presented with, when the host can choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Presentation {
-    /// As they are: ids that the sandbox does not map show as 65534.
-    AsIs,
-    /// Ids on disk are ids inside: persistent uppers.
-    Inside,
-    /// The same without what is mounted below, where overlayfs does not look: layers.
-    Layer,
-    /// The owner on disk is the program's user inside: writable binds.
-    Owner,
-}
-
-/// A mount tree that the host clones for each spawn.
-#[derive(Debug, Clone)]
-pub(crate) struct HostSource {
-    pub(crate) path: CString,
-    pub(crate) presentation: Presentation,
-}
+/// The labels of each section's operations.
+pub(crate) type Labels = [Vec<Label>; section::COUNT];
 
 impl Sink for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
-}
-
-/// The mount trees that the host clones for each spawn.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
-    /// Those that can be cloned before the sandbox exists.
-    pub(crate) early: Vec<HostSource>,
-    /// Those whose presentation needs the sandbox's user namespace, or an id map of their own.
-    pub(crate) late: Vec<HostSource>,
 }
 
 /// How sources reach the init.
@@ -68,11 +43,9 @@ pub(crate) enum SourceMode {
 #[derive(Debug)]
 pub(crate) struct Lowering {
     sections: [Vec<u8>; section::COUNT],
-    labels: [Vec<Label>; section::COUNT],
-    sources: Sources,
+    labels: Labels,
+    sources: Vec<HostSource>,
     mode: SourceMode,
-    /// Slots of the container's table before the first source.
-    first_slot: u32,
     files: u32,
     proc: ProcView,
     /// Something was mounted over the old root, and a clone of that would contain it.
@@ -89,13 +62,12 @@ pub(crate) enum ProcView {
 }
 
 impl Lowering {
-    pub(crate) fn new(mode: SourceMode, first_slot: u32) -> Self {
+    pub(crate) fn new(mode: SourceMode) -> Self {
         Self {
             sections: Default::default(),
             labels: Default::default(),
-            sources: Sources::default(),
+            sources: Vec::new(),
             mode,
-            first_slot,
             files: 0,
             proc: ProcView::Fresh,
             root_covered: false,
@@ -152,18 +124,31 @@ impl Lowering {
         if self.mode == SourceMode::Paths || (as_is && is_reachable_by_others(&path)) {
             return f(self, Source::Path(&path));
         }
-        let (list, first, most) = if as_is {
-            (&mut self.sources.early, self.first_slot as usize, wire::BOX_SLOTS - 1)
-        } else {
-            (&mut self.sources.late, wire::LATE_SLOTS, wire::MAX_SLOTS)
-        };
-        let slot = first + list.len();
-        list.push(HostSource { path, presentation });
-        if slot >= most {
+        self.add_source(HostSource { origin: Origin::Path(path), presentation }, f)
+    }
+
+    /// Registers the [devices](crate::device) of a minimal `/dev`, which the host has.
+    pub(crate) fn devices(&mut self, f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>) -> Result<()> {
+        self.add_source(HostSource { origin: Origin::Devices, presentation: Presentation::AsIs }, f)
+    }
+
+    /// Whether the host makes mounts for the init.
+    pub(crate) fn host_clones(&self) -> bool {
+        self.mode != SourceMode::Paths
+    }
+
+    fn add_source(
+        &mut self,
+        source: HostSource,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let slot = wire::TREE_SLOTS + self.sources.len();
+        if slot >= wire::MAX_SLOTS {
             return Err(
                 Error::invalid("more mounts than the init can hold").with_hint("bind a common parent")
             );
         }
+        self.sources.push(source);
         f(self, Source::Slot(u32::try_from(slot).unwrap_or(wire::NO_SLOT)))
     }
 
@@ -182,7 +167,7 @@ impl Lowering {
     }
 
     /// The finished image, the labels of its operations, and the sources to clone.
-    pub(crate) fn finish(self) -> Result<(Vec<u8>, [Vec<Label>; section::COUNT], Sources)> {
+    pub(crate) fn finish(self) -> Result<(Vec<u8>, Labels, Vec<HostSource>)> {
         let mut image =
             Vec::with_capacity(wire::PLAN_HEAD + self.sections.iter().map(Vec::len).sum::<usize>());
         image.put(&wire::MAGIC.to_ne_bytes());
@@ -243,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_image_decodes_to_itself() {
-        let mut lowering = Lowering::new(SourceMode::MappedDescriptors, 2);
+        let mut lowering = Lowering::new(SourceMode::MappedDescriptors);
         lowering.setup(Step::Hostname, "naming", None, &Setup::Hostname { name: b"jar" });
         lowering
             .source(Path::new("/usr"), Presentation::Inside, |lowering, source| {
@@ -266,7 +251,7 @@ mod tests {
         let seal: Vec<_> = image.confine(section::SEAL).map(Option::unwrap).collect();
         assert_eq!(seal, [Confine::Seccomp { program: &[1; 8] }]);
         assert_eq!(labels[section::SETUP].len(), 2);
-        assert_eq!((sources.early.len(), sources.late.len()), (0, 1));
+        assert_eq!(sources.len(), 1);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::ffi::{CStr, CString, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::device::{self, DEVICES, LINKS};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
-use crate::lowering::{Lowering, Presentation, ProcView, c_string, inside};
+use crate::lowering::{Lowering, ProcView, c_string, inside};
+use crate::source::Presentation;
 use crate::wire::Setup;
 
 pub(crate) const RDONLY: u64 = 0x1;
@@ -342,14 +344,31 @@ fn lower_filesystem(
     Ok(())
 }
 
-/// Name, major and minor number of the devices of a minimal `/dev`.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
+/// A minimal `/dev`: the devices, and what is mounted below.
 fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
+    // Tried, because making device nodes takes more than a capability.
+    if lowering.host_clones() && device::tree().is_ok() {
+        let path = inside(target)?;
+        let attributes = RDONLY | NOSUID | NOEXEC;
+        lowering.devices(|lowering, source| {
+            let what = format!("attaching the devices on {}", target.display());
+            lowering.setup(Step::Mount, what, Some(target), &Setup::Bind { source, path: &path, attributes });
+            Ok(())
+        })?;
+    } else {
+        lower_bound_devices(lowering, target)?;
+    }
+    lower_filesystem(lowering, c"devpts", &target.join("pts"), DEVPTS, NOSUID | NOEXEC)?;
+    let options = tmpfs_options(Bytes::mib(64).get(), 65_536, 0o1777)?;
+    lower_filesystem(lowering, c"tmpfs", &target.join("shm"), &options, NOSUID | NODEV | NOEXEC)?;
+    let seal = Setup::Seal { path: &inside(target)?, attributes: RDONLY };
+    lowering.setup(Step::Mount, format!("making {} read-only", target.display()), Some(target), &seal);
+    Ok(())
+}
+
+/// Devices of a host that cannot make any: its own nodes are bound into a tmpfs, one by one.
+fn lower_bound_devices(lowering: &mut Lowering, target: &Path) -> Result<()> {
     let c = |name: &str| inside(&target.join(name));
-    let dev = inside(target)?;
-    let shown = target.display();
     lower_filesystem(lowering, c"tmpfs", target, &tmpfs_options(1 << 16, 64, 0o755)?, NOSUID | NOEXEC)?;
     for (name, major, minor) in DEVICES {
         let (node, path) = (Path::new("/dev").join(name), c(name)?);
@@ -360,23 +379,11 @@ fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
             Ok(())
         })?;
     }
-    let links = [
-        ("fd", c"/proc/self/fd"),
-        ("stdin", c"/proc/self/fd/0"),
-        ("stdout", c"/proc/self/fd/1"),
-        ("stderr", c"/proc/self/fd/2"),
-        ("ptmx", c"pts/ptmx"),
-    ];
-    for (name, to) in links {
+    for (name, to) in LINKS {
         let path: CString = c(name)?;
         let what = format!("making symlink {}", target.join(name).display());
         lowering.setup(Step::File, what, Some(target), &Setup::Symlink { target: to, path: &path });
     }
-    lower_filesystem(lowering, c"devpts", &target.join("pts"), DEVPTS, NOSUID | NOEXEC)?;
-    let options = tmpfs_options(Bytes::mib(64).get(), 65_536, 0o1777)?;
-    lower_filesystem(lowering, c"tmpfs", &target.join("shm"), &options, NOSUID | NODEV | NOEXEC)?;
-    let seal = Setup::Seal { path: &dev, attributes: RDONLY };
-    lowering.setup(Step::Mount, format!("making {shown} read-only"), Some(target), &seal);
     Ok(())
 }
 
@@ -386,7 +393,7 @@ mod tests {
     use crate::lowering::SourceMode;
 
     fn lower(mount: &Mount) -> Result<()> {
-        mount.lower(&mut Lowering::new(SourceMode::Paths, 2), RootKind::Ours)
+        mount.lower(&mut Lowering::new(SourceMode::Paths), RootKind::Ours)
     }
 
     #[test]

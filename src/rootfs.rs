@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
-use crate::lowering::{Lowering, Presentation};
+use crate::lowering::Lowering;
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
 use crate::wire::Setup;
+use crate::source::Presentation;
 
 /// What the program sees as `/`.
 ///

@@ -10,13 +10,13 @@ use crate::capture::Streams;
 use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::idmap::{self, Extent, IdBlock, Ids, MapPlan, Maps};
+use crate::idmap::{self, IdBlock, MapPlan};
 use crate::link::{Link, Received};
-use crate::lowering::{HostSource, Presentation};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
 use crate::run_image;
-use crate::sys::{self, LaunchFailure, Launched, Reach};
+use crate::source::{self, Viewer};
+use crate::sys::{self, LaunchFailure, Launched};
 use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -76,13 +76,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
-    // Ahead of the init, which then finds its work in the socket.
-    let early = EarlyFds::open(lowered)?;
-    early.send(ours.as_fd(), lowered, block.as_ref(), flags)?;
+    send_start(ours.as_fd(), lowered, block.as_ref(), flags)?;
     let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered.namespaces))?;
     drop(theirs);
-    drop(early);
     let runtime = Runtime {
         plan: plan.clone(),
         link: Link::new(ours, pidfd),
@@ -122,49 +119,26 @@ fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
     }
 }
 
-/// Descriptors that are made for the START request and needed no longer once it was sent.
-struct EarlyFds {
-    host: OwnedFd,
-    trees: Vec<OwnedFd>,
-}
-
-impl EarlyFds {
-    fn open(lowered: &Lowered) -> Result<Self> {
-        let host = sys::open_pidfd(std::process::id())
-            .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
-        let trees = lowered.sources.early.iter().map(clone_source).collect::<Result<Vec<_>>>()?;
-        Ok(Self { host, trees })
+/// Sends START ahead of the init, which then finds its work in the socket.
+fn send_start(socket: BorrowedFd<'_>, lowered: &Lowered, block: Option<&IdBlock>, flags: u32) -> Result<()> {
+    let host = sys::open_pidfd(std::process::id())
+        .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
+    let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), host.as_raw_fd()];
+    fds.extend(block.map(|block| block.lock().as_raw_fd()));
+    let mut message = Request {
+        kind: request::START,
+        flags,
+        processors: u32::try_from(processors()).unwrap_or(u32::MAX),
+        ..Request::default()
+    };
+    if lowered.namespaces.contains(Namespaces::PID) {
+        message.flags |= flag::PID_NS;
     }
-
-    fn send(
-        &self,
-        socket: BorrowedFd<'_>,
-        lowered: &Lowered,
-        block: Option<&IdBlock>,
-        flags: u32,
-    ) -> Result<()> {
-        let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), self.host.as_raw_fd()];
-        fds.extend(self.trees.iter().map(AsRawFd::as_raw_fd));
-        let mut message = Request {
-            kind: request::START,
-            flags,
-            processors: u32::try_from(processors()).unwrap_or(u32::MAX),
-            ..Request::default()
-        };
-        if lowered.namespaces.contains(Namespaces::PID) {
-            message.flags |= flag::PID_NS;
-        }
-        if !lowered.placement.is_empty() {
-            message.flags |= flag::EXPECT_BOX;
-        }
-        if let Some(block) = block {
-            fds.push(block.lock().as_raw_fd());
-        }
-        send_all(&message, &fds, |message, fds| {
-            sys::send(socket, message, fds)
-                .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
-        })
+    if !lowered.placement.is_empty() {
+        message.flags |= flag::EXPECT_BOX;
     }
+    sys::send(socket, &message, &fds)
+        .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
 }
 
 /// How many processors can use CPU time at once: all there are, for a program may widen its affinity.
@@ -187,75 +161,27 @@ fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) 
     send(message, rest)
 }
 
-/// The path of a source, for messages.
-fn path_of(source: &HostSource) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(source.path.to_bytes()))
-}
-
-/// An error about a source.
-fn source_error(what: &str, source: &HostSource) -> impl Fn(std::io::Error) -> Error {
-    let path = path_of(source).to_path_buf();
-    let what = format!("{what} {}", path.display());
-    move |error| Error::os(Step::MountSource, what.clone(), error).with_path(&path)
-}
-
-/// A detached clone of the mount tree at a source, made with the host's privileges.
-fn clone_source(source: &HostSource) -> Result<OwnedFd> {
-    let failed = source_error("cloning the mount at", source);
-    let reach = if source.presentation == Presentation::Layer { Reach::One } else { Reach::Tree };
-    sys::clone_tree(&source.path, reach).and_then(sys::above_stdio).map_err(failed)
-}
-
 impl Runtime {
-    /// Writes the id maps and sends what had to wait for them.
+    /// Writes the id maps, makes the mount trees, and lets the init go on with them.
     fn request_go(&self) -> Result<()> {
         let lowered = &*self.plan.0;
+        if !lowered.waits {
+            return Ok(());
+        }
         let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
         let maps = match (&lowered.maps, &*block) {
-            (None, _) => return Ok(()),
-            (Some(MapPlan::Fixed(maps)), _) => maps.clone(),
-            (Some(MapPlan::Block), Some(block)) => block.maps(lowered.program_ids),
+            (None, _) => None,
+            (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
+            (Some(MapPlan::Block), Some(block)) => Some(block.maps(lowered.program_ids)),
             (Some(MapPlan::Block), None) => {
                 return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
             }
         };
-        idmap::write_maps(self.pid, &maps)?;
-        let mut trees = Vec::with_capacity(lowered.sources.late.len());
-        let mut inside: Option<OwnedFd> = None;
-        for source in &lowered.sources.late {
-            let tree = clone_source(source)?;
-            let owner;
-            let namespace = match source.presentation {
-                Presentation::Owner => {
-                    owner = owner_namespace(&tree, source, &maps, lowered.program_ids)?;
-                    owner.as_fd()
-                }
-                Presentation::Inside | Presentation::Layer | Presentation::AsIs => {
-                    if inside.is_none() {
-                        let file = std::fs::File::open(format!("/proc/{}/ns/user", self.pid));
-                        inside = Some(
-                            file.map_err(source_error("opening the user namespace to map", source))?.into(),
-                        );
-                    }
-                    match &inside {
-                        Some(namespace) => namespace.as_fd(),
-                        None => {
-                            return Err(Error::internal(Step::MountSource, "no user namespace was opened"));
-                        }
-                    }
-                }
-            };
-            sys::idmap_tree(&tree, namespace).map_err(|error| {
-                let refused = error.raw_os_error() == Some(libc::EINVAL);
-                let error = source_error("id-mapping the mount of", source)(error).with_hint(
-                    "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports \
-                     them: ext4, xfs, btrfs; tmpfs from Linux 6.3",
-                );
-                if refused { error.with_kind(ErrorKind::Unsupported) } else { error }
-            })?;
-            trees.push(tree);
+        if let Some(maps) = &maps {
+            idmap::write_maps(self.pid, maps)?;
         }
+        let viewer = Viewer { pid: self.pid, maps: maps.as_ref(), program: lowered.program_ids };
+        let trees = source::open_all(&lowered.sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
         self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
     }
@@ -502,22 +428,4 @@ fn wait_for(pidfd: &OwnedFd, patience: Duration) -> bool {
 /// The slot that the next descriptor of a table will have.
 fn slot_of(table: &[RawFd]) -> Result<u32> {
     u32::try_from(table.len()).map_err(|_| Error::invalid("too many descriptors"))
-}
-
-/// A user namespace whose map presents the owner of a tree as the program's user. The tree is looked at, not its path,
-/// where there may be something else by now.
-fn owner_namespace(tree: &OwnedFd, source: &HostSource, maps: &Maps, program: Ids) -> Result<OwnedFd> {
-    let looked =
-        nix::sys::stat::fstat(tree).map_err(|errno| source_error("looking at", source)(errno.into()))?;
-    let outside = |extents: &[Extent], id: u32| {
-        let extent = extents.iter().find(|extent| id >= extent.inside && id - extent.inside < extent.count);
-        extent.map(|extent| extent.outside + (id - extent.inside))
-    };
-    let (Some(uid), Some(gid)) = (outside(&maps.uids, program.uid), outside(&maps.gids, program.gid)) else {
-        return Err(Error::internal(Step::MountSource, "the program's ids are not mapped"));
-    };
-    let line = |on_disk: u32, shown: u32| format!("{on_disk} {shown} 1\n");
-    sys::map_namespace(&line(looked.st_uid, uid), &line(looked.st_gid, gid)).map_err(|error| {
-        Error::os(Step::MountSource, "making a user namespace for the owner's id map", error)
-    })
 }

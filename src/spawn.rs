@@ -3,12 +3,12 @@
 //! ```text
 //! host program (many threads, any size)                     the sandbox
 //!  Plan: every byte the other side needs, one sealed memfd
-//!    │ id block reserved; START(plan, pidfd of the host, mounts the host cloned) waits in the control socket
+//!    │ id block reserved; START(plan, pidfd of the host) waits in the control socket
 //!    ├─ clone3(VM|VFORK|PIDFD|NEW*…) ───────────────────▶ a few raw system calls, then
 //!    │                                                   execveat(init, from a sealed memfd)
 //!    │ goes on at once: its own size and threads never mattered
 //!    │                                                   init, PID 1: finds START; names, loopback, clocks, …
-//!    ├─ id maps, then GO(mounts that needed them) ────────▶ the operations that need ids: mounts, pivot_root
+//!    ├─ id maps, mount trees; GO(trees) ──────────────────▶ the operations that need ids: mounts, pivot_root
 //!    ├─ cgroup box made meanwhile, BOX(files to join by) ─▶
 //!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
 //!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)

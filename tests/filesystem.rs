@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         no_descriptor_leads_to_the_host: ["userns", "sh"],
         later_mounts_of_the_host_do_not_appear: ["root", "unshare"],
         a_minimal_dev: ["userns", "sh"],
+        the_devices_cannot_be_changed: ["userns", "root", "sh"],
         pseudo_terminals: ["userns"],
         proc_shows_little: ["userns", "sh"],
         proc_in_full: ["userns", "sh"],
@@ -349,6 +350,19 @@ fn a_minimal_dev() -> Result {
 }
 
 fn pseudo_terminals() -> Result {
+/// One filesystem of devices serves every sandbox of a host that can make one: none of them may change it, whatever
+/// capabilities it was given.
+fn the_devices_cannot_be_changed() -> Result {
+    let sandbox = closed().root().keep_capability("SYS_ADMIN").keep_capability("DAC_OVERRIDE");
+    let script = "mount -o remount,bind,rw /dev && mount -o remount,bind,rw /tmp && touch /tmp/x && echo remounted; \
+                  for act in 'touch /dev/x' 'rm /dev/null' 'chmod 0 /dev/null' 'mknod /dev/y c 1 3' \
+                  'mv /dev/zero /dev/null' 'ln -sf /tmp/x /dev/null'; do $act 2> /tmp/why && echo $act; done; true";
+    assert_eq!(run_sh(&sandbox.allow_all_syscalls(), script)?, "remounted\n");
+    let script = "stat -c %t:%T:%a /dev/null /dev/zero && echo x > /dev/null";
+    assert_eq!(run_sh(&closed(), script)?, "1:3:666\n1:5:666\n");
+    Ok(())
+}
+
     assert_eq!(run_role(&closed(), "openpty", &[])?, "ok\n");
     let sandbox = with_payload(Sandbox::new().mount(Mount::devpts("/tmp/pts")));
     assert_eq!(run_sh(&sandbox, "cd /tmp/pts; echo *")?, "ptmx\n", "an instance of its own");

@@ -7,7 +7,7 @@ use crate::pump::Flow;
 use crate::setup::Stage;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
 use crate::wire::{
-    BOX_SLOTS, ChildFailure, LATE_SLOTS, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, cause, flag, line, reply,
+    BOX_SLOTS, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, cause, flag, line, reply,
     request, stage,
 };
 use crate::{broken, failed};
@@ -129,8 +129,8 @@ impl Container {
         for (index, operation) in image.setup().enumerate() {
             let operation = operation.ok_or(broken(29, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {
-                // The operations that need ids begin when the host has written the maps.
-                Self::await_message(control, &mut table, request::GO, LATE_SLOTS)?;
+                // What follows needs the ids that the host maps, or the mounts that it makes.
+                Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {

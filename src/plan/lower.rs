@@ -18,7 +18,7 @@ use crate::seccomp::{Options, Program};
 use crate::sys;
 use crate::wire::{Confine, Setup, section, verify};
 
-use super::{FIRST_SLOT, Lowered};
+use super::Lowered;
 
 /// The slot of the first file to join the cgroup by.
 #[expect(clippy::cast_possible_truncation, reason = "there are 1024 slots")]
@@ -37,7 +37,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         (true, false) => SourceMode::Descriptors,
         (true, true) => SourceMode::MappedDescriptors,
     };
-    let mut lowering = Lowering::new(mode, FIRST_SLOT);
+    let mut lowering = Lowering::new(mode);
     let program_ids = sandbox.user.unwrap_or(if in_user_ns {
         DEFAULT_IDS
     } else {
@@ -51,8 +51,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if namespaces.contains(Namespaces::MOUNT) {
         lowering.setup(Step::Propagation, "making all mounts private", None, &Setup::MakePrivate {});
     }
+    let waits = maps.is_some() || namespaces.contains(Namespaces::MOUNT);
+    if waits {
+        lowering.setup(Step::Handshake, "waiting for the host's part", None, &Setup::Await {});
+    }
     if let Some(maps) = &maps {
-        lowering.setup(Step::IdMap, "waiting for the id maps", None, &Setup::Await {});
         let Ids { uid, gid } = maps.setup_ids(program_ids);
         let what = format!("taking user id {uid} and group id {gid} for the setup");
         lowering.setup(Step::Ids, what, None, &Setup::BecomeIds { uid, gid });
@@ -118,6 +121,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         image,
         labels,
         sources,
+        waits,
         namespaces,
         maps,
         program_ids,

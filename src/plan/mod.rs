@@ -16,13 +16,11 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
 use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
-use crate::lowering::{Label, Sources};
+use crate::lowering::Labels;
 use crate::namespace::Namespaces;
 use crate::sandbox::Sandbox;
+use crate::source::HostSource;
 use crate::wire::{Reply, line, section, stage};
-
-/// Slots of the container's table before the plan's own: the image, the host's pidfd.
-pub(crate) const FIRST_SLOT: u32 = 2;
 
 /// A validated policy: everything the sandbox's init needs, in one sealed memfd, made once and used for any number of
 /// spawns.
@@ -48,8 +46,11 @@ pub struct Plan(pub(crate) Arc<Lowered>);
 pub(crate) struct Lowered {
     /// The sealed image of the operations.
     pub(crate) image: OwnedFd,
-    pub(crate) labels: [Vec<Label>; section::COUNT],
-    pub(crate) sources: Sources,
+    pub(crate) labels: Labels,
+    /// The mount trees that the host makes for each spawn.
+    pub(crate) sources: Vec<HostSource>,
+    /// The init waits for the host in its setup.
+    pub(crate) waits: bool,
     pub(crate) namespaces: Namespaces,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,

@@ -14,7 +14,9 @@ mod socket;
 pub(crate) use fd::{above_stdio, is_inheritable};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
-pub(crate) use mount::{Reach, clone_tree, idmap_tree, map_namespace};
+pub(crate) use mount::{
+    Reach, clone_detached, clone_tree, detached_tmpfs, idmap_tree, make_filesystem_read_only, map_namespace,
+};
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
 };

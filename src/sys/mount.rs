@@ -31,6 +31,59 @@ pub(crate) fn clone_tree(path: &CStr, reach: Reach) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
+/// Clones a mount that is mounted nowhere (Linux 6.15), for a process of the mount namespace that it was made in. See
+/// `open_tree(2)`.
+pub(crate) fn clone_detached(mount: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.unsigned_abs();
+    let empty = c"".as_ptr();
+    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), empty, flags) })
+}
+
+/// A tmpfs that is mounted nowhere. See `fsopen(2)` and `fsmount(2)`.
+pub(crate) fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    // SAFETY: a C string that lives during the call, and flags.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
+    for (key, value) in options {
+        configure(&context, FSCONFIG_SET_STRING, Some(key), Some(value))?;
+    }
+    configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+    // SAFETY: a descriptor and flags.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+}
+
+/// Makes a whole filesystem read-only, wherever it is mounted. See `fspick(2)`.
+pub(crate) fn make_filesystem_read_only(mount: &OwnedFd) -> io::Result<()> {
+    const FSPICK_CLOEXEC: libc::c_uint = 1;
+    const FSPICK_EMPTY_PATH: libc::c_uint = 8;
+    let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+    // SAFETY: an empty path with FSPICK_EMPTY_PATH names the descriptor.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags) })?;
+    configure(&context, FSCONFIG_SET_FLAG, Some(c"ro"), None)?;
+    configure(&context, FSCONFIG_CMD_RECONFIGURE, None, None)
+}
+
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
+
+fn configure(
+    context: &OwnedFd,
+    command: libc::c_uint,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> io::Result<()> {
+    let at = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: a descriptor; the key and the value are C strings that live during the call, or null for the commands
+    // that take none.
+    let result =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, at(key), at(value), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Presents a detached tree through the id map of a user namespace. See `mount_setattr(2)`.
 pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Result<()> {
     const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;

@@ -7,24 +7,24 @@ pub(crate) const MAX_FDS: usize = 253;
 /// The most file descriptors that the init holds for a container, and for one run.
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
-pub(crate) const BOX_SLOTS: usize = 480;
-/// The slot of the first descriptor that comes with `GO`.
-pub(crate) const LATE_SLOTS: usize = 512;
+pub(crate) const BOX_SLOTS: usize = 8;
+/// The slot of the first mount tree, which come with `GO`.
+pub(crate) const TREE_SLOTS: usize = 512;
 
 /// What the host asks. The file descriptors of a request are appended to the init's incoming table; `START` and `RUN`
 /// consume the table.
 pub(crate) mod request {
     /// Carries descriptors only, for a table longer than one message can hold.
     pub(crate) const FDS: u32 = 1;
-    /// Set the container up. Table: plan image, pidfd of the host, then the slots of the plan's operations. Sent
-    /// before the init exists, so that it has something to do from its first instruction.
+    /// Set the container up. Table: plan image, pidfd of the host, then what shall live as long as the init. Sent before
+    /// the init exists, so that it has something to do from its first instruction.
     pub(crate) const START: u32 = 2;
     /// Start a program. Table: run image, then the slots of the run.
     pub(crate) const RUN: u32 = 3;
     /// Kill a program and everything that descends from it.
     pub(crate) const KILL: u32 = 4;
-    /// The id maps are written. Table, from [`LATE_SLOTS`](super::LATE_SLOTS): the mounts that had to be made after
-    /// that.
+    /// The id maps are written. Table, from [`TREE_SLOTS`](super::TREE_SLOTS): the mount trees that the host made
+    /// meanwhile.
     pub(crate) const GO: u32 = 5;
     /// The cgroup is made, which the host does while the init mounts. Table, from [`BOX_SLOTS`](super::BOX_SLOTS): the
     /// files to join it by, then the file that counts its CPU time, if `usage_slot` says so.

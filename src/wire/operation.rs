@@ -155,7 +155,7 @@ operations! {
     enum Setup {
         /// Take these ids in the new user namespace. They own what is created from here on.
         1 => BecomeIds { uid: u32, gid: u32 },
-        /// Wait until the host has written the id maps.
+        /// Wait until the host has written the id maps and made its mount trees.
         29 => Await {},
         /// Stop mount events from and to the host, for the whole tree.
         2 => MakePrivate {},
