@@ -4,11 +4,12 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::idmap::Ids;
 use crate::limits::Bytes;
 use crate::lowering::Lowering;
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
-use crate::wire::Setup;
 use crate::source::Presentation;
+use crate::wire::Setup;
 
 /// What the program sees as `/`.
 ///
@@ -48,7 +49,8 @@ enum UpperKind {
 
 impl Upper {
     /// In memory, gone with the sandbox: at most so many bytes and files; 0 inodes means half of what the kernel
-    /// would allow.
+    /// would allow. The merged root belongs to the program's user, who can make files and directories there; what the
+    /// layers hold belongs to whom it belongs there.
     #[must_use]
     pub fn tmpfs(size: impl Into<Bytes>, inodes: u64) -> Self {
         Self(UpperKind::Tmpfs { size: size.into(), inodes })
@@ -147,7 +149,13 @@ impl Rootfs {
     }
 
     /// Adds the operations that build this root with `mounts` below it and make it the root.
-    pub(crate) fn lower(&self, lowering: &mut Lowering, mounts: &[Mount], user: UserNs) -> Result<()> {
+    pub(crate) fn lower(
+        &self,
+        lowering: &mut Lowering,
+        mounts: &[Mount],
+        user: UserNs,
+        program: Ids,
+    ) -> Result<()> {
         let overlay = matches!(self.0, Kind::Overlay { .. });
         let bound = |mount: &Mount| mount.is_file() && self.kind_at(mount, mounts) == RootKind::Foreign;
         if overlay || mounts.iter().any(bound) {
@@ -164,7 +172,7 @@ impl Rootfs {
                 false // a read-only one is so from the start
             }
             Kind::Overlay { layers, upper } => {
-                lower_overlay(lowering, layers, upper.as_ref(), user)?;
+                lower_overlay(lowering, layers, upper.as_ref(), user, program)?;
                 upper.is_none()
             }
         };
@@ -219,6 +227,7 @@ fn lower_overlay(
     layers: &[PathBuf],
     upper: Option<&Upper>,
     user: UserNs,
+    program: Ids,
 ) -> Result<()> {
     if layers.is_empty() {
         return Err(Error::invalid("an overlay needs at least one layer"));
@@ -244,7 +253,9 @@ fn lower_overlay(
     let own = Upper::tmpfs(Bytes::mib(1), 4096);
     let (upper_name, work_name) = match &upper.unwrap_or(&own).0 {
         UpperKind::Tmpfs { size, inodes } => {
-            let operation = Setup::UpperTmpfs { size: tmpfs_size(Some(*size), *size)?, inodes: *inodes };
+            let size = tmpfs_size(Some(*size), *size)?;
+            let Ids { uid, gid } = program;
+            let operation = Setup::UpperTmpfs { size, inodes: *inodes, uid, gid };
             lowering.setup(Step::Root, "mounting tmpfs as the upper layer", None, &operation);
             ("u/upper".to_owned(), "u/work".to_owned())
         }

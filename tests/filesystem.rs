@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         an_overlay_of_many_layers: ["root", "overlay", "sh"],
         too_many_layers: [],
         an_upper_in_memory_is_limited: ["userns", "overlay", "python3"],
+        an_upper_in_memory_belongs_to_the_program: ["userns", "overlay", "python3"],
         an_upper_on_disk_persists: ["root", "overlay", "sh"],
         uppers_that_cannot_be: ["root", "overlay"],
         read_only_binds_are_so_recursively: ["root", "unshare", "sh"],
@@ -349,7 +350,6 @@ fn a_minimal_dev() -> Result {
     Ok(())
 }
 
-fn pseudo_terminals() -> Result {
 /// One filesystem of devices serves every sandbox of a host that can make one: none of them may change it, whatever
 /// capabilities it was given.
 fn the_devices_cannot_be_changed() -> Result {
@@ -363,6 +363,7 @@ fn the_devices_cannot_be_changed() -> Result {
     Ok(())
 }
 
+fn pseudo_terminals() -> Result {
     assert_eq!(run_role(&closed(), "openpty", &[])?, "ok\n");
     let sandbox = with_payload(Sandbox::new().mount(Mount::devpts("/tmp/pts")));
     assert_eq!(run_sh(&sandbox, "cd /tmp/pts; echo *")?, "ptmx\n", "an instance of its own");
@@ -534,6 +535,19 @@ fn fill(sandbox: &Sandbox, dir: &str) -> Result<[u64; 4]> {
     let text = succeed(sandbox.output(&command)?)?;
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     numbers.try_into().map_err(|_| support::Fail(text))
+}
+
+fn an_upper_in_memory_belongs_to_the_program() -> Result {
+    let scratch = Scratch::new();
+    bare_root(&scratch, "base");
+    let sandbox = on(Rootfs::overlay([scratch.join("base")]).upper(Upper::tmpfs(mib(4), 200)));
+    for sandbox in [sandbox.clone(), sandbox.clone().user(7, 8), sandbox.root()] {
+        let script = "mkdir /work && echo x > /work/x && cat /work/x && stat -c %u:%g:%a /";
+        let shown = run_sh(&sandbox, script)?;
+        let ids = run_sh(&sandbox, "echo $(id -u):$(id -g)")?;
+        assert_eq!(shown, format!("x\n{}:755\n", ids.trim()));
+    }
+    Ok(())
 }
 
 fn an_upper_in_memory_is_limited() -> Result {

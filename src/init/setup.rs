@@ -56,11 +56,12 @@ impl Stage {
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
                 self.attach_in_scratch(&tree, Decimal::new(u64::from(number)).text())
             }
-            Setup::UpperTmpfs { size, inodes } => {
+            Setup::UpperTmpfs { size, inodes, uid, gid } => {
                 let upper = tmpfs(size, inodes, 0o700, NOSUID | NODEV)?;
                 self.attach_in_scratch(&upper, c"u")?;
-                // The mode of the upper directory becomes the mode of the merged root.
+                // Mode and owner of the upper directory become those of the merged root.
                 sys::mkdir(upper.fd(), c"upper", 0o755)?;
+                sys::chown(upper.fd(), c"upper", uid, gid)?;
                 sys::mkdir(upper.fd(), c"work", 0o700)
             }
             Setup::UpperDir { source } => {

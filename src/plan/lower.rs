@@ -61,7 +61,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         lowering.setup(Step::Ids, what, None, &Setup::BecomeIds { uid, gid });
     }
     if namespaces.contains(Namespaces::MOUNT) {
-        lower_root(sandbox, namespaces, &mut lowering)?;
+        lower_root(sandbox, namespaces, program_ids, &mut lowering)?;
     }
 
     let (limits, sample_cpu) = available_limits(sandbox, &mut enforced)?;
@@ -184,14 +184,19 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
     }
 }
 
-fn lower_root(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowering) -> Result<()> {
+fn lower_root(
+    sandbox: &Sandbox,
+    namespaces: Namespaces,
+    program: Ids,
+    lowering: &mut Lowering,
+) -> Result<()> {
     if !namespaces.contains(Namespaces::PID) && namespaces.contains(Namespaces::USER) {
         // The kernel mounts a procfs of the host's PID namespace for the host's root only.
         lowering.show_proc_of_host();
     }
     let user = if namespaces.contains(Namespaces::USER) { UserNs::Own } else { UserNs::Host };
     match &sandbox.rootfs {
-        Some(rootfs) => rootfs.lower(lowering, &sandbox.mounts, user),
+        Some(rootfs) => rootfs.lower(lowering, &sandbox.mounts, user, program),
         None => {
             if sandbox.mounts.iter().any(Mount::is_file) {
                 lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});

@@ -172,8 +172,8 @@ operations! {
         9 => RootBind { source: Source<'a>, attributes: u64 },
         /// Attach a lower layer as the scratch directory named by its number.
         10 => Layer { source: Source<'a>, number: u32 },
-        /// The upper layer: a tmpfs.
-        11 => UpperTmpfs { size: u64, inodes: u64 },
+        /// The upper layer: a tmpfs, whose root belongs to these ids.
+        11 => UpperTmpfs { size: u64, inodes: u64, uid: u32, gid: u32 },
         /// The upper layer: directories of the host below one source (both must be in one mount).
         12 => UpperDir { source: Source<'a> },
         /// Mount the overlay of the layers as the new root. The options name scratch directories only.

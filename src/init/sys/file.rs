@@ -142,6 +142,13 @@ pub(crate) fn chmod(fd: Fd, mode: u32) -> Result<()> {
     plain(nr::FCHMOD, &[fd.arg(), mode as usize]).map(drop)
 }
 
+/// Changes the owner of a directory entry, not following a symlink.
+pub(crate) fn chown(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
+    const AT_SYMLINK_NOFOLLOW: usize = 0x100;
+    let (uid, gid) = (uid as usize, gid as usize);
+    plain(nr::FCHOWNAT, &[dir.arg(), text(name), uid, gid, AT_SYMLINK_NOFOLLOW]).map(drop)
+}
+
 pub(crate) fn set_umask(mask: u32) {
     // umask(2) cannot fail.
     plain(nr::UMASK, &[mask as usize]).ok();
