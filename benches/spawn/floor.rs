@@ -79,7 +79,8 @@ impl Floor {
     }
 
     pub(crate) fn run(&self) {
-        let groups = [self.memory.join("belljar-floor"), self.pids.join("belljar-floor")];
+        let groups =
+            [&self.memory, &self.pids].map(|dir| dir.join(format!("belljar-floor-{}", std::process::id())));
         let limits = [("memory.limit_in_bytes", "268435456"), ("pids.max", "16")];
         let mut tasks: Vec<fs::File> = Vec::new();
         for (group, (file, value)) in groups.iter().zip(limits) {

@@ -1,26 +1,26 @@
 //! What a spawn costs, as a ladder, and against the bare kernel cost of the same isolation.
 //!
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
-//! closed sandbox and the floor in alternating blocks, so that a machine whose speed drifts gives the same ratio, in a
-//! small host, in one with 2 GiB resident, and in one with 16 threads that allocate.
+//! closed sandbox and the floor in alternating blocks: see `ratio.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
 mod floor;
+mod ratio;
 mod tiny;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use belljar::{Bytes, Command, Mount, Plan, Sandbox, Seccomp, Stdio};
 use criterion::Criterion;
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    if args.any(|arg| arg == "--ratio") {
-        ratios();
-        return;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.as_slice() {
+        [host, kind] if host == ratio::HOST => return ratio::serve(kind),
+        args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
+        _ => {}
     }
     let mut criterion = Criterion::default()
         .sample_size(50)
@@ -89,73 +89,4 @@ fn ladder(criterion: &mut Criterion) {
         Err(reason) => println!("no floor here: {reason}"),
     }
     group.finish();
-}
-
-/// Runs in each block, and blocks of each kind.
-const BLOCK: usize = 20;
-const BLOCKS: usize = 40;
-
-fn ratios() {
-    let floor = match floor::Floor::new(&Seccomp::default().to_bpf().expect("the default profile compiles")) {
-        Ok(floor) => floor,
-        Err(reason) => {
-            println!("no floor here: {reason}");
-            return;
-        }
-    };
-    let plan = closed().plan().expect("a valid policy");
-    let command = quiet("/true");
-    compare("small host", &plan, &command, &floor);
-
-    let resident = resident(2 << 30);
-    let large = compare("host with 2 GiB resident", &plan, &command, &floor);
-    drop(black_box(resident));
-
-    let small = median_of(BLOCKS / 2, || run(&plan, &command));
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    black_box(vec![1_u8; 1 << 16]);
-                    std::thread::sleep(Duration::from_micros(500));
-                }
-            });
-        }
-        let busy = median_of(BLOCKS / 2, || run(&plan, &command));
-        println!("16 threads allocating / quiet: {:.2}", busy / small);
-        stop.store(true, Ordering::Relaxed);
-    });
-    println!("2 GiB resident / small: {:.2}", large / small);
-}
-
-fn resident(bytes: usize) -> Vec<u8> {
-    vec![1_u8; bytes]
-}
-
-/// Alternating blocks; prints the medians and returns that of the sandbox, in microseconds.
-fn compare(name: &str, plan: &Plan, command: &Command, floor: &floor::Floor) -> f64 {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..BLOCKS {
-        ours.extend((0..BLOCK).map(|_| micros(|| run(plan, command))));
-        theirs.extend((0..BLOCK).map(|_| micros(|| floor.run())));
-    }
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-    println!("{name}: sandbox {ours:.0} µs, floor {theirs:.0} µs, ratio {:.2}", ours / theirs);
-    ours
-}
-
-fn median_of(blocks: usize, mut f: impl FnMut()) -> f64 {
-    median(&mut (0..blocks * BLOCK).map(|_| micros(&mut f)).collect::<Vec<_>>())
-}
-
-fn micros(f: impl FnOnce()) -> f64 {
-    let start = Instant::now();
-    f();
-    start.elapsed().as_secs_f64() * 1e6
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
