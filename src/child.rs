@@ -126,6 +126,10 @@ impl Child {
         u32::try_from(pid).ok().filter(|pid| *pid != 0)
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Waits for the end. A piped stdin that was not taken is closed first.
     ///
     /// # Errors
@@ -327,18 +331,16 @@ impl Child {
             cpu: counters.cpu.unwrap_or((user + system).max(sampled)),
             user,
             system,
-            peak_memory: counters.peak_memory,
             max_rss: told.max_rss_kib.saturating_mul(1024),
-            oom_kills: counters.oom_kills,
-            peak_pids: counters.peak_pids,
-            pids_denied: counters.pids_denied,
             output_bytes: told.output[0].saturating_add(told.output[1]),
+            ..Usage::counted(&counters)
         };
         let evidence = Evidence {
             status: told.status,
             cause: match told.cause {
                 cause::WALL => Cause::Wall,
                 cause::CPU => Cause::Cpu,
+                cause::IDLE => Cause::Idle,
                 cause::OUTPUT => Cause::Output,
                 cause::HOST => Cause::Host,
                 // The signal was faster than the request.

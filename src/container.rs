@@ -67,6 +67,10 @@ impl Container {
         self.spawn(command.borrow().clone().capturing())?.wait_with_output()
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// What is in force.
     #[must_use]
     pub fn enforced(&self) -> &Enforced {

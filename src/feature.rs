@@ -28,6 +28,18 @@ pub enum Feature {
     TimeNs,
     /// The memory limit of the whole tree.
     MemoryMax,
+    /// The mark above which memory is reclaimed and the tree throttled.
+    MemoryHigh,
+    /// Memory that is protected from reclaim while there is other.
+    MemoryLow,
+    /// Memory that is never reclaimed.
+    MemoryMin,
+    /// The mark to which memory is pushed back first.
+    MemorySoft,
+    /// How readily memory is swapped.
+    Swappiness,
+    /// Killing the whole tree when it runs out of memory.
+    OomGroup,
     /// The swap limit of the whole tree.
     SwapMax,
     /// The limit on the number of processes and threads.
@@ -36,10 +48,28 @@ pub enum Feature {
     CpuMax,
     /// The CPU weight.
     CpuWeight,
+    /// The limit on real-time scheduling.
+    CpuRt,
+    /// The processors and memory nodes of the tree.
+    Cpuset,
+    /// Limits on I/O with single devices.
+    IoMax,
+    /// The I/O weight.
+    IoWeight,
+    /// Limits on huge pages.
+    HugetlbMax,
+    /// The rules about devices.
+    Devices,
+    /// Freezing.
+    Freezer,
+    /// Telling pressure.
+    Pressure,
     /// The limit on the CPU time of the whole tree.
     CpuTime,
     /// The limit on wall-clock time.
     WallTime,
+    /// The limit on doing nothing.
+    IdleTime,
     /// The limit on captured output.
     Output,
     /// The seccomp filter.
@@ -56,7 +86,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 36] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -66,12 +96,27 @@ impl Feature {
         Self::CgroupNs,
         Self::TimeNs,
         Self::MemoryMax,
+        Self::MemoryHigh,
+        Self::MemoryLow,
+        Self::MemoryMin,
+        Self::MemorySoft,
+        Self::Swappiness,
+        Self::OomGroup,
         Self::SwapMax,
         Self::PidsMax,
         Self::CpuMax,
         Self::CpuWeight,
+        Self::CpuRt,
+        Self::Cpuset,
+        Self::IoMax,
+        Self::IoWeight,
+        Self::HugetlbMax,
+        Self::Devices,
+        Self::Freezer,
+        Self::Pressure,
         Self::CpuTime,
         Self::WallTime,
+        Self::IdleTime,
         Self::Output,
         Self::Seccomp,
         Self::Capabilities,
@@ -93,12 +138,27 @@ impl Feature {
             Self::CgroupNs => "cgroup_ns",
             Self::TimeNs => "time_ns",
             Self::MemoryMax => "memory_max",
+            Self::MemoryHigh => "memory_high",
+            Self::MemoryLow => "memory_low",
+            Self::MemoryMin => "memory_min",
+            Self::MemorySoft => "memory_soft",
+            Self::Swappiness => "swappiness",
+            Self::OomGroup => "oom_group",
             Self::SwapMax => "swap_max",
             Self::PidsMax => "pids_max",
             Self::CpuMax => "cpu_max",
             Self::CpuWeight => "cpu_weight",
+            Self::CpuRt => "cpu_rt",
+            Self::Cpuset => "cpuset",
+            Self::IoMax => "io_max",
+            Self::IoWeight => "io_weight",
+            Self::HugetlbMax => "hugetlb_max",
+            Self::Devices => "devices",
+            Self::Freezer => "freezer",
+            Self::Pressure => "pressure",
             Self::CpuTime => "cpu_time",
             Self::WallTime => "wall_time",
+            Self::IdleTime => "idle_time",
             Self::Output => "output",
             Self::Seccomp => "seccomp",
             Self::Capabilities => "capabilities",

@@ -112,6 +112,7 @@ mod cgroup;
 mod child;
 mod command;
 mod container;
+mod control;
 mod device;
 mod error;
 mod feature;
@@ -139,7 +140,10 @@ mod sys;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 
-pub use cgroup::CgroupParent;
+pub use cgroup::{
+    Access, BlockDevice, CgroupParent, CpuSet, DeviceRules, Event, Events, IoMax, Limits, Pressure, Share,
+    Stall,
+};
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use container::Container;

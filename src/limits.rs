@@ -110,6 +110,11 @@ impl CpuMax {
         Self { quota_us: us(quota), period_us: us(period) }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn from_us(quota_us: u64, period_us: u64) -> Self {
+        Self { quota_us, period_us }
+    }
+
     /// The quota in microseconds.
     #[must_use]
     pub fn quota_us(self) -> u64 {

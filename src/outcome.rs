@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::cgroup::Counters;
 use crate::feature::Enforced;
 
 /// How a program ended and what it used. Never a failure of the setup: that is an [`Error`](crate::Error).
@@ -39,8 +40,8 @@ impl Outcome {
 /// 3. The kernel killed a process of the sandbox for memory, and the main process was killed by `SIGKILL` that nobody
 ///    here sent, or failed in any other way without another limit having passed: [`MemoryExceeded`](Verdict::MemoryExceeded).
 /// 4. The init killed it for a limit: [`WallTimeExceeded`](Verdict::WallTimeExceeded),
-///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`OutputExceeded`](Verdict::OutputExceeded); or because the host
-///    asked: [`Killed`](Verdict::Killed).
+///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`IdleExceeded`](Verdict::IdleExceeded),
+///    [`OutputExceeded`](Verdict::OutputExceeded); or because the host asked: [`Killed`](Verdict::Killed).
 /// 5. It ended by itself, but had used more CPU time or output than allowed: the same verdicts.
 /// 6. `SIGXCPU` under `RLIMIT_CPU`: [`CpuTimeExceeded`](Verdict::CpuTimeExceeded); `SIGXFSZ` under `RLIMIT_FSIZE`:
 ///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
@@ -71,6 +72,8 @@ pub enum Verdict {
     CpuTimeExceeded,
     /// It ran longer than allowed.
     WallTimeExceeded,
+    /// It used no CPU time for longer than allowed.
+    IdleExceeded,
     /// A process of the sandbox was killed because the memory limit was reached.
     MemoryExceeded,
     /// It wrote more than the budget of its captured output, or a file beyond `RLIMIT_FSIZE`.
@@ -90,6 +93,7 @@ impl fmt::Display for Verdict {
             Self::Signaled(signal) => write!(f, "killed by signal {signal}"),
             Self::CpuTimeExceeded => f.write_str("CPU time exceeded"),
             Self::WallTimeExceeded => f.write_str("wall time exceeded"),
+            Self::IdleExceeded => f.write_str("idle for too long"),
             Self::MemoryExceeded => f.write_str("memory exceeded"),
             Self::OutputExceeded => f.write_str("output exceeded"),
             Self::SyscallDenied => f.write_str("system call denied"),
@@ -114,6 +118,9 @@ pub struct Usage {
     pub user: Duration,
     /// System time.
     pub system: Duration,
+    /// The memory that is charged to the sandbox at the moment, in bytes: at the end, what files it left in the cache.
+    /// `None` without a memory cgroup.
+    pub memory: Option<u64>,
     /// The most memory that was charged to the sandbox, in bytes: the cgroup's own counter. `None` without a memory
     /// cgroup, and on v2 before Linux 5.19.
     pub peak_memory: Option<u64>,
@@ -122,13 +129,44 @@ pub struct Usage {
     pub max_rss: u64,
     /// How many processes the kernel killed because the memory limit was reached. `None` without a memory cgroup.
     pub oom_kills: Option<u64>,
+    /// Processes and threads at the moment. `None` without a pids cgroup.
+    pub pids: Option<u64>,
     /// The most processes and threads at once. `None` without a pids cgroup, and before Linux 6.1.
     pub peak_pids: Option<u64>,
     /// How often a fork was refused because of `pids_max`. `None` without a pids cgroup.
     pub pids_denied: Option<u64>,
+    /// How long the tree was kept from running by [`cpu_max`](crate::Limits::cpu_max). `None` without a cpu cgroup.
+    pub throttled: Option<Duration>,
+    /// Bytes read from disks. `None` without an io cgroup of version 2.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks. `None` without an io cgroup of version 2.
+    pub written_bytes: Option<u64>,
     /// Bytes that were written to captured stdout and stderr, as far as they were read: at most 64 KiB more than the
     /// budget.
     pub output_bytes: u64,
+}
+
+impl Usage {
+    /// What the box has counted; the rest is zero.
+    pub(crate) fn counted(counters: &Counters) -> Self {
+        Self {
+            wall: Duration::ZERO,
+            cpu: counters.cpu.unwrap_or_default(),
+            user: counters.user.unwrap_or_default(),
+            system: counters.system.unwrap_or_default(),
+            memory: counters.memory,
+            peak_memory: counters.peak_memory,
+            max_rss: 0,
+            oom_kills: counters.oom_kills,
+            pids: counters.pids,
+            peak_pids: counters.peak_pids,
+            pids_denied: counters.pids_denied,
+            throttled: counters.throttled,
+            read_bytes: counters.read_bytes,
+            written_bytes: counters.written_bytes,
+            output_bytes: 0,
+        }
+    }
 }
 
 /// What an ended program left: its outcome and its captured streams.
@@ -166,6 +204,7 @@ pub(crate) enum Cause {
     Itself,
     Wall,
     Cpu,
+    Idle,
     Output,
     Host,
 }
@@ -185,6 +224,7 @@ impl Evidence {
         match self.cause {
             Cause::Wall => return Verdict::WallTimeExceeded,
             Cause::Cpu => return Verdict::CpuTimeExceeded,
+            Cause::Idle => return Verdict::IdleExceeded,
             Cause::Output => return Verdict::OutputExceeded,
             Cause::Host => return Verdict::Killed,
             Cause::Itself if cpu_over => return Verdict::CpuTimeExceeded,
@@ -230,6 +270,7 @@ mod tests {
                 Verdict::WallTimeExceeded,
             ),
             (Evidence { cause: Cause::Cpu, ..signaled(libc::SIGKILL) }, Verdict::CpuTimeExceeded),
+            (Evidence { cause: Cause::Idle, ..signaled(libc::SIGKILL) }, Verdict::IdleExceeded),
             (Evidence { cause: Cause::Output, ..exited(0) }, Verdict::OutputExceeded),
             (Evidence { cause: Cause::Host, ..signaled(libc::SIGKILL) }, Verdict::Killed),
             (Evidence { cpu: second, cpu_limit: Some(second), ..exited(0) }, Verdict::CpuTimeExceeded),

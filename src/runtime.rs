@@ -194,8 +194,13 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
-        let mut message =
-            Request { kind: request::BOX, cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, ..Request::default() };
+        let mut message = Request {
+            kind: request::BOX,
+            cgroup_slot: NO_SLOT,
+            usage_slot: NO_SLOT,
+            thaw_slot: NO_SLOT,
+            ..Request::default()
+        };
         let mut fds: Vec<RawFd> = Vec::new();
         for join in cgroup.joins() {
             let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
@@ -213,6 +218,11 @@ impl Runtime {
             if usage.format == CpuFormat::CpuStat {
                 message.flags |= flag::CPU_STAT;
             }
+        }
+        let thaw = cgroup.thaw_file()?;
+        if let Some(thaw) = &thaw {
+            message.thaw_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            fds.push(thaw.as_raw_fd());
         }
         self.send(&message, &fds)
     }
@@ -242,14 +252,17 @@ impl Runtime {
         let nanoseconds = |limit: Option<Duration>| {
             limit.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
         };
+        let late =
+            |limit: Option<Duration>| nanoseconds(limit.map(|time| time.saturating_add(lowered.extra_time)));
         let mut message = Request {
             kind: request::RUN,
             flags,
             child: number,
             pump_from: [NO_SLOT; 2],
             pump_to: [NO_SLOT; 2],
-            wall_ns: nanoseconds(lowered.wall_time),
-            cpu_ns: nanoseconds(lowered.cpu_time),
+            wall_ns: late(lowered.wall_time),
+            cpu_ns: late(lowered.cpu_time),
+            idle_ns: nanoseconds(lowered.idle_time),
             budget_sum: lowered.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
             ..Request::default()
         };
@@ -334,6 +347,18 @@ impl Runtime {
         }
     }
 
+    /// Does something with the box.
+    pub(crate) fn with_cgroup<T>(&self, act: impl FnOnce(&mut Cgroup) -> Result<T>) -> Result<T> {
+        match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) => act(cgroup),
+            None if self.plan.0.placement.is_empty() => {
+                Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the sandbox has no cgroup")
+                    .with_hint("add a limit to it, or freezable()"))
+            }
+            None => Err(Error::message(ErrorKind::Setup, Step::Cgroup, "the sandbox has ended")),
+        }
+    }
+
     /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
     /// Returns the first failure, but always goes to the end. Calling it again does nothing.
     pub(crate) fn tear_down(&self, init: Init) -> Result<()> {
@@ -343,6 +368,9 @@ impl Runtime {
         }
         let mut result = Ok(());
         let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(cgroup) = &cgroup {
+            cgroup.thaw_to_kill();
+        }
         let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
         if init == Init::Exiting {
             // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.

@@ -5,10 +5,16 @@ use std::time::Duration;
 /// The counters of a box. `None` is a counter that this kernel does not have or that no controller was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
+    /// The memory it holds now, in bytes.
+    pub(crate) memory: Option<u64>,
     /// The most memory it ever held, in bytes. Version 2 has it since Linux 5.19.
     pub(crate) peak_memory: Option<u64>,
     /// Processes in it that an OOM killer has killed: that of its own limit, of a cgroup above it, or of the machine.
     pub(crate) oom_kills: Option<u64>,
+    /// How often a limit of its own was run into, in a way that can end in a kill.
+    pub(crate) oom: Option<u64>,
+    /// Processes and threads it holds now.
+    pub(crate) pids: Option<u64>,
     /// The most processes and threads it ever held. Since Linux 6.1.
     pub(crate) peak_pids: Option<u64>,
     /// Forks that the process limit refused.
@@ -19,6 +25,12 @@ pub(crate) struct Counters {
     pub(crate) user: Option<Duration>,
     /// The part of it spent in the kernel.
     pub(crate) system: Option<Duration>,
+    /// How long it was kept from running by its bandwidth limit.
+    pub(crate) throttled: Option<Duration>,
+    /// Bytes read from disks. Version 2.
+    pub(crate) read_bytes: Option<u64>,
+    /// Bytes written to disks. Version 2.
+    pub(crate) written_bytes: Option<u64>,
 }
 
 impl Counters {
@@ -30,13 +42,19 @@ impl Counters {
             now.map(|now| now.saturating_sub(before.unwrap_or_default()))
         };
         Self {
+            memory: self.memory,
             peak_memory: self.peak_memory,
             oom_kills: events(self.oom_kills, before.oom_kills),
+            oom: events(self.oom, before.oom),
+            pids: self.pids,
             peak_pids: self.peak_pids,
             pids_denied: events(self.pids_denied, before.pids_denied),
             cpu: time(self.cpu, before.cpu),
             user: time(self.user, before.user),
             system: time(self.system, before.system),
+            throttled: time(self.throttled, before.throttled),
+            read_bytes: events(self.read_bytes, before.read_bytes),
+            written_bytes: events(self.written_bytes, before.written_bytes),
         }
     }
 }
@@ -50,6 +68,16 @@ pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
 pub(super) fn cpu_stat(text: &str) -> (Option<Duration>, Option<Duration>, Option<Duration>) {
     let time = |key| keyed(text, key).map(Duration::from_micros);
     (time("usage_usec"), time("user_usec"), time("system_usec"))
+}
+
+/// Bytes read and written on all devices together, from the text of a version 2 `io.stat`. A group that did nothing has
+/// an empty file.
+pub(super) fn io_stat(text: &str) -> (Option<u64>, Option<u64>) {
+    let sum = |key: &str| {
+        let words = text.split_ascii_whitespace();
+        words.filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).fold(0_u64, u64::saturating_add)
+    };
+    (Some(sum("rbytes=")), Some(sum("wbytes=")))
 }
 
 #[cfg(test)]
@@ -67,6 +95,14 @@ mod tests {
         assert_eq!(keyed("", "oom"), None);
         assert_eq!(keyed("oom_kill_disable 0\nunder_oom 0\noom_kill 5", "oom_kill"), Some(5));
         assert_eq!(keyed("oom_kill -1", "oom_kill"), None);
+    }
+
+    #[test]
+    fn io_stat_is_summed_over_devices() {
+        let text =
+            "254:0 rbytes=4096 wbytes=1 rios=1 wios=0 dbytes=0 dios=0\n7:0 rbytes=10 wbytes=x rios=2\n";
+        assert_eq!(io_stat(text), (Some(4106), Some(1)));
+        assert_eq!(io_stat(""), (Some(0), Some(0)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One directory of a box: made, limited, read, emptied and removed relative to file descriptors, so that nothing
 //! depends on a path that somebody may move meanwhile.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -17,15 +18,18 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::uio::pread;
 use nix::unistd::{Pid, SysconfVar, UnlinkatFlags, sysconf, unlinkat, write};
 
-use super::layout::Version;
+use super::cpuset::CpuSet;
+use super::layout::{Controller, Version};
 use super::limits::bounded;
+use super::missing;
 use super::parent::Parent;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::sys::{self, BpfInstruction};
 
 /// One value to write into a control file of a fresh group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
-    pub(super) file: &'static str,
+    pub(super) file: Cow<'static, str>,
     pub(super) value: String,
     pub(super) verify: Verify,
     /// What to do when this kernel does not have the file.
@@ -33,12 +37,14 @@ pub(super) struct Setting {
 }
 
 /// What the kernel must say when asked for the value it took; `None` is `max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verify {
     No,
     /// Bytes, which the kernel rounds down to whole pages.
     Bytes(Option<u64>),
     Count(Option<u64>),
+    /// Exactly these numbers, in another file, which says what of a list is in force.
+    List(&'static str, CpuSet),
 }
 
 #[derive(Debug)]
@@ -87,6 +93,18 @@ impl Group {
         self.parent.version
     }
 
+    /// Whether it serves a controller that was asked for.
+    pub(super) fn has(&self, controller: Controller) -> bool {
+        self.parent.controllers.contains(&controller)
+    }
+
+    /// Writes a control file as it is.
+    pub(super) fn write(&self, file: &str, value: &str) -> Result<()> {
+        let fd = self.open_file(file, OFlag::O_WRONLY)?;
+        write_whole(&fd, value)
+            .map_err(|errno| refused(self.failed(&format!("writing {value} to"), file, errno), file, errno))
+    }
+
     pub(super) fn parent(&self) -> &Parent {
         &self.parent
     }
@@ -117,7 +135,8 @@ impl Group {
     /// Writes a limit, and reads it back where the kernel may have taken something else.
     pub(super) fn set(&self, setting: &Setting) -> Result<()> {
         let Setting { file, value, verify, absent } = setting;
-        let mode = if *verify == Verify::No { OFlag::O_WRONLY } else { OFlag::O_RDWR };
+        let same_file = matches!(verify, Verify::Bytes(_) | Verify::Count(_));
+        let mode = if same_file { OFlag::O_RDWR } else { OFlag::O_WRONLY };
         let fd = match self.try_open(file, mode) {
             Err(Errno::ENOENT) => {
                 let error = self.failed("opening", file, Errno::ENOENT);
@@ -125,18 +144,49 @@ impl Group {
             }
             opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
         };
-        write_whole(&fd, value).map_err(|errno| self.failed(&format!("writing {value} to"), file, errno))?;
-        if *verify == Verify::No {
-            return Ok(());
-        }
-        let mut buffer = [0; 32];
+        write_whole(&fd, value).map_err(|errno| {
+            refused(self.failed(&format!("writing {value} to"), file, errno), file, errno)
+        })?;
+        let fd = match verify {
+            Verify::No => return Ok(()),
+            Verify::Bytes(_) | Verify::Count(_) => fd,
+            Verify::List(effective, _) => self.open_file(effective, OFlag::O_RDONLY)?,
+        };
+        let mut buffer = [0; 4096];
         let length = pread(&fd, &mut buffer, 0).map_err(|errno| self.failed("reading back", file, errno))?;
         let taken = str::from_utf8(&buffer[..length]).unwrap_or_default().trim_end();
         if verify.holds(taken) {
             return Ok(());
         }
         let message = format!("the kernel made {taken:?} of the {value} written to {file}");
-        Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path().join(file)))
+        Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path().join(&**file)))
+    }
+
+    /// Writes what a control file of the parent says into the same file here.
+    pub(super) fn inherit(&self, file: &str, effective: &str) -> Result<()> {
+        let mut buffer = [0; 4096];
+        let failed = |errno| {
+            let path = self.parent.dir.join(effective);
+            Error::os(Step::Cgroup, format!("reading {}", path.display()), errno).with_path(path)
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let fd = openat(&self.parent.fd, effective, flags, Mode::empty()).map_err(failed)?;
+        let length = pread(&fd, &mut buffer, 0).map_err(failed)?;
+        let value = str::from_utf8(&buffer[..length]).unwrap_or_default().trim_end().to_owned();
+        let file = Cow::Owned(file.to_owned());
+        self.set(&Setting { file, value, verify: Verify::No, absent: missing::KERNEL })
+    }
+
+    /// Has the kernel ask about every use of a device in it. Version 2.
+    pub(super) fn attach_device_program(&self, program: &[BpfInstruction]) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(&self.parent.fd, self.name.as_str(), flags, Mode::empty());
+        let dir = dir.map_err(|errno| self.failed("opening", "", errno))?;
+        sys::attach_device_program(&dir, program).map_err(|error| {
+            Error::os(Step::Cgroup, "attaching the program of the device rules to the cgroup", error)
+                .with_path(self.path())
+                .with_hint("device rules of version 2 need CAP_BPF or CAP_SYS_ADMIN: run as root")
+        })
     }
 
     /// The text of a small control file; `None` if this kernel does not have it.
@@ -258,17 +308,20 @@ impl Group {
 }
 
 impl Verify {
-    fn holds(self, taken: &str) -> bool {
+    fn holds(&self, taken: &str) -> bool {
+        if let Self::List(_, wanted) = self {
+            return taken.parse::<CpuSet>().is_ok_and(|taken| taken == *wanted);
+        }
         let taken = match taken.parse() {
             Ok(number) => bounded(number),
             Err(_) if taken == "max" => None,
             Err(_) => return false,
         };
         match self {
-            Self::No => true,
-            Self::Count(wanted) => taken == wanted,
+            Self::No | Self::List(..) => true,
+            Self::Count(wanted) => taken == *wanted,
             Self::Bytes(wanted) => match (wanted, taken) {
-                (Some(wanted), Some(taken)) => taken <= wanted && wanted - taken < page_size(),
+                (Some(wanted), Some(taken)) => taken <= *wanted && wanted - taken < page_size(),
                 (None, None) => true,
                 _ => false,
             },
@@ -278,6 +331,45 @@ impl Verify {
 
 fn page_size() -> u64 {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+}
+
+/// Looks again and again until something is so; says whether that came in time.
+pub(super) fn within(patience: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    for round in 0.. {
+        if look()? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            break;
+        }
+        pause(round);
+    }
+    Ok(false)
+}
+
+/// What an errno means for some files.
+fn refused(error: Error, file: &str, errno: Errno) -> Error {
+    let hint = match (file, errno) {
+        ("cpuset.cpus" | "cpuset.mems", Errno::EINVAL | Errno::EACCES | Errno::ENOSPC | Errno::ERANGE) => {
+            "it is not among those that the cgroup above may use: see `nproc --all`, /sys/devices/system/cpu/online and \
+             /sys/devices/system/node/online"
+        }
+        ("memory.limit_in_bytes" | "memory.memsw.limit_in_bytes", Errno::EBUSY) => {
+            "more is in use than the new limit, and version 1 could not reclaim it"
+        }
+        ("devices.allow" | "devices.deny", Errno::EPERM) => {
+            "the cgroup above does not allow the device itself, or the caller is not root"
+        }
+        (_, Errno::ENODEV) if file.starts_with("io.") || file.starts_with("blkio.") => {
+            "limits are those of whole disks: see `lsblk`"
+        }
+        ("cpu.rt_runtime_us", Errno::EINVAL) => {
+            "the cgroup above must have as much real-time runtime: write it to its cpu.rt_runtime_us first"
+        }
+        _ => return error,
+    };
+    error.with_hint(hint)
 }
 
 /// A control file takes its value in a single write(2).

@@ -18,13 +18,34 @@ pub(crate) enum Controller {
     Memory,
     Pids,
     Cpu,
+    Cpuset,
+    Io,
+    Hugetlb,
+    /// Rules about devices. In version 2 they are a program that is attached to any cgroup.
+    Devices,
+    /// Stopping and going on. In version 2 every cgroup can.
+    Freezer,
+    /// How much time is lost by waiting. Every version 2 cgroup tells; version 1 does not.
+    Pressure,
     /// Measuring CPU time. A controller of its own in version 1; in version 2 every cgroup has `cpu.stat`, whatever
     /// its controllers.
     CpuAcct,
 }
 
 impl Controller {
-    pub(crate) const ALL: [Self; 4] = [Self::Memory, Self::Pids, Self::Cpu, Self::CpuAcct];
+    /// All of them; those that any version 2 cgroup serves come last.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Memory,
+        Self::Pids,
+        Self::Cpu,
+        Self::Cpuset,
+        Self::Io,
+        Self::Hugetlb,
+        Self::Devices,
+        Self::Freezer,
+        Self::Pressure,
+        Self::CpuAcct,
+    ];
 
     /// Its name in version 1, and in the messages to the user.
     pub(crate) fn name(self) -> &'static str {
@@ -32,13 +53,23 @@ impl Controller {
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Cpu => "cpu",
+            Self::Cpuset => "cpuset",
+            Self::Io => "blkio",
+            Self::Hugetlb => "hugetlb",
+            Self::Devices => "devices",
+            Self::Freezer => "freezer",
+            Self::Pressure => "pressure",
             Self::CpuAcct => "cpuacct",
         }
     }
 
     /// Its name in `cgroup.controllers`, if version 2 makes it depend on a controller at all.
     pub(super) fn v2_name(self) -> Option<&'static str> {
-        (self != Self::CpuAcct).then(|| self.name())
+        match self {
+            Self::Io => Some("io"),
+            Self::Devices | Self::Freezer | Self::Pressure | Self::CpuAcct => None,
+            Self::Memory | Self::Pids | Self::Cpu | Self::Cpuset | Self::Hugetlb => Some(self.name()),
+        }
     }
 }
 

@@ -27,13 +27,24 @@ impl Layout {
             return Err(Missing::unsupported("no cgroup hierarchy is mounted", missing::MOUNT));
         }
         match controller {
-            Controller::CpuAcct => self.locate_accounting(parent),
-            controller => self.locate_controller(controller, parent),
+            // A process joins a version 1 group much faster than one of version 2.
+            Controller::CpuAcct | Controller::Devices => {
+                self.locate_in([self.v1(controller), self.v2()], controller, parent)
+            }
+            // Version 1 cannot kill what it has frozen.
+            Controller::Freezer => self.locate_in([self.v2(), self.v1(controller)], controller, parent),
+            Controller::Pressure => self.locate_in([self.v2(), None], controller, parent),
+            Controller::Memory
+            | Controller::Pids
+            | Controller::Cpu
+            | Controller::Cpuset
+            | Controller::Io
+            | Controller::Hugetlb => self.locate_controller(controller, parent),
         }
     }
 
     fn locate_controller(&self, controller: Controller, parent: &CgroupParent) -> Result<Location, Missing> {
-        let name = controller.name();
+        let name = controller.v2_name().unwrap_or(controller.name());
         let mut why_not_v2 = None;
         if let Some(v2) = self.v2() {
             match parent.directory(self, v2) {
@@ -64,23 +75,31 @@ impl Layout {
         }))
     }
 
-    /// Version 1 `cpuacct` where it is mounted, because a process joins a version 1 group much faster; else any
-    /// version 2 cgroup, all of which have `cpu.stat`.
-    fn locate_accounting(&self, parent: &CgroupParent) -> Result<Location, Missing> {
-        let controller = Controller::CpuAcct;
-        let try_in = |hierarchy: Option<&Hierarchy>| {
-            let hierarchy = hierarchy.ok_or_else(|| {
-                Missing::unsupported("no mounted cgroup hierarchy measures CPU time", missing::MOUNT)
-            })?;
-            usable(hierarchy, parent.directory(self, hierarchy)?, controller, parent)
-        };
-        let v1 = self.v1(controller);
-        match try_in(v1) {
-            Err(why_not_v1) => {
-                try_in(self.v2()).map_err(|why_not_v2| if v1.is_some() { why_not_v1 } else { why_not_v2 })
+    /// The first of two hierarchies that can be used, for what any version 2 cgroup has. If neither can, the first that
+    /// is there says why.
+    fn locate_in(
+        &self,
+        hierarchies: [Option<&Hierarchy>; 2],
+        controller: Controller,
+        parent: &CgroupParent,
+    ) -> Result<Location, Missing> {
+        let mut why_not = None;
+        for hierarchy in hierarchies.into_iter().flatten() {
+            match parent.directory(self, hierarchy).and_then(|dir| usable(hierarchy, dir, controller, parent))
+            {
+                Err(missing) => why_not = why_not.or(Some(missing)),
+                found => return found,
             }
-            found => found,
         }
+        Err(why_not.unwrap_or_else(|| {
+            let what = match controller {
+                Controller::CpuAcct => "measures CPU time",
+                Controller::Freezer => "can stop processes",
+                Controller::Pressure => "tells pressure, which takes version 2",
+                _ => "has rules about devices",
+            };
+            Missing::unsupported(format!("no mounted cgroup hierarchy {what}"), missing::MOUNT)
+        }))
     }
 }
 

@@ -45,6 +45,24 @@ pub(super) const GIVE_AWAY: &str = "run as root, or let root give the directory 
 pub(super) const MAKE_PARENT: &str = "make the directory first (`mkdir`, in every cgroup hierarchy that the limits \
      need), or use `CgroupParent::Auto`";
 
+pub(super) const UNIFIED: &str = "boot with `systemd.unified_cgroup_hierarchy=1` for version 2, or allow to go without \
+     with best_effort";
+
+pub(super) const THROTTLE: &str = "this kernel was built without CONFIG_BLK_DEV_THROTTLING";
+
+pub(super) const BFQ: &str = "I/O weights of version 1 need the bfq scheduler: as root, `modprobe bfq`, then write bfq to \
+     /sys/block/DISK/queue/scheduler";
+
+pub(super) const IO_WEIGHT: &str = "I/O weights need a kernel with CONFIG_BLK_CGROUP_IOCOST";
+
+pub(super) const PAGE_SIZE: &str =
+    "see `ls /sys/kernel/mm/hugepages` for the sizes of huge pages that this machine has";
+
+pub(super) const PSI: &str = "boot a kernel with CONFIG_PSI, and with `psi=1` on the kernel command line where it is off by \
+     default";
+
+pub(super) const RT_GROUP: &str = "this kernel was built without CONFIG_RT_GROUP_SCHED";
+
 pub(super) const SWAPACCOUNT: &str = "boot with `swapaccount=1` on the kernel command line";
 
 impl Missing {

@@ -17,9 +17,14 @@
 //!                                                     └ kill, remove (or drop)
 //! ```
 
+mod control;
 mod counters;
+mod cpuset;
+mod device;
 mod enable;
+mod events;
 mod group;
+mod io;
 mod layout;
 mod limits;
 mod locate;
@@ -27,6 +32,7 @@ mod missing;
 mod name;
 mod parent;
 mod placement;
+mod pressure;
 mod sweep;
 #[cfg(test)]
 mod test_lifecycle;
@@ -47,14 +53,20 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 
 pub(crate) use self::counters::Counters;
+pub use self::cpuset::CpuSet;
+pub use self::device::{Access, DeviceRules};
+pub use self::events::{Event, Events};
 use self::group::Group;
+pub use self::io::{BlockDevice, IoMax};
 
-pub(crate) use self::layout::{Controller, Version};
-pub(crate) use self::limits::{CpuMax, Limits};
+use self::layout::Controller;
+pub(crate) use self::layout::Version;
+pub use self::limits::Limits;
 use self::name::{BoxName, Owner};
 pub use self::parent::CgroupParent;
 use self::parent::Parent;
-pub(crate) use self::placement::{Placement, missing};
+pub(crate) use self::placement::Placement;
+pub use self::pressure::{Pressure, Share, Stall};
 use crate::error::{Error, ErrorKind, Result, Step};
 
 /// How long the last processes of a box may take to die.
@@ -70,6 +82,10 @@ pub(crate) struct Cgroup {
     groups: Vec<Group>,
     joins: Vec<Join>,
     cpu: Option<(OwnedFd, CpuFormat)>,
+    /// What is in force.
+    limits: Limits,
+    /// A version 2 `memory.peak` that was reset.
+    peak: Option<OwnedFd>,
     /// The process that made it, and alone removes it.
     host: u32,
 }
@@ -117,9 +133,25 @@ impl Cgroup {
             parent.ready()?;
         }
         let groups = make_groups(placement.parents())?;
-        let mut cgroup =
-            Self { joins: Vec::with_capacity(groups.len()), groups, cpu: None, host: std::process::id() };
+        let mut cgroup = Self {
+            joins: Vec::with_capacity(groups.len()),
+            groups,
+            cpu: None,
+            limits: limits.clone(),
+            peak: None,
+            host: std::process::id(),
+        };
         for (group, settings) in cgroup.groups.iter().zip(&settings) {
+            if group.version() == Version::V1 && group.has(Controller::Cpuset) {
+                // A fresh group has neither processors nor memory, and takes no process before it has both.
+                group.inherit("cpuset.cpus", "cpuset.effective_cpus")?;
+                group.inherit("cpuset.mems", "cpuset.effective_mems")?;
+            }
+            if let Some(rules) = limits.devices.as_ref().filter(|_| group.version() == Version::V2) {
+                if group.has(Controller::Devices) {
+                    group.attach_device_program(&rules.program())?;
+                }
+            }
             for setting in settings {
                 group.set(setting)?;
             }
@@ -130,7 +162,7 @@ impl Cgroup {
                     procs: group.open_file("cgroup.procs", OFlag::O_WRONLY)?,
                 },
             });
-            if limits.cpu_accounting && group.parent().controllers.contains(&Controller::CpuAcct) {
+            if limits.cpu_accounting && group.has(Controller::CpuAcct) {
                 let (file, format) = match group.version() {
                     Version::V1 => ("cpuacct.usage", CpuFormat::Nanoseconds),
                     Version::V2 => ("cpu.stat", CpuFormat::CpuStat),
@@ -166,6 +198,13 @@ impl Cgroup {
                 Version::V2 => v2::count(group, &mut counters)?,
             }
         }
+        if let Some(peak) = &self.peak {
+            let mut buffer = [0; 32];
+            let length = nix::sys::uio::pread(peak, &mut buffer, 0)
+                .map_err(|errno| Error::os(Step::Cgroup, "reading memory.peak", errno))?;
+            let text = std::str::from_utf8(buffer.get(..length).unwrap_or_default()).unwrap_or_default();
+            counters.peak_memory = text.trim_end().parse().ok();
+        }
         Ok(counters)
     }
 
@@ -188,6 +227,7 @@ impl Cgroup {
     /// If a directory cannot be removed within a second. What is left is tried again on drop.
     pub(crate) fn remove(&mut self) -> Result<()> {
         let mut result = Ok(());
+        self.thaw_to_kill();
         self.groups.retain(|group| match group.remove(PATIENCE) {
             Ok(()) => false,
             Err(error) => {

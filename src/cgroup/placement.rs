@@ -9,7 +9,7 @@ use super::group::Setting;
 use super::layout::{Controller, Layout, Version};
 use super::limits::Limits;
 use super::locate::Location;
-use super::missing::{self, Missing};
+use super::missing;
 use super::parent::{CgroupParent, Parent};
 use super::{v1, v2};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -27,7 +27,7 @@ impl Placement {
     /// # Errors
     ///
     /// If a limit makes no sense, if its controller cannot be used here, or if the hierarchy that has it cannot
-    /// express it. [`missing`] tells which controllers those are.
+    /// express it.
     pub(crate) fn resolve(limits: &Limits, parent: &CgroupParent) -> Result<Self> {
         limits.validate()?;
         let mut placement = Self { limits: limits.clone(), parents: Vec::new() };
@@ -38,9 +38,10 @@ impl Placement {
         }
         let layout = Layout::discover()?;
         for controller in controllers {
-            // A version 2 group that is made anyway measures CPU time, too. Accounting comes last in the order.
+            // A version 2 group that is made anyway can be frozen, and tells pressure and CPU time.
             let made_anyway = found.iter().position(|(location, _)| location.version == Version::V2);
-            if let Some(index) = made_anyway.filter(|_| controller == Controller::CpuAcct) {
+            let any = [Controller::Freezer, Controller::Pressure, Controller::CpuAcct].contains(&controller);
+            if let Some(index) = made_anyway.filter(|_| any) {
                 found[index].1.push(controller);
                 continue;
             }
@@ -107,24 +108,10 @@ impl Placement {
         }
         let of = |parent: &Arc<Parent>| match parent.version {
             Version::V1 => v1::settings(limits, &parent.controllers),
-            Version::V2 => Ok(v2::settings(limits, &parent.controllers)),
+            Version::V2 => v2::settings(limits, &parent.controllers),
         };
         self.parents.iter().map(of).collect()
     }
-}
-
-/// The controllers that the limits need and that cannot be used here, with the reasons; empty if all is well.
-pub(crate) fn missing(limits: &Limits, parent: &CgroupParent) -> Vec<(Controller, Missing)> {
-    let mut controllers = limits.controllers().peekable();
-    if controllers.peek().is_none() {
-        return Vec::new();
-    }
-    let layout = Layout::discover();
-    let why_not = |controller| match &layout {
-        Ok(layout) => layout.locate(controller, parent).err(),
-        Err(error) => Some(Missing::new(error.kind(), error.to_string(), missing::MOUNT)),
-    };
-    controllers.filter_map(|controller| why_not(controller).map(|missing| (controller, missing))).collect()
 }
 
 /// Version 1 has the file in every group if swap is accounted at all.

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use nix::sys::uio::pread;
 
 use super::counters::cpu_stat;
+use super::layout::{Controller, Layout, Version};
+use super::parent::Parent;
 use super::testing::{cgroup, control, placement, refused, run_in};
-use super::{Cgroup, CgroupParent, CpuFormat, CpuMax, Limits, Placement, missing};
+use super::{Access, Cgroup, CgroupParent, CpuFormat, DeviceRules, Limits, Placement};
 use crate::error::ErrorKind;
+use crate::limits::CpuMax;
 
 const MIB: u64 = 1 << 20;
 
@@ -19,7 +22,7 @@ fn limit(cgroup: &Cgroup, v2: &str, v1: &str) -> String {
 
 #[test]
 fn limits_are_in_the_control_files() {
-    let cpu_max = Some(CpuMax { quota_us: 20_000, period_us: 50_000 });
+    let cpu_max = Some(CpuMax::from_us(20_000, 50_000));
     let limits = Limits {
         memory_max: Some(64 * MIB + 1),
         pids_max: Some(17),
@@ -55,7 +58,7 @@ fn swap_is_limited_on_top_of_memory() {
 
 #[test]
 fn huge_limits_are_no_limits() {
-    let cpu_max = Some(CpuMax { quota_us: u64::MAX, period_us: 100_000 });
+    let cpu_max = Some(CpuMax::from_us(u64::MAX, 100_000));
     let limits =
         Limits { memory_max: Some(u64::MAX), pids_max: Some(u64::MAX), cpu_max, ..Limits::default() };
     let Some(cgroup) = cgroup(&limits) else { return };
@@ -75,7 +78,7 @@ fn zero_limits_are_refused_before_anything_is_made() {
         Limits { memory_max: Some(0), ..harmless.clone() },
         Limits { pids_max: Some(0), ..harmless.clone() },
         Limits { cpu_weight: Some(0), ..harmless.clone() },
-        Limits { cpu_max: Some(CpuMax { quota_us: 0, period_us: 100_000 }), ..harmless.clone() },
+        Limits { cpu_max: Some(CpuMax::from_us(0, 100_000)), ..harmless.clone() },
     ] {
         let error = refused(Placement::resolve(&limits, &CgroupParent::Auto));
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{limits:?}");
@@ -90,7 +93,6 @@ fn no_limits_need_no_cgroup() {
     let placement = Placement::resolve(&Limits::default(), &CgroupParent::Auto).expect("it needs nothing");
     assert!(placement.is_empty());
     assert_eq!(placement.describe(), Vec::<String>::new());
-    assert_eq!(missing(&Limits::default(), &CgroupParent::Auto), []);
     let mut cgroup = Cgroup::create(&placement, &Limits::default()).expect("it needs nothing");
     assert!(cgroup.joins().is_empty());
     assert!(cgroup.cpu_usage_file().is_none());
@@ -106,30 +108,20 @@ fn limits_beyond_the_placement_are_our_own_mistake() {
 }
 
 #[test]
-fn what_is_missing_agrees_with_what_resolve_refuses() {
-    let cpu_max = Some(CpuMax { quota_us: 100_000, period_us: 100_000 });
-    let limits = Limits {
-        memory_max: Some(MIB),
-        pids_max: Some(10),
-        cpu_max,
-        cpu_accounting: true,
-        ..Limits::default()
-    };
+fn what_cannot_be_placed_has_a_remedy() {
+    let limits = Limits::new().memory_max(MIB).pids_max(10).cpu_max(CpuMax::cpus(1.0));
+    let limits = Limits { cpu_accounting: true, ..limits };
     super::testing::settle();
-    for parent in [CgroupParent::Auto, CgroupParent::Path("no/such/parent".into())] {
-        let missing = missing(&limits, &parent);
-        match Placement::resolve(&limits, &parent) {
-            Ok(placement) => {
-                assert_eq!(missing, [], "{parent:?}");
-                let text = placement.describe().join("\n");
-                assert!(text.contains("pids.max = 10") && text.contains("cpuacct"), "{text}");
-            }
-            Err(error) => {
-                assert_eq!(missing.first().map(|(_, missing)| missing.kind), Some(error.kind()), "{error}");
-                assert!(error.hint().is_some(), "{error}");
-            }
+    match Placement::resolve(&limits, &CgroupParent::Auto) {
+        Ok(placement) => {
+            let text = placement.describe().join("\n");
+            assert!(text.contains("pids.max = 10") && text.contains("cpuacct"), "{text}");
         }
+        Err(error) => assert!(error.hint().is_some(), "{error}"),
     }
+    let error = refused(Placement::resolve(&limits, &CgroupParent::Path("no/such/parent".into())));
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.hint().is_some(), "{error}");
 }
 
 #[test]
@@ -205,7 +197,7 @@ fn cpu_time_is_measured() {
 
 #[test]
 fn cpu_quota_slows_down() {
-    let cpu_max = Some(CpuMax { quota_us: 10_000, period_us: 100_000 });
+    let cpu_max = Some(CpuMax::from_us(10_000, 100_000));
     let limits = Limits { cpu_max, cpu_accounting: true, ..Limits::default() };
     let Some(cgroup) = cgroup(&limits) else { return };
     let start = Instant::now();
@@ -214,4 +206,80 @@ fn cpu_quota_slows_down() {
         (start.elapsed(), cgroup.counters().expect("they are readable").cpu.expect("asked for"));
     // A tenth, with one period of slack at either end.
     assert!(cpu < wall / 10 + Duration::from_millis(50), "{cpu:?} of {wall:?}");
+}
+
+/// A box in the version 2 hierarchy for what any of its cgroups can do, even where version 1 would be chosen.
+fn box_in_v2(limits: &Limits, controllers: Vec<Controller>) -> Option<Cgroup> {
+    super::testing::settle();
+    let placed = Layout::discover().ok().and_then(|layout| {
+        let dir = layout.locate(Controller::Pressure, &CgroupParent::Auto).ok()?.dir;
+        Parent::open(Version::V2, &dir, controllers, &CgroupParent::Auto).ok()
+    });
+    let Some(parent) = placed else {
+        super::testing::skipped_for("a version 2 hierarchy that can be written to");
+        return None;
+    };
+    let placement = Placement::in_parents(limits, vec![parent]);
+    match Cgroup::create(&placement, limits) {
+        Ok(cgroup) => Some(cgroup),
+        Err(error) => {
+            assert!(error.to_string().contains("device rules"), "{error}");
+            assert!(error.hint().is_some());
+            super::testing::skipped_for("the right to attach a program to a cgroup");
+            None
+        }
+    }
+}
+
+#[test]
+fn device_rules_of_version_2_are_a_program() {
+    let rules = DeviceRules::none()
+        .allow_char(1, 3, Access::READ | Access::WRITE)
+        .allow_char(1, 5, Access::READ)
+        .allow_block(1, 9, Access::all());
+    let limits = Limits::new().devices(rules);
+    let Some(cgroup) = box_in_v2(&limits, vec![Controller::Devices]) else { return };
+    let script = "head -c 1 /dev/zero > /dev/null || exit 1; (echo x > /dev/zero) 2>/dev/null && exit 2; \
+                  (head -c 1 /dev/urandom) 2>/dev/null && exit 3; exit 0";
+    assert_eq!(run_in(&cgroup, script).code(), Some(0));
+    let all = Limits::new().devices(DeviceRules::none().allow_char(1, None, Access::all()));
+    let cgroup = box_in_v2(&all, vec![Controller::Devices]).expect("it was there a moment ago");
+    assert_eq!(run_in(&cgroup, "head -c 1 /dev/urandom > /dev/null").code(), Some(0));
+    let none = Limits::new().devices(DeviceRules::none());
+    let cgroup = box_in_v2(&none, vec![Controller::Devices]).expect("it was there a moment ago");
+    let status = super::testing::wait(&mut super::testing::spawn_in(&cgroup, "exit 0"));
+    assert_ne!(status.code(), Some(0), "not even /dev/null for its streams");
+}
+
+#[test]
+fn version_2_freezes_and_kills_what_is_frozen() {
+    let limits = Limits::new().freezable();
+    let Some(mut cgroup) = box_in_v2(&limits, vec![Controller::Freezer]) else { return };
+    let mut child = super::testing::spawn_in(&cgroup, "while :; do :; done");
+    let dir = super::testing::only_path(&cgroup);
+    super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
+    cgroup.freeze().expect("it is a version 2 group");
+    cgroup.remove().expect("frozen processes die");
+    assert_eq!(super::testing::wait(&mut child).signal(), Some(9));
+}
+
+#[test]
+fn version_1_thaws_what_it_kills() {
+    super::testing::settle();
+    let parent = Layout::discover().ok().and_then(|layout| {
+        let dir = layout.v1(Controller::Freezer)?.own_dir().ok()?;
+        Parent::open(Version::V1, &dir, vec![Controller::Freezer], &CgroupParent::Auto).ok()
+    });
+    let Some(parent) = parent else { return super::testing::skipped_for("a version 1 freezer") };
+    let limits = Limits::new().freezable();
+    let mut cgroup =
+        Cgroup::create(&Placement::in_parents(&limits, vec![parent]), &limits).expect("we are root");
+    let mut child = super::testing::spawn_in(&cgroup, "while :; do :; done");
+    let dir = super::testing::only_path(&cgroup);
+    super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
+    cgroup.freeze().expect("it has a freezer");
+    assert_eq!(control(&cgroup, "freezer.state").as_deref(), Some("FROZEN"));
+    assert!(cgroup.thaw_file().expect("it can be opened").is_some());
+    cgroup.remove().expect("it was thawed to be killed");
+    assert_eq!(super::testing::wait(&mut child).signal(), Some(9));
 }

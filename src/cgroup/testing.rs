@@ -9,8 +9,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::parent::Parent;
-use super::{Cgroup, CgroupParent, CpuMax, Join, Limits, Placement};
+use super::{Cgroup, CgroupParent, Join, Limits, Placement};
 use crate::error::{Error, Result};
+use crate::limits::CpuMax;
 
 /// Long enough for an emulated guest under load.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -20,7 +21,7 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) fn settle() {
     static SETTLED: OnceLock<()> = OnceLock::new();
     SETTLED.get_or_init(|| {
-        let cpu_max = Some(CpuMax { quota_us: 100_000, period_us: 100_000 });
+        let cpu_max = Some(CpuMax::cpus(1.0));
         let limits = Limits { memory_max: Some(1 << 30), pids_max: Some(100), cpu_max, ..Limits::default() };
         let dropped = Placement::resolve(&limits, &CgroupParent::Auto)
             .and_then(|placement| Cgroup::create(&placement, &limits));
@@ -37,6 +38,12 @@ pub(super) fn settle() {
 fn skipped(what: &str, error: &Error) {
     let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     eprintln!("SKIPPED {what}: {error}{source}; {}", error.hint().unwrap_or("no remedy known"));
+}
+
+/// The same for what is not an error.
+#[expect(clippy::print_stderr, reason = "as above")]
+pub(super) fn skipped_for(what: &str) {
+    eprintln!("SKIPPED for want of {what}");
 }
 
 /// The placement for some limits, or `None` and the reason on stderr.

@@ -1,14 +1,17 @@
 //! Version 1: one hierarchy per controller, limits in files of their own.
 //! See the kernel's Documentation/admin-guide/cgroup-v1.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::counters::{Counters, keyed};
 use super::group::{Group, Setting, Verify};
 use super::layout::Controller;
-use super::limits::{CpuMax, Limits, bounded, bounded_pids};
+use super::limits::{Limits, bounded, bounded_pids, bounded_quota};
 use super::missing;
+use super::v2::page_size_name;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::feature::Feature;
 
 /// Total of memory and swap; there is no file for swap alone.
 pub(super) const MEMSW: &str = "memory.memsw.limit_in_bytes";
@@ -30,13 +33,84 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Result<Ve
                 }
             }
             Controller::Cpu => cpu(limits, &mut settings),
-            Controller::CpuAcct => {}
+            Controller::Cpuset => {
+                for (file, effective, set) in [
+                    ("cpuset.cpus", "cpuset.effective_cpus", &limits.cpuset_cpus),
+                    ("cpuset.mems", "cpuset.effective_mems", &limits.cpuset_mems),
+                ] {
+                    if let Some(set) = set {
+                        settings.push(setting(file, set.to_string(), Verify::List(effective, set.clone())));
+                    }
+                }
+            }
+            Controller::Io => io(limits, &mut settings)?,
+            Controller::Hugetlb => {
+                for (page_size, bytes) in &limits.hugetlb_max {
+                    let file = format!("hugetlb.{}.limit_in_bytes", page_size_name(*page_size));
+                    settings.push(Setting {
+                        absent: missing::PAGE_SIZE,
+                        ..setting(file, number(bounded(*bytes)), Verify::No)
+                    });
+                }
+            }
+            Controller::Devices => {
+                if let Some(rules) = &limits.devices {
+                    settings.push(setting("devices.deny", "a".to_owned(), Verify::No));
+                    settings.extend(rules.lines().map(|line| setting("devices.allow", line, Verify::No)));
+                }
+            }
+            Controller::Freezer | Controller::Pressure | Controller::CpuAcct => {}
         }
     }
     Ok(settings)
 }
 
+/// The error for a limit that only version 2 has.
+fn inexpressible(limit: Feature, controller: Controller) -> Error {
+    let controller = controller.name();
+    let message = format!("{limit} cannot be expressed by the version 1 {controller} controller");
+    Error::message(ErrorKind::Unsupported, Step::Cgroup, message).with_hint(missing::UNIFIED)
+}
+
+fn io(limits: &Limits, settings: &mut Vec<Setting>) -> Result<()> {
+    for (device, max) in &limits.io_max {
+        let number = device.number()?;
+        for (_, file, value) in max.parts() {
+            // 0 takes a limit away.
+            let value = format!("{number} {}", value.unwrap_or(0));
+            settings.push(Setting { absent: missing::THROTTLE, ..setting(file, value, Verify::No) });
+        }
+    }
+    if let Some(weight) = limits.io_weight {
+        if weight > 1000 {
+            let message =
+                format!("the io weight {weight} cannot be expressed by the version 1 blkio controller");
+            return Err(Error::message(ErrorKind::Unsupported, Step::Cgroup, message)
+                .with_hint("its weights end at 1000"));
+        }
+        let weight = setting("blkio.bfq.weight", weight.to_string(), Verify::No);
+        settings.push(Setting { absent: missing::BFQ, ..weight });
+    }
+    Ok(())
+}
+
 fn memory(limits: &Limits, settings: &mut Vec<Setting>) -> Result<()> {
+    let only_in_v2 = [
+        (Feature::MemoryHigh, limits.memory_high.is_some()),
+        (Feature::MemoryLow, limits.memory_low.is_some()),
+        (Feature::MemoryMin, limits.memory_min.is_some()),
+        (Feature::OomGroup, limits.oom_group),
+    ];
+    if let Some((feature, _)) = only_in_v2.into_iter().find(|(_, set)| *set) {
+        return Err(inexpressible(feature, Controller::Memory));
+    }
+    if let Some(soft) = limits.memory_soft.map(bounded) {
+        settings.push(setting("memory.soft_limit_in_bytes", number(soft), Verify::Bytes(soft)));
+    }
+    if let Some(swappiness) = limits.swappiness {
+        let verify = Verify::Count(Some(u64::from(swappiness)));
+        settings.push(setting("memory.swappiness", swappiness.to_string(), verify));
+    }
     let memory_max = limits.memory_max.and_then(bounded);
     if limits.memory_max.is_some() {
         settings.push(setting("memory.limit_in_bytes", number(memory_max), Verify::Bytes(memory_max)));
@@ -61,9 +135,16 @@ fn memory(limits: &Limits, settings: &mut Vec<Setting>) -> Result<()> {
 }
 
 fn cpu(limits: &Limits, settings: &mut Vec<Setting>) {
-    if let Some(CpuMax { quota_us, period_us }) = limits.cpu_max {
-        settings.push(setting("cpu.cfs_period_us", period_us.to_string(), Verify::No));
-        settings.push(setting("cpu.cfs_quota_us", number(bounded(quota_us)), Verify::No));
+    if let Some(max) = limits.cpu_max {
+        settings.push(setting("cpu.cfs_period_us", max.period_us().to_string(), Verify::No));
+        settings.push(setting("cpu.cfs_quota_us", number(bounded_quota(max)), Verify::No));
+    }
+    if let Some(max) = limits.cpu_rt {
+        let parts = [("cpu.rt_period_us", max.period_us()), ("cpu.rt_runtime_us", max.quota_us())];
+        settings.extend(parts.map(|(file, value)| Setting {
+            absent: missing::RT_GROUP,
+            ..setting(file, value.to_string(), Verify::Count(Some(value)))
+        }));
     }
     if let Some(weight) = limits.cpu_weight {
         settings.push(setting("cpu.shares", shares(weight).to_string(), Verify::No));
@@ -83,8 +164,8 @@ fn number(value: Option<u64>) -> String {
     value.map_or_else(|| "-1".to_owned(), |value| value.to_string())
 }
 
-fn setting(file: &'static str, value: String, verify: Verify) -> Setting {
-    Setting { file, value, verify, absent: missing::KERNEL }
+fn setting(file: impl Into<Cow<'static, str>>, value: String, verify: Verify) -> Setting {
+    Setting { file: file.into(), value, verify, absent: missing::KERNEL }
 }
 
 /// Adds what one group has counted.
@@ -93,22 +174,36 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
     for controller in &group.parent().controllers {
         match controller {
             Controller::Memory => {
+                counters.memory = group.number("memory.usage_in_bytes")?;
                 counters.peak_memory = group.number("memory.max_usage_in_bytes")?;
+                // Attempts to use more than the limit, a sign that it was this limit that killed.
+                counters.oom = group.number("memory.failcnt")?;
                 // The line is there since Linux 4.13.
                 counters.oom_kills =
                     group.read("memory.oom_control", &mut buffer)?.and_then(|text| keyed(text, "oom_kill"));
             }
             Controller::Pids => {
+                counters.pids = group.number("pids.current")?;
                 counters.peak_pids = group.number("pids.peak")?;
                 counters.pids_denied =
                     group.read("pids.events", &mut buffer)?.and_then(|text| keyed(text, "max"));
             }
-            Controller::Cpu => {}
             Controller::CpuAcct => {
                 counters.cpu = group.number("cpuacct.usage")?.map(Duration::from_nanos);
                 counters.user = group.number("cpuacct.usage_user")?.map(Duration::from_nanos);
                 counters.system = group.number("cpuacct.usage_sys")?.map(Duration::from_nanos);
             }
+            Controller::Cpu => {
+                let throttled =
+                    group.read("cpu.stat", &mut buffer)?.and_then(|text| keyed(text, "throttled_time"));
+                counters.throttled = throttled.map(Duration::from_nanos);
+            }
+            Controller::Cpuset
+            | Controller::Io
+            | Controller::Hugetlb
+            | Controller::Devices
+            | Controller::Freezer
+            | Controller::Pressure => {}
         }
     }
     Ok(())
@@ -117,14 +212,16 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{Bytes, CpuMax};
+    use crate::{BlockDevice, CpuSet, DeviceRules, IoMax};
 
-    fn written(limits: &Limits) -> Vec<(&'static str, String)> {
+    fn written(limits: &Limits) -> Vec<(Cow<'static, str>, String)> {
         let settings = settings(limits, &Controller::ALL).expect("version 1 can express it");
         settings.into_iter().map(|setting| (setting.file, setting.value)).collect()
     }
 
-    fn pairs<const N: usize>(pairs: [(&'static str, &str); N]) -> Vec<(&'static str, String)> {
-        pairs.into_iter().map(|(file, value)| (file, value.to_owned())).collect()
+    fn pairs<const N: usize>(pairs: [(&'static str, &str); N]) -> Vec<(Cow<'static, str>, String)> {
+        pairs.into_iter().map(|(file, value)| (file.into(), value.to_owned())).collect()
     }
 
     #[test]
@@ -133,9 +230,10 @@ mod tests {
             memory_max: Some(64 << 20),
             swap_max: Some(16 << 20),
             pids_max: Some(20),
-            cpu_max: Some(CpuMax { quota_us: 50_000, period_us: 100_000 }),
+            cpu_max: Some(CpuMax::from_us(50_000, 100_000)),
             cpu_weight: Some(100),
             cpu_accounting: true,
+            ..Limits::default()
         };
         assert_eq!(
             written(&limits),
@@ -158,7 +256,7 @@ mod tests {
             memory_max: Some(u64::MAX),
             swap_max: Some(i64::MAX as u64),
             pids_max: Some(u64::MAX),
-            cpu_max: Some(CpuMax { quota_us: u64::MAX, period_us: 100_000 }),
+            cpu_max: Some(CpuMax::from_us(u64::MAX, 100_000)),
             ..Limits::default()
         };
         assert_eq!(
@@ -196,5 +294,50 @@ mod tests {
         }
         assert_eq!(shares(0), 2);
         assert_eq!(shares(u32::MAX), 262_144);
+    }
+
+    #[test]
+    fn the_other_controllers_have_their_files() {
+        let limits = Limits::new()
+            .memory_soft(Bytes::mib(1))
+            .swappiness(10)
+            .cpu_rt(CpuMax::from_us(1000, 2000))
+            .cpuset_cpus(CpuSet::from_iter([0, 1]))
+            .hugetlb_max(Bytes::mib(2), Bytes::mib(4))
+            .devices(DeviceRules::none().allow_char(1, 3, crate::Access::READ))
+            .io_weight(200);
+        assert_eq!(
+            written(&limits),
+            pairs([
+                ("memory.soft_limit_in_bytes", "1048576"),
+                ("memory.swappiness", "10"),
+                ("cpu.rt_period_us", "2000"),
+                ("cpu.rt_runtime_us", "1000"),
+                ("cpuset.cpus", "0-1"),
+                ("blkio.bfq.weight", "200"),
+                ("hugetlb.2MB.limit_in_bytes", "4194304"),
+                ("devices.deny", "a"),
+                ("devices.allow", "c 1:3 r"),
+            ])
+        );
+    }
+
+    #[test]
+    fn what_version_2_alone_has_is_named() {
+        for (limits, words) in [
+            (Limits::new().memory_high(1), ["memory_high", "memory"]),
+            (Limits::new().memory_low(1), ["memory_low", "memory"]),
+            (Limits::new().memory_min(1), ["memory_min", "memory"]),
+            (Limits::new().oom_group(), ["oom_group", "memory"]),
+            (Limits::new().io_weight(2000), ["io weight", "blkio"]),
+        ] {
+            let error = settings(&limits, &Controller::ALL).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)) && text.contains("version 1"), "{text}");
+            assert!(error.hint().is_some());
+        }
+        let nowhere = Limits::new().io_max(BlockDevice::at("/proc"), IoMax::new().read(1));
+        assert!(settings(&nowhere, &[Controller::Io]).is_err());
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cause::{self, Explanation, Refusal};
 use super::facts::Facts;
 use super::{Check, Host, Status};
+use crate::cgroup::{BlockDevice, CpuSet, DeviceRules, IoMax, Limits};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::feature::Feature;
@@ -151,15 +152,38 @@ impl Probe {
     }
 
     fn limits(&mut self) {
+        let limits = Limits::new();
+        // The one processor and the disk that every machine has.
+        let first = CpuSet::from_iter([0]);
+        let root = BlockDevice::at("/");
+        let huge = huge_page_size();
         let limits = [
-            (Feature::MemoryMax, Sandbox::bare().memory_max(MEMORY)),
-            (Feature::SwapMax, Sandbox::bare().memory_max(MEMORY).swap_max(0)),
-            (Feature::PidsMax, Sandbox::bare().pids_max(8)),
-            (Feature::CpuMax, Sandbox::bare().cpu_max(CpuMax::cpus(1.0))),
-            (Feature::CpuWeight, Sandbox::bare().cpu_weight(100)),
+            (Feature::MemoryMax, limits.clone().memory_max(MEMORY)),
+            (Feature::MemoryHigh, limits.clone().memory_high(MEMORY)),
+            (Feature::MemoryLow, limits.clone().memory_low(0)),
+            (Feature::MemoryMin, limits.clone().memory_min(0)),
+            (Feature::MemorySoft, limits.clone().memory_soft(MEMORY)),
+            (Feature::Swappiness, limits.clone().swappiness(60)),
+            (Feature::OomGroup, limits.clone().oom_group()),
+            (Feature::SwapMax, limits.clone().memory_max(MEMORY).swap_max(0)),
+            (Feature::PidsMax, limits.clone().pids_max(8)),
+            (Feature::CpuMax, limits.clone().cpu_max(CpuMax::cpus(1.0))),
+            (Feature::CpuWeight, limits.clone().cpu_weight(100)),
+            (Feature::CpuRt, limits.clone().cpu_rt(CpuMax::new(Duration::ZERO, Duration::from_secs(1)))),
+            (Feature::Cpuset, limits.clone().cpuset_cpus(first)),
+            (Feature::IoMax, limits.clone().io_max(root, IoMax::new().read(Bytes::gib(1024)))),
+            (Feature::IoWeight, limits.clone().io_weight(100)),
+            (Feature::HugetlbMax, limits.clone().hugetlb_max(huge, 0)),
+            (Feature::Devices, limits.clone().devices(DeviceRules::minimal())),
+            (Feature::Freezer, limits.clone().freezable()),
+            (Feature::Pressure, limits.pressure()),
+        ]
+        .map(|(feature, limits)| (feature, Sandbox::bare().limits(limits)));
+        let times = [
             (Feature::CpuTime, Sandbox::bare().cpu_time(LONG)),
+            (Feature::IdleTime, Sandbox::bare().idle_time(LONG)),
         ];
-        for (feature, sandbox) in limits {
+        for (feature, sandbox) in limits.into_iter().chain(times) {
             self.feature(feature, || {
                 attempt(&sandbox)?;
                 Ok(sandbox.plan()?.0.placement.describe().into_iter().next())
@@ -188,6 +212,15 @@ impl Probe {
         };
         self.checks.push(Check { name: "landlock", feature: None, status });
     }
+}
+
+/// The smallest size of huge pages of this machine, or what is usual.
+fn huge_page_size() -> Bytes {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages");
+    let sizes = entries.into_iter().flatten().flatten().filter_map(|entry| {
+        entry.file_name().to_str()?.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok()
+    });
+    sizes.min().map_or(Bytes::mib(2), Bytes::kib)
 }
 
 fn missing(Explanation { cause, remedy }: Explanation) -> Status {

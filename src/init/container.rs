@@ -1,6 +1,6 @@
 //! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
 
-use crate::deadline::{Sampler, parse_usage};
+use crate::deadline::{Look, Sampler, parse_usage};
 use crate::payload::Departure;
 use crate::program::Program;
 use crate::pump::Flow;
@@ -60,6 +60,7 @@ pub(crate) struct Container {
     is_pid_1: bool,
     cgroup_slot: u32,
     usage_slot: u32,
+    thaw_slot: u32,
     usage_is_cpu_stat: bool,
     /// Nobody waits to hear that the setup is done.
     quiet: bool,
@@ -137,7 +138,8 @@ impl Container {
                 failed(0, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
             })?;
         }
-        let mut cgroup = Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, ..Request::default() };
+        let mut cgroup =
+            Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, thaw_slot: NO_SLOT, ..Request::default() };
         if start.flags & flag::EXPECT_BOX != 0 {
             cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
         }
@@ -163,6 +165,7 @@ impl Container {
             is_pid_1,
             cgroup_slot: cgroup.cgroup_slot,
             usage_slot: cgroup.usage_slot,
+            thaw_slot: cgroup.thaw_slot,
             usage_is_cpu_stat: cgroup.flags & flag::CPU_STAT != 0,
             quiet: start.flags & flag::QUIET != 0,
             processors: u64::from(start.processors.max(1)),
@@ -351,10 +354,12 @@ impl Container {
                 self.kill(program, cause::NONE, one_shot);
             } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
-            } else if program.limits.cpu.is_some() && now >= program.limits.look_at {
+            } else if program.limits.watches_cpu() && now >= program.limits.look_at {
                 let used = clock.read().saturating_sub(program.cpu_base);
-                if program.limits.cpu_passed(now, used, self.processors) {
-                    self.kill(program, cause::CPU, one_shot);
+                match program.limits.look(now, used, self.processors) {
+                    Look::Fine => {}
+                    Look::TooMuch => self.kill(program, cause::CPU, one_shot),
+                    Look::Idle => self.kill(program, cause::IDLE, one_shot),
                 }
             }
         }
@@ -368,8 +373,8 @@ impl Container {
         if program.cause == cause::NONE {
             program.cause = why;
         }
-        program.limits.wall_at = None;
-        program.limits.cpu = None;
+        program.limits.lift();
+        self.thaw();
         // A process that ended meanwhile is a zombie until we reap it: its id cannot have been given to another.
         sys::kill(program.pid, sys::SIGKILL).ok();
         sys::kill(-program.pid, sys::SIGKILL).ok();
@@ -442,8 +447,17 @@ impl Container {
         }
     }
 
+    /// Lets a frozen version 1 box go on: nothing in it dies before.
+    fn thaw(&self) {
+        let file = self.table.slots.get(self.thaw_slot as usize).and_then(Option::as_ref);
+        if let Some(file) = file {
+            sys::write_all(file.fd(), b"THAWED").ok();
+        }
+    }
+
     /// The host is gone or asked for the end.
     fn end(&self, programs: &[Option<Program>]) -> ! {
+        self.thaw();
         if !self.is_pid_1 {
             for program in programs.iter().flatten() {
                 sys::kill(program.pid, sys::SIGKILL).ok();

@@ -4,6 +4,10 @@
 /// tens of milliseconds.
 const FLOOR_NS: u64 = 2_000_000;
 
+/// A tree that uses less CPU time than this between two looks does nothing. Sampling and reaping cost the tree nothing;
+/// a program that is woken by a timer and goes back to sleep uses some tens of microseconds.
+const IDLE_NS: u64 = 1_000_000;
+
 /// How long a payload may take from fork to exec. It does what takes microseconds, but what it executes may lie on a
 /// filesystem that never answers, and another program of the same user may stop it.
 const START_NS: u64 = 60_000_000_000;
@@ -15,40 +19,84 @@ pub(crate) struct Limits {
     pub(crate) wall_at: Option<u64>,
     /// CPU nanoseconds that the tree may use; `None` without a limit.
     pub(crate) cpu: Option<u64>,
+    /// How long the tree may do nothing; `None` without a limit.
+    idle: Option<u64>,
+    /// CPU time when the tree was last seen to have done something, and when that was.
+    busy: (u64, u64),
     /// Monotonic time of the next look at the CPU time.
     pub(crate) look_at: u64,
 }
 
+/// What a look at the CPU time found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    Fine,
+    /// More CPU time than allowed.
+    TooMuch,
+    /// Nothing was done for too long.
+    Idle,
+}
+
 impl Limits {
     /// `0` means no limit, as in the message.
-    pub(crate) fn new(now: u64, wall_ns: u64, cpu_ns: u64) -> Self {
+    pub(crate) fn new(now: u64, wall_ns: u64, cpu_ns: u64, idle_ns: u64) -> Self {
         let some = |ns: u64| (ns != 0).then_some(ns);
-        Self { wall_at: some(wall_ns).map(|ns| now.saturating_add(ns)), cpu: some(cpu_ns), look_at: now }
+        Self {
+            wall_at: some(wall_ns).map(|ns| now.saturating_add(ns)),
+            cpu: some(cpu_ns),
+            idle: some(idle_ns),
+            busy: (0, now),
+            look_at: now,
+        }
     }
 
     /// The limits of a payload that is not executed yet: it has this long to get there.
     pub(crate) fn of_start(now: u64) -> Self {
-        Self::new(now, START_NS, 0)
+        Self::new(now, START_NS, 0, 0)
     }
 
     pub(crate) fn wall_passed(&self, now: u64) -> bool {
         self.wall_at.is_some_and(|at| now >= at)
     }
 
-    /// Notes how much CPU time was used and says whether that is too much. `processors` bounds how fast a tree can use
-    /// what is left.
-    pub(crate) fn cpu_passed(&mut self, now: u64, used: u64, processors: u64) -> bool {
-        let Some(limit) = self.cpu else { return false };
-        if used >= limit {
-            return true;
+    /// Whether the CPU time is of interest.
+    pub(crate) fn watches_cpu(&self) -> bool {
+        self.cpu.is_some() || self.idle.is_some()
+    }
+
+    /// Lets nothing pass any more.
+    pub(crate) fn lift(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Notes how much CPU time was used and says whether that is too much or too little. `processors` bounds how fast a
+    /// tree can use what is left.
+    pub(crate) fn look(&mut self, now: u64, used: u64, processors: u64) -> Look {
+        let mut pause = u64::MAX;
+        if let Some(limit) = self.cpu {
+            if used >= limit {
+                return Look::TooMuch;
+            }
+            pause = (limit - used) / processors.max(1);
         }
-        self.look_at = now.saturating_add(((limit - used) / processors.max(1)).max(FLOOR_NS));
-        false
+        if let Some(idle) = self.idle {
+            let (cpu_then, then) = self.busy;
+            if used >= cpu_then.saturating_add(IDLE_NS) || used < cpu_then {
+                self.busy = (used, now);
+            } else if now.saturating_sub(then) >= idle {
+                return Look::Idle;
+            }
+            // At the end of the time if nothing is done, and often enough not to take a long time for a short one.
+            let left = self.busy.1.saturating_add(idle).saturating_sub(now);
+            pause = pause.min(left.min(idle / 8));
+        }
+        self.look_at = now.saturating_add(pause.max(FLOOR_NS));
+        Look::Fine
     }
 
     /// The moment at which something may have to be done.
     pub(crate) fn next(&self) -> Option<u64> {
-        let look = self.cpu.map(|_| self.look_at);
+        let look = self.watches_cpu().then_some(self.look_at);
         match (self.wall_at, look) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -9,16 +9,16 @@ const MS: u64 = 1_000_000;
 
 #[test]
 fn zero_means_no_limit() {
-    let mut limits = Limits::new(5, 0, 0);
+    let mut limits = Limits::new(5, 0, 0, 0);
     assert_eq!((limits.wall_at, limits.cpu, limits.next()), (None, None, None));
     assert!(!limits.wall_passed(u64::MAX));
-    assert!(!limits.cpu_passed(5, u64::MAX, 1));
+    assert_eq!(limits.look(5, u64::MAX, 1), Look::Fine);
     assert_eq!(limits.next(), None, "a look without a limit plans no other");
 }
 
 #[test]
 fn the_wall_clock_counts_from_the_start() {
-    let limits = Limits::new(1000, 50, 0);
+    let limits = Limits::new(1000, 50, 0, 0);
     assert_eq!(limits.next(), Some(1050));
     assert!(!limits.wall_passed(1049));
     assert!(limits.wall_passed(1050));
@@ -35,44 +35,63 @@ fn a_start_has_its_own_deadline() {
 
 #[test]
 fn far_deadlines_saturate() {
-    let mut limits = Limits::new(1000, u64::MAX, u64::MAX);
+    let mut limits = Limits::new(1000, u64::MAX, u64::MAX, 0);
     assert_eq!(limits.wall_at, Some(u64::MAX));
-    assert!(!limits.cpu_passed(1000, 0, 1));
+    assert_eq!(limits.look(1000, 0, 1), Look::Fine);
     assert_eq!(limits.look_at, u64::MAX);
 }
 
 #[test]
 fn cpu_time_is_used_up_exactly_at_the_limit() {
-    let mut limits = Limits::new(0, 0, 100 * MS);
-    assert!(!limits.cpu_passed(0, 100 * MS - 1, 1));
-    assert!(limits.cpu_passed(0, 100 * MS, 1));
-    assert!(limits.cpu_passed(0, u64::MAX, 1));
+    let mut limits = Limits::new(0, 0, 100 * MS, 0);
+    assert_eq!(limits.look(0, 100 * MS - 1, 1), Look::Fine);
+    assert_eq!(limits.look(0, 100 * MS, 1), Look::TooMuch);
+    assert_eq!(limits.look(0, u64::MAX, 1), Look::TooMuch);
 }
 
 #[test]
 fn the_next_look_is_when_all_processors_could_have_used_the_rest() {
-    let mut limits = Limits::new(7, 0, 100 * MS);
+    let mut limits = Limits::new(7, 0, 100 * MS, 0);
     assert_eq!(limits.next(), Some(7), "the first look is at once");
-    assert!(!limits.cpu_passed(1000, 20 * MS, 4));
+    assert_eq!(limits.look(1000, 20 * MS, 4), Look::Fine);
     assert_eq!(limits.next(), Some(1000 + 20 * MS));
-    assert!(!limits.cpu_passed(1000, 20 * MS, 0), "no processors count as one");
+    assert_eq!(limits.look(1000, 20 * MS, 0), Look::Fine, "no processors count as one");
     assert_eq!(limits.next(), Some(1000 + 80 * MS));
 }
 
 #[test]
 fn looks_are_never_closer_than_the_floor() {
-    let mut limits = Limits::new(0, 0, 100 * MS);
-    assert!(!limits.cpu_passed(1000, 100 * MS - 1, 64));
+    let mut limits = Limits::new(0, 0, 100 * MS, 0);
+    assert_eq!(limits.look(1000, 100 * MS - 1, 64), Look::Fine);
     assert_eq!(limits.next(), Some(1000 + FLOOR_NS));
 }
 
 #[test]
 fn the_earlier_of_both_limits_is_next() {
-    let mut limits = Limits::new(0, 50 * MS, 100 * MS);
-    assert!(!limits.cpu_passed(0, 0, 1));
+    let mut limits = Limits::new(0, 50 * MS, 100 * MS, 0);
+    assert_eq!(limits.look(0, 0, 1), Look::Fine);
     assert_eq!(limits.next(), Some(50 * MS), "the wall clock before the look");
-    assert!(!limits.cpu_passed(0, 90 * MS, 1));
+    assert_eq!(limits.look(0, 90 * MS, 1), Look::Fine);
     assert_eq!(limits.next(), Some(10 * MS), "the look before the wall clock");
+}
+
+#[test]
+fn doing_nothing_is_noticed_and_doing_something_starts_again() {
+    let mut limits = Limits::new(0, 0, 0, 100 * MS);
+    assert_eq!(limits.look(0, 0, 1), Look::Fine);
+    assert_eq!(limits.look(60 * MS, MS / 2, 1), Look::Fine, "half a millisecond is nothing");
+    assert_eq!(limits.look(99 * MS, MS, 1), Look::Fine, "a whole one is something");
+    assert_eq!(limits.look(198 * MS, MS, 1), Look::Fine);
+    assert_eq!(limits.look(199 * MS, 2 * MS - 1, 1), Look::Idle);
+}
+
+#[test]
+fn looks_for_idleness_come_often_enough_and_at_its_end() {
+    let mut limits = Limits::new(0, 0, 0, 80 * MS);
+    assert_eq!(limits.look(0, 0, 1), Look::Fine);
+    assert_eq!(limits.next(), Some(10 * MS));
+    assert_eq!(limits.look(77 * MS, 0, 1), Look::Fine);
+    assert_eq!(limits.next(), Some(80 * MS));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Program {
     /// The limits that count from the exec.
     wall_ns: u64,
     cpu_ns: u64,
+    idle_ns: u64,
     pub(crate) pumps: [Option<Pump>; 2],
     output: [u64; 2],
     shared_budget: u64,
@@ -88,6 +89,7 @@ impl Program {
                     limits: Limits::of_start(now),
                     wall_ns: request.wall_ns,
                     cpu_ns: request.cpu_ns,
+                    idle_ns: request.idle_ns,
                     pumps: [pump(request, slots, 0).map_err(protocol)?, pump(request, slots, 1).map_err(protocol)?],
                     output: [0; 2],
                     shared_budget: request.budget_sum,
@@ -119,7 +121,7 @@ impl Program {
         let ago = sys::wall_clock().saturating_sub(departure.at).min(now.saturating_sub(self.started_at));
         let started_at = if departure.at == 0 { now } else { now - ago };
         if self.cause == cause::NONE {
-            self.limits = Limits::new(started_at, self.wall_ns, self.cpu_ns);
+            self.limits = Limits::new(started_at, self.wall_ns, self.cpu_ns, self.idle_ns);
         }
         self.started_at = started_at;
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };

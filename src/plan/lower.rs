@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::OnceLock;
 
 use crate::capability;
-use crate::cgroup::{self, Controller, Placement, Version};
+use crate::cgroup::{Limits, Placement, Version};
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
 use crate::idmap::{Caller, Ids, MapPlan};
@@ -64,8 +64,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         lower_root(sandbox, namespaces, program_ids, &mut lowering)?;
     }
 
-    let (limits, sample_cpu) = available_limits(sandbox, &mut enforced)?;
-    let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
+    let (limits, placement, sample_cpu) = available_limits(sandbox, &mut enforced)?;
     for (slot, version) in (BOX_SLOT..).zip(placement.versions()) {
         let version = match version {
             Version::V1 => 1,
@@ -128,7 +127,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         placement,
         limits,
         wall_time: sandbox.wall_time,
-        cpu_time: sandbox.cpu_time.filter(|_| enforced.contains(Feature::CpuTime) || sample_cpu),
+        cpu_time: sandbox.cpu_time,
+        idle_time: sandbox.idle_time,
+        extra_time: sandbox.extra_time,
         output_max: sandbox.output_max,
         sample_cpu,
         environment: environment(sandbox),
@@ -283,75 +284,36 @@ fn lower_identity(
     Ok(())
 }
 
-/// The cgroup limits that are in force, and whether CPU time is sampled instead of counted.
-fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(cgroup::Limits, bool)> {
+/// The cgroup limits that are in force, where they are kept, and whether CPU time is sampled instead of counted.
+fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limits, Placement, bool)> {
     let mut limits = sandbox.limits.clone();
-    limits.cpu_max =
-        sandbox.cpu_max.map(|max| cgroup::CpuMax { quota_us: max.quota_us(), period_us: max.period_us() });
-    limits.cpu_accounting = sandbox.cpu_time.is_some();
+    limits.cpu_accounting = sandbox.cpu_time.is_some() || sandbox.idle_time.is_some();
     limits.validate()?;
     let mut sample_cpu = false;
-    let best = |feature| sandbox.best_effort.contains(&feature);
-    for (controller, missing) in cgroup::missing(&limits, &sandbox.cgroup_parent) {
-        let reason = format!("{}; {}", missing.reason, missing.hint);
-        match controller {
-            Controller::Memory => {
-                if limits.memory_max.is_some() && best(Feature::MemoryMax) {
-                    limits.memory_max = None;
-                    enforced.skip(Feature::MemoryMax, reason.clone());
-                }
-                if limits.swap_max.is_some() && best(Feature::SwapMax) {
-                    limits.swap_max = None;
-                    enforced.skip(Feature::SwapMax, reason);
-                }
-            }
-            Controller::Pids if best(Feature::PidsMax) => {
-                limits.pids_max = None;
-                enforced.skip(Feature::PidsMax, reason);
-            }
-            Controller::Cpu => {
-                if limits.cpu_max.is_some() && best(Feature::CpuMax) {
-                    limits.cpu_max = None;
-                    enforced.skip(Feature::CpuMax, reason.clone());
-                }
-                if limits.cpu_weight.is_some() && best(Feature::CpuWeight) {
-                    limits.cpu_weight = None;
-                    enforced.skip(Feature::CpuWeight, reason);
-                }
-            }
-            Controller::CpuAcct if best(Feature::CpuTime) => {
-                limits.cpu_accounting = false;
-                sample_cpu = true;
-                let reason = format!("sampled from the processes' clocks instead: {reason}");
-                enforced.skip(Feature::CpuTime, reason);
-            }
-            Controller::Pids | Controller::CpuAcct => {}
+    for feature in limits.features().filter(|feature| sandbox.best_effort.contains(feature)) {
+        let Err(error) = Placement::resolve(&limits.only(feature), &sandbox.cgroup_parent) else { continue };
+        let mut reason = match error.hint() {
+            Some(hint) => format!("{error}; {hint}"),
+            None => error.to_string(),
+        };
+        if feature == Feature::CpuTime {
+            sample_cpu = true;
+            reason = format!("sampled from the processes' clocks instead: {reason}");
         }
+        limits.clear(feature);
+        enforced.skip(feature, reason);
     }
-    // Swap accounting can be missing where the memory controller is there.
-    if limits.swap_max.is_some() && best(Feature::SwapMax) {
-        if let Err(error) = Placement::resolve(&limits, &sandbox.cgroup_parent) {
-            limits.swap_max = None;
-            enforced.skip(Feature::SwapMax, error.to_string());
-        }
-    }
-    let active = [
-        (limits.memory_max.is_some(), Feature::MemoryMax),
-        (limits.swap_max.is_some(), Feature::SwapMax),
-        (limits.pids_max.is_some(), Feature::PidsMax),
-        (limits.cpu_max.is_some(), Feature::CpuMax),
-        (limits.cpu_weight.is_some(), Feature::CpuWeight),
-        (limits.cpu_accounting, Feature::CpuTime),
-    ];
-    for (_, feature) in active.into_iter().filter(|(is, _)| *is) {
-        enforced.add(feature);
-    }
-    Ok((limits, sample_cpu))
+    let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
+    limits.features().for_each(|feature| enforced.add(feature));
+    Ok((limits, placement, sample_cpu))
 }
 
 fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
     if sandbox.wall_time.is_some() {
         enforced.add(Feature::WallTime);
+    }
+    if sandbox.idle_time.is_some() {
+        enforced.add(Feature::IdleTime);
     }
     if sandbox.output_max.is_some() {
         enforced.add(Feature::Output);

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cgroup::{self, Placement};
+use crate::cgroup::{Limits, Placement};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
 use crate::idmap::{Ids, MapPlan};
@@ -56,9 +56,12 @@ pub(crate) struct Lowered {
     pub(crate) maps: Option<MapPlan>,
     pub(crate) program_ids: Ids,
     pub(crate) placement: Placement,
-    pub(crate) limits: cgroup::Limits,
+    pub(crate) limits: Limits,
     pub(crate) wall_time: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,
+    pub(crate) idle_time: Option<Duration>,
+    /// How much later than at a limit of time the program is killed.
+    pub(crate) extra_time: Duration,
     pub(crate) output_max: Option<Bytes>,
     /// CPU time is sampled for want of a cgroup that counts it.
     pub(crate) sample_cpu: bool,

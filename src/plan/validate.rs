@@ -41,7 +41,9 @@ fn ids(sandbox: &Sandbox) -> Result<()> {
 }
 
 fn times(sandbox: &Sandbox) -> Result<()> {
-    for (what, limit) in [("wall time", sandbox.wall_time), ("CPU time", sandbox.cpu_time)] {
+    let limits =
+        [("wall time", sandbox.wall_time), ("CPU time", sandbox.cpu_time), ("idle time", sandbox.idle_time)];
+    for (what, limit) in limits {
         if limit == Some(Duration::ZERO) {
             return Err(Error::invalid(format!("a {what} limit of zero lets nothing run")));
         }

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)]
 
+mod bpf;
 mod fd;
 mod launch;
 mod memfd;
@@ -11,6 +12,7 @@ mod process;
 mod raw;
 mod socket;
 
+pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
 pub(crate) use fd::{above_stdio, is_inheritable};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};

@@ -59,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) cgroup_slot: u32,
     /// `BOX`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
     pub(crate) usage_slot: u32,
+    /// `BOX`: slot of the file that a frozen version 1 box is thawed by, or [`NO_SLOT`].
+    pub(crate) thaw_slot: u32,
     /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
     pub(crate) pump_from: [u32; 2],
     /// `RUN`: slots of what captured stdout and stderr are written to.
@@ -69,6 +71,8 @@ pub(crate) struct Request {
     pub(crate) wall_ns: u64,
     /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
     pub(crate) cpu_ns: u64,
+    /// `RUN`: how long the tree may use no CPU time, in nanoseconds, 0 for no such limit.
+    pub(crate) idle_ns: u64,
     /// `RUN`: bytes that captured stdout and stderr may have.
     pub(crate) budget: [u64; 2],
     /// `RUN`: bytes that both may have together, `u64::MAX` for no such limit.
@@ -99,6 +103,8 @@ pub(crate) mod cause {
     pub(crate) const OUTPUT: u32 = 3;
     /// The host asked.
     pub(crate) const HOST: u32 = 4;
+    /// No CPU time was used for too long.
+    pub(crate) const IDLE: u32 = 5;
 }
 
 /// A message of the init.
@@ -172,6 +178,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 80 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 96 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 88 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

@@ -45,6 +45,28 @@ fn look(feature: &str) -> Option<String> {
             Ok(text) if text.contains("overlay") => None,
             _ => Some("/proc/filesystems has no overlay".into()),
         },
+        // Whatever a version 2 cgroup can do without a controller.
+        "cgroup-v2" => match unified_dir() {
+            Some(dir) => writable(&dir),
+            None => Some("no version 2 hierarchy is mounted".into()),
+        },
+        "psi" => match fs::read_to_string("/proc/pressure/cpu") {
+            Ok(_) => None,
+            Err(error) => Some(format!("/proc/pressure/cpu: {error}")),
+        },
+        "peak-reset" => {
+            let release =
+                nix::sys::utsname::uname().map(|names| names.release().to_owned()).unwrap_or_default();
+            let release = release.to_string_lossy().into_owned();
+            let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+            let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+            let v1 =
+                controller_dir("memory").is_some_and(|dir| dir.join("memory.max_usage_in_bytes").exists());
+            (!v1 && version < (6, 12)).then(|| format!("memory.peak cannot be reset on Linux {release}"))
+        }
+        "loop" => {
+            ["/sbin/losetup", "/sbin/mkfs.ext4", "/dev/loop-control"].iter().find_map(|path| program(path))
+        }
         "sh" => program("/bin/sh"),
         "python3" => program("/usr/bin/python3"),
         "cc" => program("/usr/bin/cc"),
@@ -67,11 +89,15 @@ fn look(feature: &str) -> Option<String> {
 }
 
 fn controller(name: &str) -> Option<String> {
+    match controller_dir(name) {
+        Some(dir) => writable(&dir),
+        None => Some(format!("no hierarchy with the {name} controller is mounted")),
+    }
+}
+
+fn writable(dir: &Path) -> Option<String> {
     use nix::unistd::{AccessFlags, access};
-    let Some(dir) = controller_dir(name) else {
-        return Some(format!("no hierarchy with the {name} controller is mounted"));
-    };
-    match access(&dir, AccessFlags::W_OK) {
+    match access(dir, AccessFlags::W_OK) {
         Ok(()) => None,
         Err(errno) => Some(format!("{}: {errno}", dir.display())),
     }

@@ -282,10 +282,19 @@ pub(crate) fn hold(sandbox: &Sandbox) -> Result<Held> {
     hold_with(sandbox, payload("hold", &[]))
 }
 
-pub(crate) fn hold_with(sandbox: &Sandbox, mut command: Command) -> Result<Held> {
+pub(crate) fn hold_with(sandbox: &Sandbox, command: Command) -> Result<Held> {
+    held(command, |command| sandbox.spawn(command))
+}
+
+/// The same in a container.
+pub(crate) fn hold_in(container: &belljar::Container) -> Result<Held> {
+    held(payload("hold", &[]), |command| container.spawn(command))
+}
+
+fn held(mut command: Command, spawn: impl FnOnce(&Command) -> belljar::Result<Child>) -> Result<Held> {
     // Not the test's own stderr, which may be a file of the host.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = sandbox.spawn(&command)?;
+    let mut child = spawn(&command)?;
     let stdout = child.stdout.as_mut().expect("stdout is piped");
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;

@@ -1,13 +1,15 @@
 //! The policy: what may be seen, used and consumed. Pure data; nothing happens before a plan is made.
 
+mod resources;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::cgroup::{self, CgroupParent};
+use crate::cgroup::{CgroupParent, Limits};
 use crate::feature::Feature;
 use crate::idmap::{Ids, UserMap};
-use crate::limits::{Bytes, CpuMax, Resource};
+use crate::limits::{Bytes, Resource};
 use crate::mount::Mount;
 use crate::namespace::{Namespaces, TimeOffsets};
 use crate::rootfs::Rootfs;
@@ -47,11 +49,12 @@ pub struct Sandbox {
     pub(crate) hostname: Option<OsString>,
     pub(crate) domain_name: Option<OsString>,
     pub(crate) time_offsets: TimeOffsets,
-    pub(crate) limits: cgroup::Limits,
-    pub(crate) cpu_max: Option<CpuMax>,
+    pub(crate) limits: Limits,
     pub(crate) cgroup_parent: CgroupParent,
     pub(crate) wall_time: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,
+    pub(crate) idle_time: Option<Duration>,
+    pub(crate) extra_time: Duration,
     pub(crate) output_max: Option<Bytes>,
     pub(crate) rlimits: Vec<(Resource, u64, u64)>,
     /// `None`: capabilities are left alone. Names otherwise.
@@ -109,11 +112,12 @@ impl Sandbox {
             hostname: None,
             domain_name: None,
             time_offsets: TimeOffsets::default(),
-            limits: cgroup::Limits::default(),
-            cpu_max: None,
+            limits: Limits::default(),
             cgroup_parent: CgroupParent::Auto,
             wall_time: None,
             cpu_time: None,
+            idle_time: None,
+            extra_time: Duration::ZERO,
             output_max: None,
             rlimits: Vec::new(),
             capabilities: None,
@@ -285,112 +289,6 @@ impl Sandbox {
     pub fn boottime_offset(mut self, seconds: i64) -> Self {
         self.time_offsets.boottime = seconds;
         self.time_ns()
-    }
-
-    /// The most memory the whole tree may use, page cache and kernel memory on its behalf included; beyond it the
-    /// kernel kills. Where the host swaps, limit [`swap_max`](Sandbox::swap_max) too. v2 `memory.max`, v1
-    /// `memory.limit_in_bytes`.
-    pub fn memory_max(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.limits.memory_max = Some(bytes.into().get());
-        self
-    }
-
-    /// The most swap the whole tree may use; 0 for none. v2 `memory.swap.max`, v1 `memory.memsw.limit_in_bytes`
-    /// (which needs [`memory_max`](Sandbox::memory_max)).
-    pub fn swap_max(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.limits.swap_max = Some(bytes.into().get());
-        self
-    }
-
-    /// The most processes and threads the tree may have at once; beyond it `fork(2)` fails with `EAGAIN`. The init is
-    /// not counted. `pids.max`.
-    pub fn pids_max(mut self, count: u64) -> Self {
-        self.limits.pids_max = Some(count);
-        self
-    }
-
-    /// How much CPU time the tree may use in each period. v2 `cpu.max`, v1 `cpu.cfs_quota_us`.
-    pub fn cpu_max(mut self, max: CpuMax) -> Self {
-        self.cpu_max = Some(max);
-        self
-    }
-
-    /// The share of the CPU when it is contended, 1 to 10000, 100 being usual. v2 `cpu.weight`, v1 `cpu.shares`.
-    pub fn cpu_weight(mut self, weight: u32) -> Self {
-        self.limits.cpu_weight = Some(weight);
-        self
-    }
-
-    /// Where the sandbox's cgroup is made; below the caller's own by default.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::{CgroupParent, Sandbox};
-    ///
-    /// // Below /sys/fs/cgroup/judge, or /sys/fs/cgroup/memory/judge and its likes, which an administrator has made.
-    /// let sandbox = Sandbox::new().pids_max(16).cgroup_parent(CgroupParent::Path("judge".into()));
-    /// # let _ = sandbox;
-    /// ```
-    pub fn cgroup_parent(mut self, parent: CgroupParent) -> Self {
-        self.cgroup_parent = parent;
-        self
-    }
-
-    /// The longest a program may run, on a clock that nobody can set. The init kills it then, whether the host waits
-    /// or not.
-    pub fn wall_time(mut self, limit: Duration) -> Self {
-        self.wall_time = Some(limit);
-        self
-    }
-
-    /// The most CPU time, user and system, of all processes together. Counted by the cgroup (v1 `cpuacct.usage`, v2
-    /// `cpu.stat`) and enforced by the init to a few milliseconds.
-    ///
-    /// Where no cgroup can be had this is an error, unless [`best_effort`](Sandbox::best_effort) allows sampling the
-    /// processes' clocks, which a program with many short-lived children can partly evade.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use belljar::{Feature, Sandbox};
-    ///
-    /// let exact = Sandbox::new().cpu_time(Duration::from_millis(500));
-    /// let better_than_nothing = exact.clone().best_effort(Feature::CpuTime);
-    /// # let _ = better_than_nothing;
-    /// ```
-    pub fn cpu_time(mut self, limit: Duration) -> Self {
-        self.cpu_time = Some(limit);
-        self
-    }
-
-    /// The most bytes that captured stdout and stderr may have together; beyond it the program is killed. Each
-    /// [`Stdio::capture`](crate::Stdio::capture) has a budget of its own besides.
-    pub fn output_max(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.output_max = Some(bytes.into());
-        self
-    }
-
-    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one,
-    /// and a hard limit cannot be raised beyond the host's own. By default core dumps are off and all else is the
-    /// host's.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::{Resource, Sandbox};
-    ///
-    /// let sandbox = Sandbox::new()
-    ///     .rlimit(Resource::Nofile, 64, 64)
-    ///     .rlimit(Resource::Stack, 8 << 20, u64::MAX);
-    /// # let _ = sandbox;
-    /// ```
-    pub fn rlimit(mut self, resource: Resource, soft: u64, hard: u64) -> Self {
-        self.rlimits.retain(|(set, _, _)| *set != resource);
-        self.rlimits.push((resource, soft, hard));
-        self
     }
 
     /// Drops all capabilities but those named by [`keep_capability`](Sandbox::keep_capability), from all five sets.

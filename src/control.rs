@@ -1,0 +1,105 @@
+//! What a host can do with a sandbox while it runs.
+
+use crate::cgroup::{Events, Limits, Pressure};
+use crate::child::Child;
+use crate::container::Container;
+use crate::error::Result;
+use crate::outcome::Usage;
+use crate::runtime::Runtime;
+
+impl Runtime {
+    fn usage(&self) -> Result<Usage> {
+        self.with_cgroup(|cgroup| cgroup.counters()).map(|counters| Usage::counted(&counters))
+    }
+}
+
+/// Declares the same methods for the two handles of a running sandbox.
+macro_rules! live_control {
+    ($type:ident, $whose:literal) => {
+        /// # While it runs
+        ///
+        #[doc = $whose]
+        impl $type {
+            /// Changes the limits that are set in `limits`; the others stay. A limit whose controller the sandbox was
+            /// made without cannot be added.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a limit that makes no sense or that the sandbox was
+            /// not made for, [`Unsupported`](crate::ErrorKind::Unsupported) for one that the hierarchy does not have, and
+            /// [`Setup`](crate::ErrorKind::Setup) when the kernel refuses (version 1: less memory than is in use). Then
+            /// the limits from before are in force.
+            pub fn update(&self, limits: &Limits) -> Result<()> {
+                self.runtime().with_cgroup(|cgroup| cgroup.update(limits))
+            }
+
+            /// Stops every process, and returns when the last has stopped. The wall time goes on.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox that is not
+            /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
+            /// stop within five seconds.
+            pub fn freeze(&self) -> Result<()> {
+                self.runtime().with_cgroup(|cgroup| cgroup.freeze())
+            }
+
+            /// Lets every process go on.
+            ///
+            /// # Errors
+            ///
+            /// As [`freeze`](Self::freeze).
+            pub fn thaw(&self) -> Result<()> {
+                self.runtime().with_cgroup(|cgroup| cgroup.thaw())
+            }
+
+            /// What the tree has used so far, as far as the cgroup counts it: CPU time, memory and processes now and at
+            /// their peaks, what was denied and killed. Wall time, `max_rss` and output are zero until the end.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup.
+            pub fn usage(&self) -> Result<Usage> {
+                self.runtime().usage()
+            }
+
+            /// How much time the tree has lost by waiting for processors, memory and devices.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without
+            /// [`pressure`](crate::Sandbox::pressure), [`Unsupported`](crate::ErrorKind::Unsupported) on a kernel without
+            /// `CONFIG_PSI`.
+            pub fn pressure(&self) -> Result<Pressure> {
+                self.runtime().with_cgroup(|cgroup| cgroup.pressure())
+            }
+
+            /// What happens from now on: kills for memory, the high mark, refused forks, freezing. To be waited for, in an
+            /// event loop too, instead of asking again and again.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup.
+            pub fn events(&self) -> Result<Events> {
+                self.runtime().with_cgroup(|cgroup| cgroup.events())
+            }
+
+            /// Lets the peak of memory start again from what is in use now. Version 1, and version 2 since Linux 6.12; no
+            /// kernel can do it for the peak of processes.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) without a memory cgroup,
+            /// [`Unsupported`](crate::ErrorKind::Unsupported) on an older kernel.
+            pub fn reset_peak_memory(&self) -> Result<()> {
+                self.runtime().with_cgroup(|cgroup| cgroup.reset_peak())
+            }
+        }
+    };
+}
+
+live_control!(Container, "Everything here is about all programs of the container together.");
+live_control!(
+    Child,
+    "Everything here is about the whole sandbox: for a program of a [`Container`](crate::Container), about all of its programs."
+);

@@ -1,0 +1,280 @@
+//! Running sandboxes: limits that change, freezing, what is used, what happens.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+mod support;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use belljar::{Bytes, Command, CpuMax, ErrorKind, Event, Events, Limits, Sandbox, Stdio, Verdict};
+use support::{Result, closed, fail, hold, mib, payload, run_role, sh, slack, timed, within};
+
+fn main() -> ExitCode {
+    let cases = cases![
+        limits_are_raised_and_lowered: ["userns", "cgroup-memory", "cgroup-pids"],
+        bandwidth_is_changed_while_a_program_runs: ["userns", "cgroup-cpu", "cgroup-cpuacct"],
+        updates_that_cannot_be: ["userns", "cgroup-memory", "cgroup-pids"],
+        a_frozen_program_does_nothing: ["userns", "cgroup-v2", "cgroup-cpuacct"],
+        a_frozen_sandbox_can_be_killed: ["userns", "cgroup-v2"],
+        a_sandbox_that_was_not_made_to_be_frozen: ["userns", "cgroup-pids"],
+        usage_at_any_time: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpuacct"],
+        the_peak_of_memory_starts_again: ["userns", "cgroup-memory", "peak-reset"],
+        pressure_is_told: ["userns", "cgroup-v2", "psi"],
+        a_refused_fork_is_told: ["userns", "cgroup-pids"],
+        a_kill_for_memory_is_told: ["userns", "cgroup-memory"],
+        freezing_is_told: ["userns", "cgroup-v2"],
+        without_a_cgroup_there_is_nothing_to_control: ["userns"],
+    ];
+    support::main_serial(cases, &[])
+}
+
+/// The next event of this kind; others may come before it.
+fn await_event(events: &mut Events, wanted: Event) -> Result {
+    let deadline = Instant::now() + Duration::from_secs(10) * slack();
+    let mut seen = Vec::new();
+    while let Some(event) = events.next(Some(deadline.saturating_duration_since(Instant::now())))? {
+        if event == wanted {
+            return Ok(());
+        }
+        seen.push(event);
+    }
+    fail(format!("no {wanted:?}, but {seen:?}"))
+}
+
+/// A program that touches so many MiB.
+fn alloc(mib: u64) -> Command {
+    payload("alloc", &[&(mib << 20).to_string()])
+}
+
+fn limits_are_raised_and_lowered() -> Result {
+    let container = closed().memory_max(mib(32)).pids_max(32).start()?;
+    assert_eq!(container.status(alloc(64))?.verdict, Verdict::MemoryExceeded);
+    container.update(&Limits::new().memory_max(mib(200)))?;
+    assert_eq!(container.status(alloc(64))?.verdict, Verdict::Exited(0));
+    container.update(&Limits::new().memory_max(mib(32)))?;
+    assert_eq!(container.status(alloc(64))?.verdict, Verdict::MemoryExceeded);
+    container.update(&Limits::new().memory_max(Bytes::MAX))?;
+    assert_eq!(container.status(alloc(64))?.verdict, Verdict::Exited(0));
+
+    let fork = || sh("/bin/true & wait $!");
+    assert_eq!(container.status(fork())?.verdict, Verdict::Exited(0));
+    container.update(&Limits::new().pids_max(1))?;
+    assert_ne!(container.status(fork())?.verdict, Verdict::Exited(0));
+    Ok(())
+}
+
+fn bandwidth_is_changed_while_a_program_runs() -> Result {
+    // The weight makes others on this machine no reason to get less than the quota.
+    let sandbox = closed().cpu_max(CpuMax::cpus(1.0)).cpu_weight(10_000).cpu_time(Duration::from_secs(60));
+    let mut child = sandbox.spawn(payload("burn", &["60000"]))?;
+    let share = |child: &belljar::Child| -> Result<f64> {
+        let (before, start) = (child.usage()?.cpu, Instant::now());
+        std::thread::sleep(Duration::from_millis(600));
+        Ok((child.usage()?.cpu - before).as_secs_f64() / start.elapsed().as_secs_f64())
+    };
+    child.update(&Limits::new().cpu_max(CpuMax::cpus(0.2)))?;
+    let slow = share(&child)?;
+    assert!(slow < 0.3, "{slow}");
+    let throttled = child.usage()?.throttled.expect("there is a cpu cgroup");
+    assert!(throttled > Duration::from_millis(100), "{throttled:?}");
+    child.kill()?;
+    assert_eq!(child.wait()?.verdict, Verdict::Killed);
+    Ok(())
+}
+
+fn updates_that_cannot_be() -> Result {
+    let container = closed().memory_max(mib(64)).start()?;
+    let refused = |limits: Limits| match container.update(&limits) {
+        Ok(()) => fail(format!("{limits:?} was taken")),
+        Err(error) => Ok((error.kind(), error.hint().map(str::to_owned))),
+    };
+    let (kind, hint) = refused(Limits::new().pids_max(10))?;
+    assert_eq!(kind, ErrorKind::InvalidConfig, "it was made without that controller");
+    assert!(hint.is_some());
+    assert_eq!(refused(Limits::new().memory_max(0))?.0, ErrorKind::InvalidConfig);
+    // One of the two hierarchies has each of these.
+    let one_of = [Limits::new().memory_high(mib(1)), Limits::new().swappiness(10)];
+    let kinds: Vec<_> = one_of.iter().filter_map(|limits| container.update(limits).err()).collect();
+    assert_eq!(kinds.len(), 1, "{kinds:?}");
+    assert_eq!(kinds[0].kind(), ErrorKind::Unsupported);
+    // And what was in force still is.
+    assert_eq!(container.status(alloc(128))?.verdict, Verdict::MemoryExceeded);
+    let ended = closed().memory_max(mib(64)).spawn(payload("exit", &["0"]))?;
+    let mut ended = ended;
+    ended.wait()?;
+    assert!(ended.update(&Limits::new().memory_max(mib(1))).is_err());
+    Ok(())
+}
+
+fn freezable() -> Sandbox {
+    closed().freezable()
+}
+
+fn a_frozen_program_does_nothing() -> Result {
+    let container = freezable().cpu_time(Duration::from_secs(60)).start()?;
+    let mut child = container.spawn(payload("burn", &["60000"]))?;
+    let used = || container.usage().map(|usage| usage.cpu);
+    assert!(within(Duration::from_secs(10), || used().is_ok_and(|cpu| cpu > Duration::from_millis(50))));
+    container.freeze()?;
+    let before = used()?;
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(used()?, before, "not a microsecond");
+    container.thaw()?;
+    assert!(within(Duration::from_secs(10), || used().is_ok_and(|cpu| cpu > before)));
+    child.kill()?;
+    assert_eq!(child.wait()?.verdict, Verdict::Killed);
+    Ok(())
+}
+
+fn a_frozen_sandbox_can_be_killed() -> Result {
+    // By its handle, by its wall time, and by being dropped.
+    let mut child = freezable().spawn(payload("sleep", &["60000"]))?;
+    child.freeze()?;
+    child.kill()?;
+    let (outcome, took) = timed(|| child.wait());
+    assert_eq!(outcome?.verdict, Verdict::Killed);
+    assert!(took < Duration::from_secs(2) * slack(), "{took:?}");
+
+    let mut child = freezable().wall_time(Duration::from_millis(300)).spawn(payload("sleep", &["60000"]))?;
+    child.freeze()?;
+    assert_eq!(child.wait()?.verdict, Verdict::WallTimeExceeded);
+
+    let held = hold(&freezable())?;
+    held.child.freeze()?;
+    let ((), took) = timed(|| drop(held.child));
+    assert!(took < Duration::from_secs(2) * slack(), "{took:?}");
+    assert!(!support::oracle::is_alive(held.pid));
+    Ok(())
+}
+
+fn a_sandbox_that_was_not_made_to_be_frozen() -> Result {
+    // On version 2 any box can; on version 1 it takes a freezer.
+    let child = hold(&closed().pids_max(8))?;
+    if let Err(error) = child.child.freeze() {
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.hint().is_some_and(|hint| hint.contains("freezable")));
+    } else {
+        child.child.thaw()?;
+    }
+    child.release().map(drop)
+}
+
+fn usage_at_any_time() -> Result {
+    let sandbox = closed().memory_max(mib(200)).pids_max(16).cpu_time(Duration::from_secs(20));
+    let container = sandbox.start()?;
+    let before = container.usage()?;
+    assert_eq!((before.pids, before.oom_kills), (Some(0), Some(0)));
+    let mut command = payload("alloc", &[&(50_u64 << 20).to_string(), "hold"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = container.spawn(&command)?;
+    let memory = || container.usage().ok().and_then(|usage| usage.memory).unwrap_or(0);
+    assert!(within(Duration::from_secs(10) * slack(), || memory() > 48 << 20), "{}", memory());
+    let usage = container.usage()?;
+    assert!(usage.pids >= Some(1) && usage.peak_memory >= usage.memory, "{usage:?}");
+    assert_eq!(child.usage()?.pids, usage.pids, "both handles are about the same box");
+    child.kill()?;
+    child.wait()?;
+    assert!(within(Duration::from_secs(5), || container.usage().is_ok_and(|usage| usage.pids == Some(0))));
+    Ok(())
+}
+
+fn the_peak_of_memory_starts_again() -> Result {
+    let container = closed().memory_max(mib(200)).start()?;
+    let peak = || -> Result<u64> { Ok(container.usage()?.peak_memory.expect("this kernel has it")) };
+    run_in(&container, alloc(64))?;
+    assert!(peak()? > 60 << 20, "{}", peak()?);
+    container.reset_peak_memory()?;
+    assert!(peak()? < 40 << 20, "{}", peak()?);
+    run_in(&container, alloc(48))?;
+    assert!((44 << 20..60 << 20).contains(&peak()?), "{}", peak()?);
+    Ok(())
+}
+
+fn run_in(container: &belljar::Container, command: Command) -> Result {
+    match container.status(command)?.verdict {
+        Verdict::Exited(0) => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
+fn pressure_is_told() -> Result {
+    // Two programs that burn, bound to one processor by a tenth of its time: both wait.
+    let container = closed().pressure().start()?;
+    let before = container.pressure()?.cpu.expect("psi tells of the CPU").some.total;
+    let mut programs: Vec<_> =
+        (0..6).map(|_| container.spawn(payload("burn", &["60000"]))).collect::<belljar::Result<_>>()?;
+    let total = || container.pressure().ok().and_then(|told| told.cpu).map(|cpu| cpu.some.total);
+    assert!(within(Duration::from_secs(20), || total() > Some(before + Duration::from_millis(20))));
+    for program in &mut programs {
+        program.kill()?;
+        program.wait()?;
+    }
+    let without = closed().start()?;
+    let error = without.pressure().expect_err("it was not asked for");
+    assert!(error.hint().is_some());
+    Ok(())
+}
+
+fn a_refused_fork_is_told() -> Result {
+    let container = closed().pids_max(2).start()?;
+    let mut events = container.events()?;
+    assert_eq!(events.next(Some(Duration::from_millis(50)))?, None, "nothing has happened");
+    container.status(sh("for i in 1 2 3 4; do /bin/sleep 1 & done"))?;
+    await_event(&mut events, Event::PidsMax)
+}
+
+fn a_kill_for_memory_is_told() -> Result {
+    let container = closed().memory_max(mib(32)).start()?;
+    let mut events = container.events()?;
+    assert_eq!(container.status(alloc(64))?.verdict, Verdict::MemoryExceeded);
+    await_event(&mut events, Event::OomKill)?;
+    // Events are told to those who wait, at once.
+    let (waited, took) = timed(|| -> Result {
+        std::thread::scope(|scope| {
+            scope.spawn(|| container.status(alloc(64)));
+            await_event(&mut events, Event::OomKill)
+        })
+    });
+    waited?;
+    assert!(took < Duration::from_secs(5) * slack(), "{took:?}");
+    Ok(())
+}
+
+fn freezing_is_told() -> Result {
+    let container = freezable().start()?;
+    let mut child = container.spawn(payload("sleep", &["60000"]))?;
+    let mut events = container.events()?;
+    container.freeze()?;
+    await_event(&mut events, Event::Frozen)?;
+    container.thaw()?;
+    await_event(&mut events, Event::Thawed)?;
+    child.kill()?;
+    child.wait()?;
+    await_event(&mut events, Event::Empty)
+}
+
+fn without_a_cgroup_there_is_nothing_to_control() -> Result {
+    let container = closed().start()?;
+    let errors = [
+        container.usage().err(),
+        container.freeze().err(),
+        container.events().err(),
+        container.update(&Limits::new().pids_max(1)).err(),
+        container.reset_peak_memory().err(),
+    ];
+    for error in errors {
+        let error = error.expect("there is no cgroup");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(error.hint().is_some(), "{error}");
+    }
+    assert_eq!(run_role(&closed(), "exit", &["0"])?, "");
+    Ok(())
+}
