@@ -17,7 +17,7 @@ use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
 use crate::run_image;
 use crate::sys::{self, LaunchFailure, Launched, Reach};
-use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
@@ -50,9 +50,6 @@ pub(crate) struct Runtime {
     /// The process that launched it, and alone ends it.
     owner: u32,
 }
-
-/// The number under which the init reports on the container itself, and on the program of one that has only one.
-pub(crate) const CONTAINER: u32 = 0;
 
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -360,10 +357,12 @@ impl Runtime {
                 // It runs, but could not be signalled.
                 self.link.forget(number);
                 self.request_kill(number)?;
+                // The init says why it could not send it; else it was sent, and there was no number for it here.
+                let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
                 Err(Error::os(
                     Step::Handshake,
                     "receiving the program's pidfd",
-                    std::io::Error::from_raw_os_error(libc::EMFILE),
+                    std::io::Error::from_raw_os_error(errno),
                 )
                 .with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)"))
             }
@@ -373,14 +372,17 @@ impl Runtime {
             }
             Received::Nothing | Received::Closed => {
                 // It may have said why, to nobody in particular.
-                match self.link.receive(CONTAINER, Some(Instant::now()))? {
-                    Received::Message((message, _)) if message.kind == reply::FAILED => {
-                        Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
-                    }
-                    _ => Err(self.died("before it could report that the program started")),
-                }
+                Err(self
+                    .last_words()
+                    .unwrap_or_else(|| self.died("before it could report that the program started")))
             }
         }
+    }
+
+    /// Why the init ended, if it could say so.
+    pub(crate) fn last_words(&self) -> Option<Error> {
+        let words = self.link.last_words()?;
+        Some(self.plan.failure(&words, Path::new(""), Path::new("/")))
     }
 
     fn died(&self, when: &str) -> Error {
@@ -449,14 +451,16 @@ impl Runtime {
     }
 
     fn await_init(&self, result: &mut Result<()>) {
-        if self.reaped.swap(true, Ordering::Relaxed) {
+        if self.reaped.load(Ordering::Relaxed) {
             return;
         }
         if !wait_for(self.link.init(), EXIT_PATIENCE) {
             sys::send_signal(self.link.init(), libc::SIGKILL).ok();
         }
-        if let Err(error) = sys::reap_pidfd(self.link.init()) {
-            *result = Err(Error::os(Step::Wait, "reaping the init", error));
+        match sys::reap_pidfd(self.link.init()) {
+            Ok(()) => self.reaped.store(true, Ordering::Relaxed),
+            // Tried again on drop.
+            Err(error) => *result = Err(Error::os(Step::Wait, "reaping the init", error)),
         }
     }
 }

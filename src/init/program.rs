@@ -5,7 +5,7 @@ use crate::deadline::Limits;
 use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
-use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, reply, stage};
+use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, line, reply, stage};
 
 /// A program between fork and the report of its end.
 pub(crate) struct Program {
@@ -45,11 +45,14 @@ impl Program {
         slots: &mut [Option<Owned>],
         number: usize,
     ) -> core::result::Result<Self, ChildFailure> {
-        let protocol = |errno: Errno| ChildFailure { stage: stage::PROTOCOL, index: 10, errno: errno.0 };
-        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(protocol(Errno::EPROTO))?;
-        let length = Image::size_of_file(image_fd).map_err(protocol)?;
-        let mut image = Image::map(image_fd, length).map_err(protocol)?;
-        let head = RunHead::parse(image.bytes()).ok_or(protocol(Errno::EPROTO))?;
+        let at = |index, errno: Errno| ChildFailure { stage: stage::PROTOCOL, index, errno: errno.0 };
+        let malformed = at(line::MALFORMED, Errno::EPROTO);
+        let unmapped = |errno| at(line::RUN_IMAGE, errno);
+        let uncaptured = |errno| at(line::CAPTURE, errno);
+        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(malformed)?;
+        let length = Image::size_of_file(image_fd).map_err(unmapped)?;
+        let mut image = Image::map(image_fd, length).map_err(unmapped)?;
+        let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
         shared.departures.store(number, Departure::default());
 
@@ -88,7 +91,7 @@ impl Program {
                     limits: Limits::of_start(now),
                     wall_ns: request.wall_ns,
                     cpu_ns: request.cpu_ns,
-                    pumps: [pump(request, slots, 0).map_err(protocol)?, pump(request, slots, 1).map_err(protocol)?],
+                    pumps: [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?],
                     output: [0; 2],
                     shared_budget: request.budget_sum,
                     cpu_base: 0,
@@ -125,8 +128,8 @@ impl Program {
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
         // Too many descriptors may be under way (ETOOMANYREFS): then the host is told that this one does not come. A host
         // that cannot be told at all is gone, which the event loop notices by itself.
-        if sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).is_err() {
-            sys::send(control, &started, None).ok();
+        if let Err(errno) = sys::tell(control, &started, self.pidfd.as_ref().map(Owned::fd)) {
+            sys::tell(control, &Reply { errno: errno.0, ..started }, None).ok();
         }
         self.pidfd = None;
         Ok(())
