@@ -331,8 +331,17 @@ impl Container {
             }
             for stream in 0..2 {
                 let fd = program.pumps[stream].as_ref().map(crate::pump::Pump::fd);
-                if ready(1 + stream, fd) && program.pump(stream) == Flow::Exceeded {
-                    self.kill(program, cause::OUTPUT, one_shot);
+                if !ready(1 + stream, fd) {
+                    continue;
+                }
+                match program.pump(stream) {
+                    Flow::Exceeded => self.kill(program, cause::OUTPUT, one_shot),
+                    Flow::Failed(errno) => {
+                        // Output that is lost must not look like output that was never written.
+                        sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
+                        self.kill(program, cause::HOST, one_shot);
+                    }
+                    Flow::More | Flow::Idle | Flow::Closed => {}
                 }
             }
         }
@@ -411,7 +420,9 @@ impl Container {
                 self.kill_everything();
                 program.count_whole_container();
             }
-            program.drain();
+            if let Err(errno) = program.drain() {
+                sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
+            }
             let cpu = clock.read().saturating_sub(program.cpu_base);
             sys::tell(self.control, &program.report(cpu), None).ok();
             if one_shot {
@@ -460,6 +471,11 @@ impl Container {
         // PID 1 takes its namespace with it: the kernel kills every process there before it lets go of this one.
         sys::exit(0)
     }
+}
+
+/// Captured output could not be moved.
+fn output_failed(errno: Errno) -> ChildFailure {
+    ChildFailure { stage: stage::PROTOCOL, index: line::OUTPUT, errno: errno.0 }
 }
 
 /// Where the CPU time of the tree is read.

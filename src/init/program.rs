@@ -155,7 +155,7 @@ impl Program {
         if let Some(seen) = self.output.get_mut(n) {
             *seen = pump.seen;
         }
-        if matches!(flow, Flow::Closed | Flow::Exceeded) {
+        if matches!(flow, Flow::Closed | Flow::Exceeded | Flow::Failed(_)) {
             // Closing our end also stops a writer that outlived the kill: it gets SIGPIPE.
             self.pumps[n] = None;
         }
@@ -164,10 +164,10 @@ impl Program {
 
     /// Moves what is in the pipes at the end. A process that was left behind may hold the other end and write on, for
     /// ever: that is not waited for.
-    pub(crate) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) -> Result<()> {
         for n in 0..self.pumps.len() {
             let Some(pump) = &self.pumps[n] else { continue };
-            let end = pump.seen.saturating_add(pump.waiting());
+            let end = pump.seen.saturating_add(pump.waiting()?);
             while self.output[n] < end {
                 match self.pump(n) {
                     Flow::More => {}
@@ -178,9 +178,11 @@ impl Program {
                         }
                         break;
                     }
+                    Flow::Failed(errno) => return Err(errno),
                 }
             }
         }
+        Ok(())
     }
 
     /// Counts what every process of the container used, for a program that has the container to itself.
