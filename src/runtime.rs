@@ -92,9 +92,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         sending: Mutex::new(()),
         owner: std::process::id(),
     };
-    runtime.request_go()?;
-    runtime.make_box()?;
-    Ok(runtime)
+    match runtime.request_go().and_then(|()| runtime.make_box()) {
+        Ok(()) => Ok(runtime),
+        Err(error) => Err(runtime.first_failure(error)),
+    }
 }
 
 fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
@@ -376,6 +377,17 @@ impl Runtime {
                     .last_words()
                     .unwrap_or_else(|| self.died("before it could report that the program started")))
             }
+        }
+    }
+
+    /// What failed on this side while the init was dying is a consequence (the files of a process that is gone cannot be
+    /// written): the word of the init, which it has left before, comes first.
+    fn first_failure(&self, ours: Error) -> Error {
+        match self.link.receive(CONTAINER, Some(Instant::now())) {
+            Ok(Received::Message((message, _))) if message.kind == reply::FAILED => {
+                self.plan.failure(&message, Path::new(""), Path::new("/"))
+            }
+            _ => ours,
         }
     }
 
