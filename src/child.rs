@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +16,9 @@ use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
-use crate::runtime::{self, CONTAINER, Init, Purpose, Runtime};
+use crate::runtime::{self, Init, Purpose, Runtime};
 use crate::sys;
-use crate::wire::{Reply, cause, reply};
+use crate::wire::{CONTAINER, Reply, cause, reply};
 
 /// One program in a sandbox, with the names of [`std::process::Child`].
 ///
@@ -292,11 +293,19 @@ impl Child {
             match self.runtime.await_exit(self.number, deadline)? {
                 Received::Nothing => return Ok(None),
                 Received::Message((report, _)) if report.kind == reply::EXITED => self.report = Some(report),
+                // It was killed: something of ours failed that the result depends on.
+                Received::Message((failed, _)) if failed.kind == reply::FAILED => {
+                    return Err(self.runtime.plan.failure(&failed, Path::new(""), Path::new("/")));
+                }
                 Received::Message((other, _)) => {
                     let message = format!("an unexpected message of kind {} from the init", other.kind);
                     return Err(Error::internal(Step::Wait, message));
                 }
-                Received::Closed => {}
+                Received::Closed => {
+                    if let Some(error) = self.runtime.last_words() {
+                        return Err(error);
+                    }
+                }
             }
         }
         let outcome = self.conclude(self.report)?;

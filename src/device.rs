@@ -26,21 +26,29 @@ pub(crate) const LINKS: [(&str, &CStr); 5] = [
 /// Where something is mounted, below it.
 const DIRS: [&str; 2] = ["pts", "shm"];
 
-/// A detached mount of the devices, for one sandbox. Fails where device nodes cannot be made: without `CAP_MKNOD` in
-/// the initial user namespace.
+/// Made at the first use. Fails where device nodes cannot be made: without `CAP_MKNOD` in the initial user namespace.
+fn made() -> io::Result<&'static OwnedFd> {
+    static TREE: OnceLock<OwnedFd> = OnceLock::new();
+    match TREE.get() {
+        Some(tree) => Ok(tree),
+        None => {
+            let tree = make()?;
+            Ok(TREE.get_or_init(|| tree))
+        }
+    }
+}
+
+/// Whether this host can make them. Tried, because it takes more than a capability.
+pub(crate) fn can_be_made() -> bool {
+    made().is_ok()
+}
+
+/// A detached mount of the devices, for one sandbox.
 ///
 /// The kernel clones a detached mount since Linux 6.15, and only in the mount namespace where it was made. An older
 /// one, or a host that has entered another namespace since, makes a mount for each sandbox.
 pub(crate) fn tree() -> io::Result<OwnedFd> {
-    static TREE: OnceLock<OwnedFd> = OnceLock::new();
-    let tree = match TREE.get() {
-        Some(tree) => tree,
-        None => {
-            let made = make()?;
-            TREE.get_or_init(|| made)
-        }
-    };
-    match sys::clone_detached(tree) {
+    match sys::clone_detached(made()?) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => make(),
         cloned => cloned,
     }

@@ -64,7 +64,7 @@ pub enum Step {
     Prepare,
     /// Creating the namespaces with `clone3(2)`.
     Clone,
-    /// Executing the sandbox's init program.
+    /// Executing the sandbox's init program, and what that does for itself before anything of the plan.
     Init,
     /// Writing the user and group id maps.
     IdMap,

@@ -1,7 +1,7 @@
 //! The host's end of the control socket: one reader at a time, replies sorted by program, so that any number of
 //! threads can wait for programs of one container.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys;
-use crate::wire::{Reply, Request, reply};
+use crate::wire::{CONTAINER, Reply, Request, reply};
 
 /// The connection to one init.
 #[derive(Debug)]
@@ -29,9 +29,9 @@ struct State {
     reading: bool,
     /// No more will come.
     closed: bool,
-    inbox: HashMap<u32, Vec<Message>>,
+    inbox: BTreeMap<u32, Vec<Message>>,
     /// Programs whose end nobody will ask for.
-    forgotten: HashSet<u32>,
+    forgotten: BTreeSet<u32>,
 }
 
 impl State {
@@ -106,6 +106,13 @@ impl Link {
         {
             state.forgotten.insert(child);
         }
+    }
+
+    /// What the init said of its own end, if it did: it is about every program, so it stays for the next that asks.
+    pub(crate) fn last_words(&self) -> Option<Reply> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let about_all = state.inbox.get(&CONTAINER)?;
+        about_all.iter().map(|(reply, _)| *reply).find(|reply| reply.kind == reply::FAILED)
     }
 
     /// Waits for the next reply about `child` until the deadline, or for ever.
@@ -188,8 +195,10 @@ impl Link {
                     Some(libc::ECONNRESET | libc::EINTR) => {}
                     _ => {
                         state.closed = true;
-                        return Err(Error::os(Step::Wait, "reading from the init", error)
-                            .with_kind(ErrorKind::Internal));
+                        // A message of another size is no errno: the init has broken its promise.
+                        let broken = error.raw_os_error().is_none();
+                        let error = Error::os(Step::Wait, "reading from the init", error);
+                        return Err(if broken { error.with_kind(ErrorKind::Internal) } else { error });
                     }
                 },
             }

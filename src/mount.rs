@@ -346,8 +346,7 @@ fn lower_filesystem(
 
 /// A minimal `/dev`: the devices, and what is mounted below.
 fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
-    // Tried, because making device nodes takes more than a capability.
-    if lowering.host_clones() && device::tree().is_ok() {
+    if lowering.host_clones() && device::can_be_made() {
         let path = inside(target)?;
         let attributes = RDONLY | NOSUID | NOEXEC;
         lowering.devices(|lowering, source| {

@@ -314,9 +314,15 @@ fn lower_system(lowering: &mut Lowering) -> Result<()> {
     let foreign = |error: std::io::Error, path: &Path| {
         Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
     };
+    // Only what is not there is left out.
+    let looked_at = |path: &Path| match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(foreign(error, path)),
+    };
     for name in SYSTEM_DIRS {
         let path = Path::new("/").join(name);
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        let Some(metadata) = looked_at(&path)? else { continue };
         if metadata.is_symlink() {
             let to = std::fs::read_link(&path).map_err(|error| foreign(error, &path))?;
             Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?;
@@ -326,14 +332,15 @@ fn lower_system(lowering: &mut Lowering) -> Result<()> {
     }
     for name in SYSTEM_ETC {
         let path = Path::new("/etc").join(name);
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-        // A symlink (localtime, often) that leads below /usr works inside as it does outside.
-        match std::fs::read_link(&path) {
-            Ok(to) if to.starts_with("/usr") => Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?,
-            _ if metadata.is_file() || metadata.is_dir() => {
-                Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?
+        let Some(metadata) = looked_at(&path)? else { continue };
+        if metadata.is_symlink() {
+            // One (localtime, often) that leads below /usr works inside as it does outside.
+            let to = std::fs::read_link(&path).map_err(|error| foreign(error, &path))?;
+            if to.starts_with("/usr") {
+                Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?;
             }
-            _ => {}
+        } else if metadata.is_file() || metadata.is_dir() {
+            Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?;
         }
     }
     let files = [

@@ -17,7 +17,7 @@ use crate::plan::{Lowered, Plan};
 use crate::run_image;
 use crate::source::{self, Viewer};
 use crate::sys::{self, LaunchFailure, Launched};
-use crate::wire::{BOX_SLOTS, MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
@@ -50,9 +50,6 @@ pub(crate) struct Runtime {
     /// The process that launched it, and alone ends it.
     owner: u32,
 }
-
-/// The number under which the init reports on the container itself, and on the program of one that has only one.
-pub(crate) const CONTAINER: u32 = 0;
 
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,9 +89,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         sending: Mutex::new(()),
         owner: std::process::id(),
     };
-    runtime.request_go()?;
-    runtime.make_box()?;
-    Ok(runtime)
+    match runtime.request_go().and_then(|()| runtime.make_box()) {
+        Ok(()) => Ok(runtime),
+        Err(error) => Err(runtime.first_failure(error)),
+    }
 }
 
 fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
@@ -299,10 +297,12 @@ impl Runtime {
                 // It runs, but could not be signalled.
                 self.link.forget(number);
                 self.request_kill(number)?;
+                // The init says why it could not send it; else it was sent, and there was no number for it here.
+                let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
                 Err(Error::os(
                     Step::Handshake,
                     "receiving the program's pidfd",
-                    std::io::Error::from_raw_os_error(libc::EMFILE),
+                    std::io::Error::from_raw_os_error(errno),
                 )
                 .with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)"))
             }
@@ -312,14 +312,28 @@ impl Runtime {
             }
             Received::Nothing | Received::Closed => {
                 // It may have said why, to nobody in particular.
-                match self.link.receive(CONTAINER, Some(Instant::now()))? {
-                    Received::Message((message, _)) if message.kind == reply::FAILED => {
-                        Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
-                    }
-                    _ => Err(self.died("before it could report that the program started")),
-                }
+                Err(self
+                    .last_words()
+                    .unwrap_or_else(|| self.died("before it could report that the program started")))
             }
         }
+    }
+
+    /// What failed on this side while the init was dying is a consequence (the files of a process that is gone cannot be
+    /// written): the word of the init, which it has left before, comes first.
+    fn first_failure(&self, ours: Error) -> Error {
+        match self.link.receive(CONTAINER, Some(Instant::now())) {
+            Ok(Received::Message((message, _))) if message.kind == reply::FAILED => {
+                self.plan.failure(&message, Path::new(""), Path::new("/"))
+            }
+            _ => ours,
+        }
+    }
+
+    /// Why the init ended, if it could say so.
+    pub(crate) fn last_words(&self) -> Option<Error> {
+        let words = self.link.last_words()?;
+        Some(self.plan.failure(&words, Path::new(""), Path::new("/")))
     }
 
     fn died(&self, when: &str) -> Error {
@@ -403,14 +417,16 @@ impl Runtime {
     }
 
     fn await_init(&self, result: &mut Result<()>) {
-        if self.reaped.swap(true, Ordering::Relaxed) {
+        if self.reaped.load(Ordering::Relaxed) {
             return;
         }
         if !wait_for(self.link.init(), EXIT_PATIENCE) {
             sys::send_signal(self.link.init(), libc::SIGKILL).ok();
         }
-        if let Err(error) = sys::reap_pidfd(self.link.init()) {
-            *result = Err(Error::os(Step::Wait, "reaping the init", error));
+        match sys::reap_pidfd(self.link.init()) {
+            Ok(()) => self.reaped.store(true, Ordering::Relaxed),
+            // Tried again on drop.
+            Err(error) => *result = Err(Error::os(Step::Wait, "reaping the init", error)),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Facts {
         Self {
             release: release(),
             uid,
-            privileged: sys::effective_capabilities() & capability::SYS_ADMIN != 0,
+            privileged: sys::effective_capabilities().is_ok_and(|set| set & capability::SYS_ADMIN != 0),
             filtered: field(&status, "Seccomp:").is_some_and(|mode| mode != "0"),
             chrooted: chrooted(&mounts),
             ids_mapped: maps(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), uid),

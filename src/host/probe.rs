@@ -230,7 +230,7 @@ fn missing(Explanation { cause, remedy }: Explanation) -> Status {
 /// What [`UserMap::auto`] comes to here.
 fn id_map() -> Option<String> {
     let program = Ids { uid: 1000, gid: 1000 };
-    let plan = MapPlan::resolve(&UserMap::auto(), program, &Caller::now()).ok()?;
+    let plan = MapPlan::resolve(&UserMap::auto(), program, &Caller::now().ok()?).ok()?;
     let text = match plan {
         MapPlan::Fixed(_) => "one id, the caller's own",
         MapPlan::Block if plan.setup_ids(program).uid == 0 => {

@@ -4,7 +4,7 @@
 //! byte-range lock (`F_OFD_SETLK`, fcntl(2)) on one file, a byte a block, keeps hosts apart; it ends with the last
 //! copy of the descriptor, and every init holds one, so a block outlives a killed host for as long as its sandboxes.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -55,23 +55,32 @@ impl Geometry {
     }
 }
 
-fn geometry() -> Option<Geometry> {
+/// Read once. A map that cannot be read is an error and not a process without spare ids: for such a process its own id
+/// is mapped, and that may be root's.
+fn geometry() -> Result<Option<Geometry>> {
     static GEOMETRY: OnceLock<Option<Geometry>> = OnceLock::new();
-    *GEOMETRY.get_or_init(|| {
-        let uid_map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
-        let gid_map = std::fs::read_to_string("/proc/self/gid_map").ok()?;
-        Geometry::from_maps(&uid_map, &gid_map)
-    })
+    if let Some(known) = GEOMETRY.get() {
+        return Ok(*known);
+    }
+    let read = |path: &'static str| {
+        std::fs::read_to_string(path).map_err(|error| {
+            Error::os(Step::IdMap, format!("reading {path}"), error)
+                .with_path(path)
+                .with_hint("mount proc: `mount -t proc proc /proc`")
+        })
+    };
+    let read = Geometry::from_maps(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?);
+    Ok(*GEOMETRY.get_or_init(|| read))
 }
 
 /// Whether this process has ids to give away at all.
-pub(super) fn has_spare_ids() -> bool {
-    geometry().is_some()
+pub(super) fn has_spare_ids() -> Result<bool> {
+    Ok(geometry()?.is_some())
 }
 
 /// How many ids a block has; 1 where this process has no room for more.
-pub(super) fn size() -> u32 {
-    geometry().map_or(0, |geometry| geometry.size)
+pub(super) fn size() -> Result<u32> {
+    Ok(geometry()?.map_or(0, |geometry| geometry.size))
 }
 
 struct Pool {
@@ -79,7 +88,7 @@ struct Pool {
     /// description of its own, and start with none.
     owner: u32,
     file: File,
-    used: HashSet<u32>,
+    used: BTreeSet<u32>,
     next: u32,
     /// Ranges that `/etc/subuid` and `/etc/subgid` promise to somebody.
     promised: Vec<(u32, u32)>,
@@ -102,7 +111,7 @@ pub(crate) struct IdBlock {
 impl IdBlock {
     /// Takes a block that neither this nor another process has.
     pub(crate) fn reserve() -> Result<Self> {
-        let Some(geometry) = geometry() else {
+        let Some(geometry) = geometry()? else {
             return Err(Error::internal(Step::IdBlock, "no host ids to give away"));
         };
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -177,23 +186,32 @@ impl Pool {
                     .with_path(LOCK_FILE)
                     .with_hint("a root host locks its id blocks there; make /run writable or give a UserMap of your own")
             })?;
-        let promised = ["/etc/subuid", "/etc/subgid"].iter().flat_map(|path| promised(path)).collect();
+        let mut ranges = promised("/etc/subuid")?;
+        ranges.extend(promised("/etc/subgid")?);
         // Hosts start at different places, so that they seldom meet.
         let next = std::process::id().wrapping_mul(7919) % geometry.count;
-        Ok(Self { owner: std::process::id(), file, used: HashSet::new(), next, promised })
+        Ok(Self { owner: std::process::id(), file, used: BTreeSet::new(), next, promised: ranges })
     }
 }
 
-/// The ranges of a subordinate-id file. See subuid(5).
-fn promised(path: &str) -> Vec<(u32, u32)> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines()
+/// The ranges of a subordinate-id file. See subuid(5). Without the file nothing is promised; one that cannot be read may
+/// promise anything.
+fn promised(path: &'static str) -> Result<Vec<(u32, u32)>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        read => {
+            read.map_err(|error| Error::os(Step::IdBlock, format!("reading {path}"), error).with_path(path))?
+        }
+    };
+    let ranges = text
+        .lines()
         .filter_map(|line| {
             let mut words = line.split(':').skip(1).map(|word| word.trim().parse::<u32>());
             let (first, count) = (words.next()?.ok()?, words.next()?.ok()?);
             Some((first, first.saturating_add(count)))
         })
-        .collect()
+        .collect();
+    Ok(ranges)
 }
 
 /// Locks or unlocks one byte. `Ok(false)`: somebody else has it.

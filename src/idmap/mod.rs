@@ -142,18 +142,22 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn now() -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// If the capabilities cannot be read. They decide whose ids a sandbox gets, so they are not guessed.
+    pub(crate) fn now() -> Result<Self> {
+        Ok(Self {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
-            capabilities: crate::sys::effective_capabilities(),
-        }
+            capabilities: crate::sys::effective_capabilities()
+                .map_err(|error| Error::os(Step::Plan, "reading the capabilities of this process", error))?,
+        })
     }
 
     /// May write any map whose outside ids it has itself.
-    pub(crate) fn may_map(&self) -> bool {
+    pub(crate) fn may_map(&self) -> Result<bool> {
         let both = capability::SETUID | capability::SETGID;
-        self.capabilities & both == both && block::has_spare_ids()
+        Ok(self.capabilities & both == both && block::has_spare_ids()?)
     }
 
     /// May clone mounts of its own mount namespace.
@@ -166,8 +170,8 @@ impl MapPlan {
     /// Decides and validates the maps for a program with these ids.
     pub(crate) fn resolve(map: &UserMap, program: Ids, caller: &Caller) -> Result<Self> {
         match &map.0 {
-            Kind::Auto if caller.may_map() => {
-                let most = block::size();
+            Kind::Auto if caller.may_map()? => {
+                let most = block::size()?;
                 if most > 1 && program.uid.max(program.gid) >= most {
                     return Err(Error::invalid(format!(
                         "the program's ids {}:{} are beyond the {most} ids of a sandbox",
@@ -177,7 +181,7 @@ impl MapPlan {
                 }
                 Ok(Self::Block)
             }
-            Kind::Auto | Kind::SubIds if caller.uid == 0 && block::has_spare_ids() => Err(Error::message(
+            Kind::Auto | Kind::SubIds if caller.uid == 0 && block::has_spare_ids()? => Err(Error::message(
                 ErrorKind::PermissionDenied,
                 Step::IdMap,
                 "the caller's own id is root's, which is never mapped",
@@ -200,12 +204,12 @@ impl MapPlan {
                 validate(gids, "group")?;
                 require_mapped(uids, program.uid, "user")?;
                 require_mapped(gids, program.gid, "group")?;
-                if caller.uid == 0 || caller.may_map() {
+                if caller.uid == 0 || caller.may_map()? {
                     refuse_root(uids, "user")?;
                     refuse_root(gids, "group")?;
                 }
                 let own = |extents: &[Extent], id| matches!(extents, [only] if only.outside == id && only.count == 1);
-                let writer = if caller.may_map() {
+                let writer = if caller.may_map()? {
                     Writer::Privileged
                 } else if own(uids, caller.uid) && own(gids, caller.gid) {
                     Writer::Own
@@ -222,7 +226,7 @@ impl MapPlan {
     pub(crate) fn setup_ids(&self, program: Ids) -> Ids {
         let root = |extents: &[Extent], other: u32| if is_mapped(extents, 0) { 0 } else { other };
         match self {
-            Self::Block if block::size() == 1 => program,
+            Self::Block if block::size().is_ok_and(|size| size == 1) => program,
             Self::Block => Ids { uid: 0, gid: 0 },
             Self::Fixed(maps) => {
                 Ids { uid: root(&maps.uids, program.uid), gid: root(&maps.gids, program.gid) }
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn root_that_can_map_nothing_else_is_refused() {
         let weak = Caller { uid: 0, gid: 0, capabilities: 0 };
-        if !block::has_spare_ids() {
+        if !block::has_spare_ids().unwrap() {
             return; // root of a namespace with one id is an ordinary user outside
         }
         for (map, caller) in [(UserMap::auto(), weak), (UserMap::subids(), weak), (UserMap::subids(), ROOT)] {

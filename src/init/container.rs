@@ -7,7 +7,8 @@ use crate::pump::Flow;
 use crate::setup::Stage;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
 use crate::wire::{
-    BOX_SLOTS, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, cause, flag, line, reply,
+    BOX_SLOTS, CONTAINER, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, cause, flag,
+    line, reply,
     request, stage,
 };
 use crate::{broken, failed};
@@ -104,38 +105,38 @@ impl Container {
             // The host's pidfd comes with the first message; until then its death shows as the end of the socket, or
             // not at all while a forked copy of the host holds the other end, for the moment this takes.
             let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
-            let next = next_request(control, host, &mut table).map_err(|errno| broken(20, errno))?;
+            let next = next_request(control, host, &mut table).map_err(|errno| broken(line::START, errno))?;
             match next {
                 Some(message) if message.kind == request::FDS => {}
                 Some(message) if message.kind == request::START => break message,
-                Some(_) => return Err(broken(21, Errno::EPROTO)),
+                Some(_) => return Err(broken(line::MALFORMED, Errno::EPROTO)),
                 None => sys::exit(0),
             }
         };
         if table.overflow {
-            return Err(broken(22, Errno::EOVERFLOW));
+            return Err(broken(line::MALFORMED, Errno::EOVERFLOW));
         }
         let is_pid_1 = start.flags & flag::PID_NS != 0;
-        let plan = Self::map_plan(&table).map_err(|errno| broken(23, errno))?;
-        let departures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(24, errno))?;
-        let children = sys::child_signal_fd().map_err(|errno| broken(25, errno))?;
-        sys::set_session().map_err(|errno| broken(26, errno))?;
+        let plan = Self::map_plan(&table).map_err(|errno| broken(line::PLAN_IMAGE, errno))?;
+        let departures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(line::SHARED_PAGE, errno))?;
+        let children = sys::child_signal_fd().map_err(|errno| broken(line::CHILD_SIGNALS, errno))?;
+        sys::set_session().map_err(|errno| broken(line::SESSION, errno))?;
         if !is_pid_1 {
             // Orphans come to us, as they would to PID 1.
-            sys::prctl(sys::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(|errno| broken(27, errno))?;
+            sys::prctl(sys::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(|errno| broken(line::SUBREAPER, errno))?;
         }
         sys::set_umask(0);
-        let image = PlanImage::parse(plan.bytes()).ok_or(broken(28, Errno::EPROTO))?;
+        let image = PlanImage::parse(plan.bytes()).ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
         let mut setup = Stage::new();
         for (index, operation) in image.setup().enumerate() {
-            let operation = operation.ok_or(broken(29, Errno::EPROTO))?;
+            let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {
                 // What follows needs the ids that the host maps, or the mounts that it makes.
                 Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {
-                failed(0, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
+                failed(CONTAINER, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
             })?;
         }
         let mut cgroup =
@@ -144,15 +145,15 @@ impl Container {
             cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
         }
         // From where the host happened to be, or from a place that a mount was made on: below that mount is what it hides.
-        sys::chdir(c"/").map_err(|errno| broken(34, errno))?;
+        sys::chdir(c"/").map_err(|errno| broken(line::DIRECTORY, errno))?;
         // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
-        sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(30, errno))?;
+        sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(line::UNDUMPABLE, errno))?;
         sys::set_umask(0o022);
         // Files with given content are in the plan, and their pages would stay ours; what is still needed of it comes
         // back by itself.
         let plan = if plan.bytes().len() > LARGE_PLAN {
             drop(plan);
-            Self::map_plan(&table).map_err(|errno| broken(31, errno))?
+            Self::map_plan(&table).map_err(|errno| broken(line::PLAN_IMAGE, errno))?
         } else {
             plan
         };
@@ -182,11 +183,11 @@ impl Container {
         table.count = first;
         loop {
             let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
-            match next_request(control, host, table).map_err(|errno| broken(31, errno))? {
+            match next_request(control, host, table).map_err(|errno| broken(line::AWAIT, errno))? {
                 Some(message) if message.kind == request::FDS => {}
-                Some(_) if table.overflow => return Err(broken(33, Errno::EOVERFLOW)),
+                Some(_) if table.overflow => return Err(broken(line::MALFORMED, Errno::EOVERFLOW)),
                 Some(message) if message.kind == kind => return Ok(message),
-                Some(_) => return Err(broken(32, Errno::EPROTO)),
+                Some(_) => return Err(broken(line::MALFORMED, Errno::EPROTO)),
                 None => sys::exit(0),
             }
         }
@@ -200,7 +201,7 @@ impl Container {
     /// The event loop. Ends the process.
     pub(crate) fn run(&mut self) -> ! {
         let ready = Reply { kind: reply::READY, ..Reply::default() };
-        if !self.quiet && sys::send(self.control, &ready, None).is_err() {
+        if !self.quiet && sys::tell(self.control, &ready, None).is_err() {
             self.end(&[]);
         }
         let Some(plan) = PlanImage::parse(self.plan.bytes()) else { sys::exit(252) };
@@ -225,7 +226,8 @@ impl Container {
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
             let pause = if more_to_reap { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
-            if sys::poll(polled, pause).is_err() {
+            if let Err(errno) = sys::poll(polled, pause) {
+                sys::tell(self.control, &broken(line::EVENTS, errno), None).ok();
                 self.end(&programs);
             }
             if set[1].revents != 0 {
@@ -251,7 +253,7 @@ impl Container {
                     Ok(_) => self.end(&programs),
                     Err(errno) => {
                         // For whom the message was is lost with it: these are last words about all.
-                        sys::send(self.control, &broken(line::LOST_REQUEST, errno), None).ok();
+                        sys::tell(self.control, &broken(line::LOST_REQUEST, errno), None).ok();
                         self.end(&programs);
                     }
                 }
@@ -306,7 +308,7 @@ impl Container {
         // The payload has its copies; ours would keep pipes open.
         *incoming = Table::new();
         if let Err(failure) = result {
-            sys::send(self.control, &failed(message.child, failure), None).ok();
+            sys::tell(self.control, &failed(message.child, failure), None).ok();
             if one_shot {
                 self.end(programs);
             }
@@ -323,7 +325,7 @@ impl Container {
             };
             if ready(0, program.status()) {
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
-                    sys::send(self.control, &failed(program.child, failure), None).ok();
+                    sys::tell(self.control, &failed(program.child, failure), None).ok();
                     if one_shot {
                         self.end(&[]);
                     }
@@ -333,8 +335,17 @@ impl Container {
             }
             for stream in 0..2 {
                 let fd = program.pumps[stream].as_ref().map(crate::pump::Pump::fd);
-                if ready(1 + stream, fd) && program.pump(stream) == Flow::Exceeded {
-                    self.kill(program, cause::OUTPUT, one_shot);
+                if !ready(1 + stream, fd) {
+                    continue;
+                }
+                match program.pump(stream) {
+                    Flow::Exceeded => self.kill(program, cause::OUTPUT, one_shot),
+                    Flow::Failed(errno) => {
+                        // Output that is lost must not look like output that was never written.
+                        sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
+                        self.kill(program, cause::HOST, one_shot);
+                    }
+                    Flow::More | Flow::Idle | Flow::Closed => {}
                 }
             }
         }
@@ -390,7 +401,12 @@ impl Container {
         // The signal only wakes us; several deaths may have been folded into one.
         sys::read(self.children.fd(), &mut signals).ok();
         for _ in 0..REAPED_AT_ONCE {
-            let Ok(Some(reaped)) = sys::reap(Wait::No) else { return false };
+            let reaped = match sys::reap(Wait::No) {
+                Ok(Some(reaped)) => reaped,
+                Ok(None) | Err(Errno::ECHILD) => return false,
+                // The signal that would tell of it again was read above.
+                Err(_) => return true,
+            };
             if let Some(program) = programs.iter_mut().flatten().find(|program| program.pid == reaped.pid) {
                 program.note_end(&reaped);
             }
@@ -410,9 +426,11 @@ impl Container {
                 self.kill_everything();
                 program.count_whole_container();
             }
-            program.drain();
+            if let Err(errno) = program.drain() {
+                sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
+            }
             let cpu = clock.read().saturating_sub(program.cpu_base);
-            sys::send(self.control, &program.report(cpu), None).ok();
+            sys::tell(self.control, &program.report(cpu), None).ok();
             if one_shot {
                 sys::exit(0);
             }
@@ -468,6 +486,11 @@ impl Container {
         // PID 1 takes its namespace with it: the kernel kills every process there before it lets go of this one.
         sys::exit(0)
     }
+}
+
+/// Captured output could not be moved.
+fn output_failed(errno: Errno) -> ChildFailure {
+    ChildFailure { stage: stage::PROTOCOL, index: line::OUTPUT, errno: errno.0 }
 }
 
 /// Where the CPU time of the tree is read.

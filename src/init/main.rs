@@ -28,15 +28,13 @@ const CONTROL: Fd = Fd(0);
 
 /// Called by the entry point in `sys::rt`.
 pub(crate) extern "C" fn start() -> ! {
-    sys::default_signals();
-    if sys::block_signals().is_err() {
-        sys::exit(254);
-    }
-    match container::Container::receive(CONTROL) {
+    let signals = sys::default_signals().and_then(|()| sys::block_signals());
+    let ready = signals.map_err(|errno| broken(wire::line::SIGNALS, errno));
+    match ready.and_then(|()| container::Container::receive(CONTROL)) {
         Ok(mut container) => container.run(),
         Err(failed) => {
             // The host reads the reason, or is gone; either way this is the end.
-            sys::send(CONTROL, &failed, None).ok();
+            sys::tell(CONTROL, &failed, None).ok();
             sys::exit(253)
         }
     }
@@ -56,5 +54,5 @@ fn failed(child: u32, failure: wire::ChildFailure) -> wire::Reply {
 
 /// A failure of the init itself.
 fn broken(index: u32, errno: Errno) -> wire::Reply {
-    failed(0, wire::ChildFailure { stage: wire::stage::PROTOCOL, index, errno: errno.0 })
+    failed(wire::CONTAINER, wire::ChildFailure { stage: wire::stage::PROTOCOL, index, errno: errno.0 })
 }

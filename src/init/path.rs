@@ -90,7 +90,8 @@ impl Places {
 
     /// Opens a directory, making what is missing of its path. Most targets are missing, so that is tried first.
     pub(crate) fn make_dirs(&mut self, path: &CStr) -> Result<Owned> {
-        if components(path).next().is_none() {
+        // A path that ends in `..` names something that is there, or nothing.
+        if components(path).last().is_none_or(|last| last == b"..") {
             return self.find(path);
         }
         let made = self.in_parent(path, |parent, name| {
@@ -100,8 +101,6 @@ impl Places {
         });
         match made {
             Err(Errno::EEXIST) => self.existing(path),
-            // A path that ends in `..`: it names something that is there, or nothing.
-            Err(Errno::EINVAL) => self.find(path),
             other => other,
         }
     }

@@ -2,7 +2,7 @@
 //! leaves the reason in the shared page and exits.
 
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
-use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, section, stage, verify};
+use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, line, section, stage, verify};
 
 /// `SECBIT_NOROOT` and its lock, and the lock of `SECBIT_KEEP_CAPS`: user id 0 gains nothing by `execve`. See
 /// capabilities(7).
@@ -53,7 +53,7 @@ impl Payload<'_> {
         self.place_descriptors().map_err(|errno| at(stage::FDS, 0, errno))?;
         self.confine(section::CONFINE, stage::CONFINE)?;
         self.enter_directory().map_err(|errno| at(stage::CHDIR, 0, errno))?;
-        sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, 1, errno))?;
+        sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, line::UNBLOCK_SIGNALS, errno))?;
         // Now, because the filter may not allow looking at the clock.
         self.departures.store(self.number, Departure { at: sys::wall_clock(), ..Departure::default() });
         self.confine(section::SEAL, stage::SEAL)
@@ -62,7 +62,7 @@ impl Payload<'_> {
     fn confine(&self, section: usize, stage: u32) -> core::result::Result<(), Failed> {
         for (index, operation) in self.plan.confine(section).enumerate() {
             let index = index as u32;
-            let Some(operation) = operation else { return Err(at(stage::PROTOCOL, 2, Errno::EPROTO)) };
+            let Some(operation) = operation else { return Err(at(stage::PROTOCOL, line::MALFORMED, Errno::EPROTO)) };
             self.apply(&operation).map_err(|errno| at(stage, index, errno))?;
         }
         Ok(())
@@ -180,11 +180,14 @@ fn at_exec(index: u32, errno: Errno) -> Failed {
     at(stage::EXEC, index, errno)
 }
 
+/// `CAP_CHECKPOINT_RESTORE` of Linux 5.9, which nothing here works without.
+const KNOWN_CAPABILITY: usize = 40;
+
 /// Calls `f` for every capability that this kernel knows: above the last one it answers EINVAL (capabilities(7)).
 fn each_capability(mut f: impl FnMut(usize) -> Result<()>) -> Result<()> {
     for n in 0..64 {
         match f(n) {
-            Err(Errno::EINVAL) if n > 0 => return Ok(()),
+            Err(Errno::EINVAL) if n > KNOWN_CAPABILITY => return Ok(()),
             other => other?,
         }
     }

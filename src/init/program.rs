@@ -5,7 +5,7 @@ use crate::deadline::Limits;
 use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
-use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, reply, stage};
+use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, line, reply, stage};
 
 /// A program between fork and the report of its end.
 pub(crate) struct Program {
@@ -46,11 +46,14 @@ impl Program {
         slots: &mut [Option<Owned>],
         number: usize,
     ) -> core::result::Result<Self, ChildFailure> {
-        let protocol = |errno: Errno| ChildFailure { stage: stage::PROTOCOL, index: 10, errno: errno.0 };
-        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(protocol(Errno::EPROTO))?;
-        let length = Image::size_of_file(image_fd).map_err(protocol)?;
-        let mut image = Image::map(image_fd, length).map_err(protocol)?;
-        let head = RunHead::parse(image.bytes()).ok_or(protocol(Errno::EPROTO))?;
+        let at = |index, errno: Errno| ChildFailure { stage: stage::PROTOCOL, index, errno: errno.0 };
+        let malformed = at(line::MALFORMED, Errno::EPROTO);
+        let unmapped = |errno| at(line::RUN_IMAGE, errno);
+        let uncaptured = |errno| at(line::CAPTURE, errno);
+        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(malformed)?;
+        let length = Image::size_of_file(image_fd).map_err(unmapped)?;
+        let mut image = Image::map(image_fd, length).map_err(unmapped)?;
+        let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
         shared.departures.store(number, Departure::default());
 
@@ -90,7 +93,7 @@ impl Program {
                     wall_ns: request.wall_ns,
                     cpu_ns: request.cpu_ns,
                     idle_ns: request.idle_ns,
-                    pumps: [pump(request, slots, 0).map_err(protocol)?, pump(request, slots, 1).map_err(protocol)?],
+                    pumps: [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?],
                     output: [0; 2],
                     shared_budget: request.budget_sum,
                     cpu_base: 0,
@@ -127,8 +130,8 @@ impl Program {
         let started = Reply { kind: reply::STARTED, child: self.child, pid: self.pid as u32, ..Reply::default() };
         // Too many descriptors may be under way (ETOOMANYREFS): then the host is told that this one does not come. A host
         // that cannot be told at all is gone, which the event loop notices by itself.
-        if sys::send(control, &started, self.pidfd.as_ref().map(Owned::fd)).is_err() {
-            sys::send(control, &started, None).ok();
+        if let Err(errno) = sys::tell(control, &started, self.pidfd.as_ref().map(Owned::fd)) {
+            sys::tell(control, &Reply { errno: errno.0, ..started }, None).ok();
         }
         self.pidfd = None;
         Ok(())
@@ -154,7 +157,7 @@ impl Program {
         if let Some(seen) = self.output.get_mut(n) {
             *seen = pump.seen;
         }
-        if matches!(flow, Flow::Closed | Flow::Exceeded) {
+        if matches!(flow, Flow::Closed | Flow::Exceeded | Flow::Failed(_)) {
             // Closing our end also stops a writer that outlived the kill: it gets SIGPIPE.
             self.pumps[n] = None;
         }
@@ -163,10 +166,10 @@ impl Program {
 
     /// Moves what is in the pipes at the end. A process that was left behind may hold the other end and write on, for
     /// ever: that is not waited for.
-    pub(crate) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) -> Result<()> {
         for n in 0..self.pumps.len() {
             let Some(pump) = &self.pumps[n] else { continue };
-            let end = pump.seen.saturating_add(pump.waiting());
+            let end = pump.seen.saturating_add(pump.waiting()?);
             while self.output[n] < end {
                 match self.pump(n) {
                     Flow::More => {}
@@ -177,9 +180,11 @@ impl Program {
                         }
                         break;
                     }
+                    Flow::Failed(errno) => return Err(errno),
                 }
             }
         }
+        Ok(())
     }
 
     /// Counts what every process of the container used, for a program that has the container to itself.

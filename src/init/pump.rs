@@ -17,7 +17,6 @@ pub(crate) struct Pump {
 }
 
 /// What a step of a pump found.
-#[derive(PartialEq, Eq)]
 pub(crate) enum Flow {
     /// Something was moved; there may be more.
     More,
@@ -27,6 +26,8 @@ pub(crate) enum Flow {
     Closed,
     /// More was written than the budget allows.
     Exceeded,
+    /// Something is lost.
+    Failed(Errno),
 }
 
 impl Pump {
@@ -40,8 +41,8 @@ impl Pump {
     }
 
     /// What the pipe holds now.
-    pub(crate) fn waiting(&self) -> u64 {
-        sys::bytes_in_pipe(self.from.fd()).map_or(0, |count| count as u64)
+    pub(crate) fn waiting(&self) -> Result<u64> {
+        sys::bytes_in_pipe(self.from.fd()).map(|count| count as u64)
     }
 
     /// Moves one chunk. `shared` is a budget common to several streams.
@@ -51,14 +52,15 @@ impl Pump {
             Ok(0) => return Flow::Closed,
             Ok(count) => count,
             Err(Errno::EAGAIN | Errno::EINTR) => return Flow::Idle,
-            Err(_) => return Flow::Closed,
+            Err(errno) => return Flow::Failed(errno),
         };
         self.seen = self.seen.saturating_add(count as u64);
         let room = usize::try_from(self.budget.min(*shared)).unwrap_or(usize::MAX).min(count);
         self.budget -= room as u64;
         *shared -= room as u64;
-        // A host that sealed or truncated its own file loses output, and nothing else depends on it.
-        sys::write_all(self.to.fd(), buffer.get(..room).unwrap_or(&[])).ok();
+        if let Err(errno) = sys::write_all(self.to.fd(), buffer.get(..room).unwrap_or(&[])) {
+            return Flow::Failed(errno);
+        }
         if room < count { Flow::Exceeded } else { Flow::More }
     }
 }

@@ -6,7 +6,30 @@ use super::Plan;
 use crate::error::{Error, Step};
 use crate::idmap::MapPlan;
 use crate::namespace::Namespaces;
-use crate::wire::section;
+use crate::wire::{line, section};
+
+/// The step, and what failed, at a line of the init; `None` where no system call has, but a promise was broken.
+pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
+    Some(match index {
+        line::UNBLOCK_SIGNALS => (Step::Fork, "unblocking signals for the program"),
+        line::RUN_IMAGE => (Step::Fork, "mapping the program's arguments in the init"),
+        line::LOST_REQUEST => (Step::Handshake, "receiving a request in the init"),
+        line::CAPTURE => (Step::Stdio, "preparing a captured stream in the init"),
+        line::OUTPUT => (Step::Wait, "moving captured output in the init"),
+        line::EVENTS => (Step::Wait, "waiting for events in the init"),
+        line::SIGNALS => (Step::Init, "resetting the signals of the init"),
+        line::START => (Step::Handshake, "receiving the plan in the init"),
+        line::PLAN_IMAGE => (Step::Init, "mapping the plan in the init"),
+        line::SHARED_PAGE => (Step::Init, "mapping the page that the init shares with programs"),
+        line::CHILD_SIGNALS => (Step::Init, "opening the signalfd of the init"),
+        line::SESSION => (Step::Init, "starting a session for the init"),
+        line::SUBREAPER => (Step::Init, "making the init the parent of orphans"),
+        line::AWAIT => (Step::Handshake, "receiving the rest of the setup in the init"),
+        line::DIRECTORY => (Step::Init, "leaving the host's working directory"),
+        line::UNDUMPABLE => (Step::Init, "making the init undumpable"),
+        _ => return None,
+    })
+}
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

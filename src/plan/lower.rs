@@ -28,7 +28,7 @@ const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
 const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
-    let caller = Caller::now();
+    let caller = Caller::now()?;
     let mut enforced = Enforced::default();
     let namespaces = available_namespaces(sandbox, &mut enforced)?;
     let in_user_ns = namespaces.contains(Namespaces::USER);
@@ -180,7 +180,10 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
     }
     if namespaces.contains(Namespaces::TIME) {
         let offsets = sandbox.time_offsets.to_text();
-        let what = "unsharing the time namespace";
+        let what = match offsets.as_str() {
+            "" => "unsharing the time namespace",
+            _ => "unsharing the time namespace and setting its clocks",
+        };
         lowering.setup(Step::TimeOffsets, what, None, &Setup::TimeOffsets { offsets: offsets.as_bytes() });
     }
 }
@@ -208,15 +211,21 @@ fn lower_root(
     }
 }
 
+/// What this process could raise a limit to.
+fn hard_rlimit(resource: Resource) -> Result<u64> {
+    sys::hard_rlimit(resource.number())
+        .map_err(|error| Error::os(Step::Rlimit, format!("reading the limit of {}", resource.name()), error))
+}
+
 fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
     let mut rlimits = sandbox.rlimits.clone();
     if !rlimits.iter().any(|(resource, _, _)| *resource == Resource::Core) {
         // core(5): with a core_pattern that is a pipe, a limit of 0 still runs the handler, on the host; 1 does not.
-        let most = sys::hard_rlimit(Resource::Core.number()).min(1);
+        let most = hard_rlimit(Resource::Core)?.min(1);
         rlimits.push((Resource::Core, most, most));
     }
     for (resource, soft, hard) in rlimits {
-        let own = sys::hard_rlimit(resource.number());
+        let own = hard_rlimit(resource)?;
         let name = resource.name();
         if hard > own {
             return Err(Error::message(

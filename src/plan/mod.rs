@@ -128,6 +128,15 @@ impl Plan {
             return explain::with_hint(error, label.step, reply.errno);
         }
         let error = |step, what: String| Error::os(step, what, source);
+        if let (stage::PROTOCOL, Some((step, what))) = (reply.stage, explain::line_of(reply.index)) {
+            let error = error(step, what.to_owned());
+            return match error.kind() {
+                ErrorKind::ResourceExhausted => error.with_hint(
+                    "the init has the host's own limits: raise RLIMIT_NOFILE (ulimit -n) and look at free memory",
+                ),
+                _ => error,
+            };
+        }
         match reply.stage {
             stage::FORK => error(Step::Fork, "forking the program's process".into()),
             stage::FDS => error(Step::Stdio, "placing descriptors".into()),
@@ -149,15 +158,8 @@ impl Plan {
             stage::PROTOCOL if reply.index == line::TOO_MANY_FDS => {
                 Error::invalid("more descriptors than one program can be given")
             }
-            other => {
-                let error = error(Step::Handshake, format!("stage {other} of the init, line {index},"));
-                match error.kind() {
-                    ErrorKind::ResourceExhausted => error.with_hint(
-                        "the init has the host's own limits: raise RLIMIT_NOFILE (ulimit -n) and look at free memory",
-                    ),
-                    _ => error.with_kind(ErrorKind::Internal),
-                }
-            }
+            other => error(Step::Handshake, format!("stage {other} of the init, line {index},"))
+                .with_kind(ErrorKind::Internal),
         }
     }
 }

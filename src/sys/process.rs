@@ -48,20 +48,20 @@ pub(crate) fn reap_pidfd(pidfd: &impl AsFd) -> io::Result<()> {
 }
 
 /// The effective capability set of this thread, as a bit mask. See `capget(2)`.
-pub(crate) fn effective_capabilities() -> u64 {
+pub(crate) fn effective_capabilities() -> io::Result<u64> {
     let mut header: [u32; 2] = [0x2008_0522, 0];
     let mut sets = [0_u32; 6];
     // SAFETY: a version-3 header and the two data records it calls for, 24 bytes.
-    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) };
-    if result == 0 { u64::from(sets[0]) | u64::from(sets[3]) << 32 } else { 0 }
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) })?;
+    Ok(u64::from(sets[0]) | u64::from(sets[3]) << 32)
 }
 
 /// The hard limit of a resource of this process; `u64::MAX` for none.
-pub(crate) fn hard_rlimit(resource: u32) -> u64 {
+pub(crate) fn hard_rlimit(resource: u32) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a live struct; an unknown resource answers EINVAL and leaves it alone.
-    unsafe { libc::getrlimit(resource as libc::__rlimit_resource_t, &raw mut limit) };
-    limit.rlim_max
+    let result = unsafe { libc::getrlimit(resource as libc::__rlimit_resource_t, &raw mut limit) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(limit.rlim_max) }
 }
 
 /// The version of landlock that the kernel offers. See `landlock_create_ruleset(2)`.

@@ -117,6 +117,7 @@ pub(crate) struct Reply {
     pub(crate) stage: u32,
     /// `FAILED`: which operation of that stage.
     pub(crate) index: u32,
+    /// `FAILED`: of the call that failed. `STARTED` without a descriptor: why it could not be sent, if that is so.
     pub(crate) errno: i32,
     /// `EXITED`: the wait status of the program, as `waitpid(2)` gives it.
     pub(crate) status: i32,
@@ -139,7 +140,7 @@ pub(crate) struct Reply {
 
 /// Where a failure happened: the parts of a spawn that have operations of their own.
 pub(crate) mod stage {
-    /// The init itself: receiving, decoding. `index` is a line of no further meaning.
+    /// The init itself: receiving, decoding. `index` is one of [`line`](super::line).
     pub(crate) const PROTOCOL: u32 = 1;
     /// An operation of [`Setup`](crate::wire::Setup).
     pub(crate) const SETUP: u32 = 2;
@@ -159,15 +160,50 @@ pub(crate) mod stage {
     pub(crate) const EXEC: u32 = 9;
 }
 
-/// Lines of [`stage::PROTOCOL`] that the host tells apart, because a caller can do something about them.
+/// What the init does beside the operations of a plan: the lines of [`stage::PROTOCOL`]. The host has words for each.
 pub(crate) mod line {
+    /// A message or an image is not what the other end makes. No system call of the init has failed.
+    pub(crate) const MALFORMED: u32 = 1;
+    /// The payload lets signals come again.
+    pub(crate) const UNBLOCK_SIGNALS: u32 = 2;
+    /// The run's image is mapped.
+    pub(crate) const RUN_IMAGE: u32 = 10;
     /// The container runs as many programs as it has room for.
     pub(crate) const FULL: u32 = 11;
     /// More descriptors came than the table holds.
     pub(crate) const TOO_MANY_FDS: u32 = 12;
     /// A request could not be received; the init ends.
     pub(crate) const LOST_REQUEST: u32 = 13;
+    /// The pipe of a captured stream is made ready.
+    pub(crate) const CAPTURE: u32 = 14;
+    /// Captured output is moved; the program is killed.
+    pub(crate) const OUTPUT: u32 = 15;
+    /// Waiting for events; the init ends.
+    pub(crate) const EVENTS: u32 = 16;
+    /// The signal actions and the mask that a host may have left.
+    pub(crate) const SIGNALS: u32 = 20;
+    /// Waiting for the plan and receiving it.
+    pub(crate) const START: u32 = 21;
+    /// The plan is mapped.
+    pub(crate) const PLAN_IMAGE: u32 = 22;
+    /// The page in which programs leave why they were not executed.
+    pub(crate) const SHARED_PAGE: u32 = 23;
+    /// The descriptor that tells of the ends of processes.
+    pub(crate) const CHILD_SIGNALS: u32 = 24;
+    /// The init's own session.
+    pub(crate) const SESSION: u32 = 25;
+    /// Orphans come to the init.
+    pub(crate) const SUBREAPER: u32 = 26;
+    /// Waiting for what the host has to do first, and receiving it.
+    pub(crate) const AWAIT: u32 = 27;
+    /// The directory that the host happened to be in is left.
+    pub(crate) const DIRECTORY: u32 = 28;
+    /// Programs of the same user id must not attach.
+    pub(crate) const UNDUMPABLE: u32 = 29;
 }
+
+/// The number under which the init reports on the container itself, and on the program of one that has only one.
+pub(crate) const CONTAINER: u32 = 0;
 
 /// The record that a payload process leaves in the page it shares with the init when it could not be executed.
 #[repr(C)]

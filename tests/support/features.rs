@@ -72,7 +72,14 @@ fn look(feature: &str) -> Option<String> {
         "cc" => program("/usr/bin/cc"),
         "setpriv" if !nix::unistd::geteuid().is_root() => None,
         "setpriv" => program("/usr/bin/setpriv"),
-        "strace" => program("/usr/bin/strace"),
+        "ptrace" => {
+            let mut command = super::role_command("try-ptrace", &[]);
+            match super::run_helper(&mut command, Duration::from_secs(10)) {
+                Ok(helper) if helper.status.success() => None,
+                Ok(helper) => Some(format!("ptrace(2): {}", helper.stdout.trim())),
+                Err(super::Fail(message)) => Some(message),
+            }
+        }
         "unshare" => program("/usr/bin/unshare"),
         "uidmap" => program("/usr/bin/newuidmap"),
         "swap-controller" => {

@@ -77,8 +77,14 @@ pub(crate) fn receive<T: Copy + Default>(socket: Fd, mut push: impl FnMut(Owned)
     Ok(Some(core::hint::black_box(value)))
 }
 
+/// Sends a message that matters. The kernel may be short of memory for a moment, so it is tried twice; a host that cannot
+/// be told is gone, which the event loop notices by itself.
+pub(crate) fn tell<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
+    send(socket, value, fd).or_else(|_| send(socket, value, fd))
+}
+
 /// Sends one message, with one descriptor or none. A full or closed socket is an error; it never raises SIGPIPE.
-pub(crate) fn send<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
+fn send<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
     const MSG_NOSIGNAL: usize = 0x4000;
     let iov = IoVec { base: address(value), length: size_of::<T>() };
     let control: [u64; 3] = [

@@ -34,6 +34,7 @@ impl Errno {
     pub(crate) const ENOENT: Self = Self(2);
     pub(crate) const EINTR: Self = Self(4);
     pub(crate) const EBADF: Self = Self(9);
+    pub(crate) const ECHILD: Self = Self(10);
     pub(crate) const EAGAIN: Self = Self(11);
     pub(crate) const EACCES: Self = Self(13);
     pub(crate) const EEXIST: Self = Self(17);

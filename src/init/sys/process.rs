@@ -155,12 +155,14 @@ fn signal_mask(mask: u64) -> Result<()> {
 }
 
 /// Gives every signal its default action: an ignored one would stay ignored across `execve`.
-pub(crate) fn default_signals() {
+pub(crate) fn default_signals() -> Result<()> {
+    const SIGSTOP: i32 = 19;
     let action = [0_u64; 4]; // struct kernel_sigaction: SIG_DFL, no flags, no restorer, empty mask
-    for signal in 1..=64_usize {
-        // SIGKILL and SIGSTOP answer EINVAL: their action cannot be anything but the default.
-        plain(nr::RT_SIGACTION, &[signal, address(&action), 0, size_of::<u64>()]).ok();
+    // The action of these two cannot be anything but the default, and the kernel refuses to set it.
+    for signal in (1..=64).filter(|signal| ![SIGKILL, SIGSTOP].contains(signal)) {
+        plain(nr::RT_SIGACTION, &[signal as usize, address(&action), 0, size_of::<u64>()])?;
     }
+    Ok(())
 }
 
 /// A descriptor that becomes readable when a child changes state.
@@ -192,10 +194,14 @@ pub(crate) fn poll(set: &mut [PollFd], timeout_ns: Option<u64>) -> Result<()> {
     }
 }
 
-/// Nanoseconds of the clock that no one can set.
+/// Nanoseconds of the clock that no one can set. Without it no limit could be kept, and another number would be a lie
+/// about time: then the init ends, and the sandbox with it.
 pub(crate) fn monotonic() -> u64 {
     const CLOCK_MONOTONIC: usize = 1;
-    clock(CLOCK_MONOTONIC).unwrap_or(0)
+    match clock(CLOCK_MONOTONIC).or_else(|_| clock(CLOCK_MONOTONIC)) {
+        Ok(now) => now,
+        Err(_) => exit(249),
+    }
 }
 
 /// Nanoseconds of the wall clock: the only one that a time namespace does not shift (time_namespaces(7)), so the one by

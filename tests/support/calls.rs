@@ -1,0 +1,228 @@
+//! What each system call of a spawn is for: the steps at which its failure may be reported, and whether it need be.
+
+use belljar::Step;
+
+use crate::inject::Who;
+
+/// Names of system calls, and the steps that a failure of each may be reported at. A call that is not here fails the
+/// test: whoever adds it to the setup says what it is for.
+macro_rules! calls {
+    ($($who:ident { $($name:ident: [$($step:ident),*],)* })*) => {
+        pub(crate) fn call_of(who: Who, number: i64) -> Option<(&'static str, &'static [Step])> {
+            $($(if who == Who::$who && number == libc::$name {
+                return Some((stringify!($name), &[$(Step::$step),*]));
+            })*)*
+            None
+        }
+    };
+}
+
+calls! {
+    Host {
+        SYS_capget: [Plan],
+        SYS_openat: [MountSource, Cgroup, Prepare, IdBlock, IdMap],
+        SYS_open_tree: [MountSource],
+        SYS_mount_setattr: [MountSource],
+        SYS_fsopen: [],
+        SYS_fsconfig: [],
+        SYS_fsmount: [],
+        SYS_fspick: [],
+        SYS_mknodat: [],
+        SYS_fchmodat: [],
+        SYS_symlinkat: [],
+        SYS_statx: [MountSource, Cgroup, Prepare],
+        SYS_newfstatat: [],
+        SYS_read: [Cgroup, IdBlock, IdMap],
+        SYS_pread64: [Cgroup, Prepare],
+        SYS_write: [Prepare, IdMap, Cgroup],
+        SYS_readlinkat: [MountSource],
+        SYS_getdents64: [],
+        SYS_faccessat2: [Cgroup],
+        SYS_fstatfs: [Cgroup],
+        SYS_mkdirat: [Cgroup],
+        SYS_unlinkat: [Cgroup],
+        SYS_prlimit64: [Rlimit],
+        SYS_memfd_create: [Prepare],
+        SYS_fcntl: [Prepare, IdBlock],
+        SYS_socketpair: [Prepare],
+        SYS_pidfd_open: [Prepare],
+        SYS_pipe2: [Prepare],
+        SYS_fchmod: [Prepare],
+        SYS_sendmsg: [Handshake],
+        SYS_clone3: [Clone],
+        SYS_clone: [Clone],
+        SYS_recvmsg: [Wait],
+        SYS_ppoll: [Wait],
+        SYS_waitid: [Wait],
+        SYS_pidfd_send_signal: [],
+        SYS_kill: [],
+        SYS_rt_sigprocmask: [],
+        SYS_futex: [],
+        SYS_lseek: [],
+        SYS_sched_getaffinity: [],
+    }
+    Launch {
+        SYS_capget: [Init],
+        SYS_capset: [Init],
+        SYS_prctl: [Init],
+        SYS_dup3: [Init],
+        SYS_close_range: [Init],
+        SYS_execveat: [Init],
+    }
+    Init {
+        SYS_rt_sigaction: [Init],
+        SYS_rt_sigprocmask: [Init],
+        SYS_ppoll: [Handshake, Wait],
+        SYS_recvmsg: [Handshake],
+        SYS_sendmsg: [Handshake],
+        SYS_lseek: [Init, Fork],
+        SYS_mmap: [Init, Fork],
+        SYS_munmap: [],
+        SYS_signalfd4: [Init],
+        SYS_setsid: [Init],
+        SYS_prctl: [Init],
+        SYS_umask: [],
+        SYS_sethostname: [Hostname],
+        SYS_setdomainname: [Hostname],
+        SYS_socket: [Loopback],
+        SYS_ioctl: [Loopback, Wait],
+        SYS_unshare: [TimeOffsets],
+        SYS_setresuid: [Ids],
+        SYS_setresgid: [Ids],
+        SYS_mount: [Propagation, Root, Mount],
+        SYS_fsopen: [Root, Mask],
+        SYS_fsconfig: [Root, Mask],
+        SYS_fsmount: [Root, Mask],
+        SYS_open_tree: [Root, Mount, Mask, File],
+        SYS_mount_setattr: [Root, Mount, Mask, File],
+        SYS_move_mount: [Root, Mount, Mask, File],
+        SYS_openat: [TimeOffsets, Root, Mount, File, PivotRoot],
+        SYS_openat2: [Root, Mount, Mask, File],
+        SYS_mkdirat: [Root, Mount, File],
+        SYS_symlinkat: [File],
+        SYS_fchmod: [File],
+        SYS_statx: [Mount, Mask],
+        SYS_write: [TimeOffsets, File, Wait],
+        SYS_fchdir: [Root, Mount, PivotRoot],
+        SYS_pivot_root: [PivotRoot],
+        SYS_umount2: [PivotRoot],
+        SYS_getcwd: [PivotRoot],
+        SYS_chdir: [PivotRoot, Init],
+        SYS_pipe2: [Fork],
+        SYS_clone: [Fork],
+        SYS_clone3: [Fork],
+        SYS_fcntl: [Stdio, Mount],
+        SYS_read: [Wait],
+        SYS_close: [],
+        SYS_clock_gettime: [],
+        SYS_wait4: [],
+        SYS_kill: [],
+        SYS_getrusage: [],
+        SYS_exit_group: [],
+    }
+    Payload {
+        SYS_write: [Join],
+        SYS_unshare: [CgroupNs],
+        SYS_fcntl: [Stdio],
+        SYS_dup3: [Stdio],
+        SYS_close_range: [Stdio],
+        SYS_setsid: [Session],
+        SYS_prlimit64: [Rlimit],
+        SYS_setgroups: [Ids],
+        SYS_setresuid: [Ids],
+        SYS_setresgid: [Ids],
+        SYS_prctl: [Ids, Capabilities, NoNewPrivs, Verify],
+        SYS_capget: [Capabilities, Verify],
+        SYS_capset: [Capabilities],
+        SYS_getresuid: [Verify],
+        SYS_getresgid: [Verify],
+        SYS_chdir: [Chdir],
+        SYS_getcwd: [Chdir],
+        SYS_rt_sigprocmask: [Fork],
+        SYS_clock_gettime: [],
+        SYS_seccomp: [Seccomp],
+        SYS_execve: [Exec],
+    }
+}
+
+/// Calls of x86-64 for which other machines only have a younger one.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn modern(number: i64) -> i64 {
+    match number {
+        libc::SYS_readlink => libc::SYS_readlinkat,
+        libc::SYS_poll => libc::SYS_ppoll,
+        other => other,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn modern(number: i64) -> i64 {
+    number
+}
+
+/// Calls that are left alone.
+pub(crate) fn is_left_alone(who: Who, call: i64) -> bool {
+    // The allocator of the host, for which Rust aborts.
+    const MEMORY: [i64; 5] =
+        [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_madvise];
+    // These always succeed (credentials(7)), so nobody can be told that they did not.
+    const CERTAIN: [i64; 3] = [libc::SYS_getpid, libc::SYS_geteuid, libc::SYS_getegid];
+    // No descriptor of the host can fail to close; std panics where that of a directory does.
+    who == Who::Host && (MEMORY.contains(&call) || CERTAIN.contains(&call) || call == libc::SYS_close)
+}
+
+/// Whether a sandbox may be complete although the call failed: there is another way, the call is tried again, or what it
+/// was for is not needed.
+pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, errno: i32) -> bool {
+    match (who, call) {
+        // Hints of a file's size; whether the init can open a source by its path; sweeping for others; giving an id
+        // block back; how the C library counts processors; the last look at an init that has reported.
+        (
+            Who::Host,
+            libc::SYS_statx
+            | libc::SYS_read
+            | libc::SYS_openat
+            | libc::SYS_readlinkat
+            | libc::SYS_faccessat2
+            | libc::SYS_fcntl
+            | libc::SYS_ppoll,
+        ) => true,
+        // A host that cannot make devices binds its own, and a mount that cannot be cloned is made anew.
+        (
+            Who::Host,
+            libc::SYS_fsopen
+            | libc::SYS_fsconfig
+            | libc::SYS_fsmount
+            | libc::SYS_fspick
+            | libc::SYS_mknodat
+            | libc::SYS_mkdirat
+            | libc::SYS_fchmodat
+            | libc::SYS_symlinkat,
+        ) => true,
+        (Who::Host, libc::SYS_open_tree) => errno == libc::EINVAL,
+        // Kernels before 6.3 do not know the flag against execution.
+        (Who::Host, libc::SYS_memfd_create) => errno == libc::EINVAL,
+        // Filters of container engines.
+        (Who::Host, libc::SYS_clone3) => errno == libc::ENOSYS,
+        // Into a cgroup of version 2 at once, or else by its file.
+        (Who::Init, libc::SYS_clone3) => true,
+        // Told twice; the wake-up says the same again.
+        (Who::Init, libc::SYS_sendmsg | libc::SYS_read) => true,
+        // A container that waits to be closed has told all its results; then it may end by itself as well.
+        (Who::Init, libc::SYS_ppoll) => kind == "container",
+        // What the kernel says of a mount that is no longer there, and of a capability that it does not know.
+        (Who::Init, libc::SYS_umount2) | (Who::Payload, libc::SYS_prctl) => errno == libc::EINVAL,
+        _ => false,
+    }
+}
+
+/// The errno that an error carries, where it is not that of the call.
+pub(crate) fn told_instead(who: Who, call: i64, errno: i32) -> Option<i32> {
+    match (who, call) {
+        // An answer and not a failure: "not writable", with the errno in the words.
+        (Who::Host, libc::SYS_faccessat2) => Some(0),
+        // It looks as if the old root were gone, and then it is not.
+        (Who::Init, libc::SYS_umount2) if errno == libc::EINVAL => Some(libc::EBUSY),
+        _ => None,
+    }
+}
