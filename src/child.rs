@@ -318,6 +318,11 @@ impl Child {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
+        let earlier = self.before.oom_kills.unwrap_or(0);
+        let oom = match counters.oom_kills {
+            None | Some(0) => None,
+            Some(_) => self.runtime.with_cgroup(|cgroup| Ok(cgroup.oom(&counters, earlier)))?,
+        };
         if self.role == Role::Guest {
             // By now others may have used more; what the init read at the end is this program's.
             let read = report.map_or(0, |told| told.cpu_ns);
@@ -356,7 +361,7 @@ impl Child {
                 cause::NONE if self.killed && told.status & 0x7f == libc::SIGKILL => Cause::Host,
                 _ => Cause::Itself,
             },
-            oom_kills: counters.oom_kills.unwrap_or(0),
+            oom: oom.as_ref().map(|oom| oom.scope),
             cpu: usage.cpu,
             cpu_limit: lowered.cpu_time,
             wall: usage.wall,
@@ -371,7 +376,7 @@ impl Child {
             None => Verdict::InitKilled,
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
-        Ok(Outcome { status, verdict, usage, enforced: lowered.enforced.clone() })
+        Ok(Outcome { status, verdict, usage, oom, enforced: lowered.enforced.clone() })
     }
 }
 

@@ -141,8 +141,8 @@ mod sys;
 mod wire;
 
 pub use cgroup::{
-    Access, BlockDevice, CgroupParent, CpuSet, DeviceRules, Event, Events, IoMax, Limits, Pressure, Share,
-    Stall,
+    Access, BlockDevice, CgroupParent, CpuSet, DeviceRules, Event, Events, IoMax, Limits, Oom, OomScope,
+    OomVictim, Pressure, Share, Stall,
 };
 pub use child::Child;
 pub use command::{Command, Stdio};

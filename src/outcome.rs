@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::cgroup::Counters;
+use crate::cgroup::{Counters, Oom, OomScope};
 use crate::feature::Enforced;
 
 /// How a program ended and what it used. Never a failure of the setup: that is an [`Error`](crate::Error).
@@ -18,6 +18,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was used.
     pub usage: Usage,
+    /// Kills for memory: whose memory had run out and who died. `None` if there were none, or no memory cgroup.
+    pub oom: Option<Oom>,
     /// What was in force.
     pub enforced: Enforced,
 }
@@ -38,7 +40,8 @@ impl Outcome {
 /// 2. The main process exited with 0, within its CPU and wall time: [`Exited`](Verdict::Exited), even if a child of
 ///    it was killed for memory (that is in [`Usage::oom_kills`]).
 /// 3. The kernel killed a process of the sandbox for memory, and the main process was killed by `SIGKILL` that nobody
-///    here sent, or failed in any other way without another limit having passed: [`MemoryExceeded`](Verdict::MemoryExceeded).
+///    here sent, or failed in any other way without another limit having passed: [`MemoryExceeded`](Verdict::MemoryExceeded),
+///    or [`HostOutOfMemory`](Verdict::HostOutOfMemory) if it was not the sandbox's own limit.
 /// 4. The init killed it for a limit: [`WallTimeExceeded`](Verdict::WallTimeExceeded),
 ///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`IdleExceeded`](Verdict::IdleExceeded),
 ///    [`OutputExceeded`](Verdict::OutputExceeded); or because the host asked: [`Killed`](Verdict::Killed).
@@ -76,6 +79,8 @@ pub enum Verdict {
     IdleExceeded,
     /// A process of the sandbox was killed because the memory limit was reached.
     MemoryExceeded,
+    /// A process of the sandbox was killed because memory ran out outside of it: in a cgroup above, or on the machine.
+    HostOutOfMemory,
     /// It wrote more than the budget of its captured output, or a file beyond `RLIMIT_FSIZE`.
     OutputExceeded,
     /// A system call was made for which the filter's answer is to kill.
@@ -95,6 +100,7 @@ impl fmt::Display for Verdict {
             Self::WallTimeExceeded => f.write_str("wall time exceeded"),
             Self::IdleExceeded => f.write_str("idle for too long"),
             Self::MemoryExceeded => f.write_str("memory exceeded"),
+            Self::HostOutOfMemory => f.write_str("the host ran out of memory"),
             Self::OutputExceeded => f.write_str("output exceeded"),
             Self::SyscallDenied => f.write_str("system call denied"),
             Self::Killed => f.write_str("killed by the host"),
@@ -186,7 +192,8 @@ pub struct Output {
 pub(crate) struct Evidence {
     pub(crate) status: i32,
     pub(crate) cause: Cause,
-    pub(crate) oom_kills: u64,
+    /// Whose memory had run out when a process was killed for it.
+    pub(crate) oom: Option<OomScope>,
     pub(crate) cpu: Duration,
     pub(crate) cpu_limit: Option<Duration>,
     pub(crate) wall: Duration,
@@ -218,8 +225,11 @@ impl Evidence {
         if self.cause == Cause::Itself && status.code() == Some(0) && !cpu_over && !wall_over {
             return Verdict::Exited(0);
         }
-        if self.oom_kills > 0 && self.cause == Cause::Itself && !cpu_over && !wall_over {
-            return Verdict::MemoryExceeded;
+        if let Some(scope) = self.oom.filter(|_| self.cause == Cause::Itself && !cpu_over && !wall_over) {
+            return match scope {
+                OomScope::Sandbox => Verdict::MemoryExceeded,
+                OomScope::Host => Verdict::HostOutOfMemory,
+            };
         }
         match self.cause {
             Cause::Wall => return Verdict::WallTimeExceeded,
@@ -256,19 +266,19 @@ mod tests {
     #[test]
     fn precedence() {
         let second = Duration::from_secs(1);
+        let oom = Some(OomScope::Sandbox);
         let table = [
             (exited(0), Verdict::Exited(0)),
             (exited(3), Verdict::Exited(3)),
             (exited(139), Verdict::Exited(139)),
             (signaled(libc::SIGSEGV), Verdict::Signaled(libc::SIGSEGV)),
-            (Evidence { oom_kills: 1, ..exited(0) }, Verdict::Exited(0)),
-            (Evidence { oom_kills: 1, ..exited(1) }, Verdict::MemoryExceeded),
-            (Evidence { oom_kills: 1, ..signaled(libc::SIGKILL) }, Verdict::MemoryExceeded),
+            (Evidence { oom, ..exited(0) }, Verdict::Exited(0)),
+            (Evidence { oom, ..exited(1) }, Verdict::MemoryExceeded),
+            (Evidence { oom, ..signaled(libc::SIGKILL) }, Verdict::MemoryExceeded),
+            (Evidence { oom: Some(OomScope::Host), ..exited(1) }, Verdict::HostOutOfMemory),
+            (Evidence { oom: Some(OomScope::Host), ..exited(0) }, Verdict::Exited(0)),
             (signaled(libc::SIGKILL), Verdict::Signaled(libc::SIGKILL)),
-            (
-                Evidence { cause: Cause::Wall, oom_kills: 1, ..signaled(libc::SIGKILL) },
-                Verdict::WallTimeExceeded,
-            ),
+            (Evidence { cause: Cause::Wall, oom, ..signaled(libc::SIGKILL) }, Verdict::WallTimeExceeded),
             (Evidence { cause: Cause::Cpu, ..signaled(libc::SIGKILL) }, Verdict::CpuTimeExceeded),
             (Evidence { cause: Cause::Idle, ..signaled(libc::SIGKILL) }, Verdict::IdleExceeded),
             (Evidence { cause: Cause::Output, ..exited(0) }, Verdict::OutputExceeded),

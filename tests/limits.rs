@@ -15,7 +15,10 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Bytes, Command, CpuMax, ErrorKind, Feature, Resource, Sandbox, Seccomp, Stdio, Step, Verdict};
+use belljar::{
+    Bytes, CgroupParent, Command, CpuMax, ErrorKind, Feature, OomScope, Resource, Sandbox, Seccomp, Stdio,
+    Step, Verdict,
+};
 use support::features::directory_of;
 use support::{Result, closed, explain, hold, hold_with, mib, oracle, payload, run_role, sh, slack, timed};
 
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         memory_in_a_tmpfs_counts: ["userns", "cgroup-memory", "sh"],
         memory_of_a_child: ["userns", "cgroup-memory"],
         memory_too_little_to_execute: ["userns", "cgroup-memory"],
+        the_victim_is_named: ["userns", "cgroup-memory"],
+        memory_of_the_host_runs_out: ["userns", "cgroup-memory"],
         the_host_survives_an_oom: ["userns", "cgroup-memory"],
         pids: ["userns", "cgroup-pids"],
         a_fork_bomb_ends: ["userns", "cgroup-pids", "sh"],
@@ -350,6 +355,57 @@ fn memory_of_a_child() -> Result {
     assert_eq!(outcome.verdict, Verdict::Exited(0));
     assert_eq!(outcome.usage.oom_kills, Some(1));
     Ok(())
+}
+
+fn the_victim_is_named() -> Result {
+    let outcome = closed().memory_max(mib(32)).status(payload("alloc", &[&(64_u64 << 20).to_string()]))?;
+    let Some(oom) = outcome.oom else { return support::fail("nobody was killed for memory") };
+    assert_eq!(oom.scope, OomScope::Sandbox);
+    // The kernel's log is root's to read, and leaves lines out when it has many.
+    if let [victim] = oom.victims.as_slice() {
+        assert_eq!(victim.name, "payload");
+        // With the pages of its file, which are charged to nobody here.
+        assert!((24 << 20..=64 << 20).contains(&victim.memory.get()), "{victim:?}");
+    } else {
+        assert!(oom.victims.is_empty(), "{oom:?}");
+    }
+    // A child dies, its parent goes on.
+    let outcome =
+        closed().memory_max(mib(32)).status(payload("alloc-child", &[&(64_u64 << 20).to_string()]))?;
+    assert_eq!(
+        (outcome.verdict, outcome.oom.map(|oom| oom.scope)),
+        (Verdict::Exited(0), Some(OomScope::Sandbox))
+    );
+    assert!(closed().memory_max(mib(32)).status(payload("exit", &["0"]))?.oom.is_none());
+    Ok(())
+}
+
+/// A cgroup above the sandbox, with less memory than the sandbox may have, stands for a machine that has none left.
+fn memory_of_the_host_runs_out() -> Result {
+    let own = support::features::controller_dir("memory").expect("the case needs it");
+    // Beside the leaf that version 2 makes this process move to.
+    let above = own.ancestors().find(|dir| !dir.ends_with("belljar-host")).unwrap_or(&own).to_path_buf();
+    let dir = Removed(above.join(format!("belljar-test-above-{}", std::process::id())));
+    // The controller is passed on by the first sandbox.
+    closed().memory_max(mib(64)).status(payload("exit", &["0"]))?;
+    fs::create_dir(&dir.0)?;
+    let file = ["memory.max", "memory.limit_in_bytes"].map(|file| dir.0.join(file));
+    let file = file.iter().find(|file| file.exists()).expect("the controller is passed on");
+    fs::write(file, (48 << 20).to_string())?;
+    let sandbox = closed().memory_max(mib(300)).cgroup_parent(CgroupParent::Path(dir.0.clone()));
+    let outcome = sandbox.status(payload("alloc", &[&(100_u64 << 20).to_string()]))?;
+    assert_eq!(outcome.verdict, Verdict::HostOutOfMemory, "{outcome:?}");
+    assert_eq!(outcome.oom.map(|oom| oom.scope), Some(OomScope::Host));
+    Ok(())
+}
+
+/// A directory that is removed at the end.
+struct Removed(std::path::PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
 }
 
 fn memory_too_little_to_execute() -> Result {

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::counters::keyed;
+use super::counters::{Counters, keyed};
 use super::events::Events;
 use super::group::{Group, within};
 use super::layout::{Controller, Version};
 use super::limits::Limits;
+use super::oom::{self, Oom};
 use super::pressure::{self, Pressure};
 use super::{Cgroup, v1, v2};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -180,6 +181,11 @@ impl Cgroup {
                 Ok(())
             }
         }
+    }
+
+    /// What is known of kills for memory, of which there were `earlier` before those in question.
+    pub(crate) fn oom(&self, counters: &Counters, earlier: u64) -> Option<Oom> {
+        oom::read(&self.groups, counters, earlier)
     }
 
     /// What happens in it from now on.

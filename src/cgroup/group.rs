@@ -109,6 +109,11 @@ impl Group {
         &self.parent
     }
 
+    /// The name of the directory.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         self.parent.dir.join(&self.name)
     }

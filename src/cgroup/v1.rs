@@ -177,7 +177,8 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
                 counters.memory = group.number("memory.usage_in_bytes")?;
                 counters.peak_memory = group.number("memory.max_usage_in_bytes")?;
                 // Attempts to use more than the limit, a sign that it was this limit that killed.
-                counters.oom = group.number("memory.failcnt")?;
+                let both = [group.number("memory.failcnt")?, group.number("memory.memsw.failcnt")?];
+                counters.oom = both[0].map(|count| count.saturating_add(both[1].unwrap_or(0)));
                 // The line is there since Linux 4.13.
                 counters.oom_kills =
                     group.read("memory.oom_control", &mut buffer)?.and_then(|text| keyed(text, "oom_kill"));

@@ -1,0 +1,220 @@
+//! Whose memory ran out, and who died of it: what the kernel's log says of a box.
+//!
+//! The log is hostile text: the name of a process is whatever it called itself. Everything is read from fixed words on
+//! either side of it, and a line that does not parse says nothing.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+
+use super::counters::Counters;
+use super::group::Group;
+use crate::limits::Bytes;
+
+/// What is known of kills for memory in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Oom {
+    /// Whose memory had run out.
+    pub scope: OomScope,
+    /// Who was killed, in order, as far as the kernel's log can be read (`/dev/kmsg`, for root) and still has it: under many
+    /// kills at once the kernel leaves lines out.
+    pub victims: Vec<OomVictim>,
+}
+
+/// Whose memory had run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OomScope {
+    /// The sandbox had reached its own limit.
+    Sandbox,
+    /// A cgroup above the sandbox, or the whole machine, had none left: the sandbox was within its limit.
+    Host,
+}
+
+/// A process that was killed for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OomVictim {
+    /// What it called itself, at most 15 bytes. It may be anything.
+    pub name: String,
+    /// Its process id in the initial PID namespace, which is the host's unless the host is in a container.
+    pub pid: u32,
+    /// What it had in memory: anonymous, file and shared pages.
+    pub memory: Bytes,
+}
+
+/// What the counters and the log say of a box, if anything in it was killed. `earlier` victims are passed over.
+pub(super) fn read(groups: &[Group], counters: &Counters, earlier: u64) -> Option<Oom> {
+    counters.oom_kills.filter(|kills| *kills > 0)?;
+    let name = groups.first()?.name();
+    let log = log();
+    let told = victims(log.iter().map(String::as_str), name);
+    let scope = match told.last() {
+        Some((scope, _)) => *scope,
+        // Without a word of the log: did the box run into its own limit at all?
+        None if counters.oom == Some(0) => OomScope::Host,
+        None => OomScope::Sandbox,
+    };
+    let earlier = usize::try_from(earlier).unwrap_or(usize::MAX);
+    Some(Oom { scope, victims: told.into_iter().skip(earlier).map(|(_, victim)| victim).collect() })
+}
+
+/// The records of the kernel's log that are about memory; empty where it may not be read.
+fn log() -> Vec<String> {
+    /// More than the largest log has.
+    const MOST: usize = 1 << 17;
+    let options =
+        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/kmsg");
+    let Ok(mut file) = options else { return Vec::new() };
+    let mut lines = Vec::new();
+    // One read gives one record, at most 8 KiB; EPIPE says that some were overwritten meanwhile.
+    let mut record = vec![0; 8192];
+    for _ in 0..MOST {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => {
+                let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
+                let message = text.split_once(';').map_or("", |(_, message)| message);
+                let message = message.lines().next().unwrap_or_default();
+                if message.starts_with("oom-kill:") || message.contains("Killed process ") {
+                    lines.push(message.to_owned());
+                }
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+            Err(_) => break,
+        }
+    }
+    lines
+}
+
+/// The victims in the group of this name, from pairs of lines:
+///
+/// ```text
+/// oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/a/NAME,task_memcg=/a/NAME,task=tail,pid=713,uid=1000
+/// Memory cgroup out of memory: Killed process 713 (tail) total-vm:35064kB, anon-rss:32640kB, file-rss:1196kB, shmem-rss:0kB, …
+/// ```
+fn victims<'a>(lines: impl Iterator<Item = &'a str>, name: &str) -> Vec<(OomScope, OomVictim)> {
+    let mut found = Vec::new();
+    let mut expected: Option<(OomScope, u32)> = None;
+    for line in lines {
+        if let Some(fields) = line.strip_prefix("oom-kill:") {
+            expected = head(fields, name);
+        } else if let Some((scope, pid)) = expected {
+            if let Some(victim) = victim(line).filter(|victim| victim.pid == pid) {
+                found.push((scope, victim));
+                expected = None;
+            }
+        }
+    }
+    found
+}
+
+/// The scope and the victim's id, if the victim was in the group of this name.
+fn head(fields: &str, name: &str) -> Option<(OomScope, u32)> {
+    // The names of groups come before that of the process, and ours have no comma.
+    let group = |key: &str| {
+        let (_, rest) = fields.split_once(key)?;
+        rest.split(',').next()
+    };
+    let is_ours = |path: &str| path.rsplit('/').next() == Some(name);
+    if !group(",task_memcg=").is_some_and(is_ours) {
+        return None;
+    }
+    let scope = match group(",oom_memcg=") {
+        Some(path) if is_ours(path) => OomScope::Sandbox,
+        _ => OomScope::Host,
+    };
+    // The name of the process may hold anything, so what follows it is found from the end.
+    let (rest, _uid) = fields.rsplit_once(",uid=")?;
+    let (_, pid) = rest.rsplit_once(",pid=")?;
+    Some((scope, pid.parse().ok()?))
+}
+
+fn victim(line: &str) -> Option<OomVictim> {
+    let (_, rest) = line.split_once("Killed process ")?;
+    let (pid, rest) = rest.split_once(" (")?;
+    let (name, sizes) = rest.rsplit_once(") total-vm:")?;
+    let kib = |key: &str| -> Option<u64> {
+        let (_, rest) = sizes.split_once(key)?;
+        rest.split_once("kB")?.0.parse().ok()
+    };
+    let pages = ["anon-rss:", "file-rss:", "shmem-rss:"].into_iter().map(|key| kib(key).unwrap_or(0));
+    Some(OomVictim {
+        name: name.to_owned(),
+        pid: pid.parse().ok()?,
+        memory: Bytes::kib(pages.fold(0, u64::saturating_add)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "belljar-4026531836-7705-461278-0";
+
+    fn pair(group: &str, comm: &str, pid: u32) -> [String; 2] {
+        [
+            format!(
+                "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg={group},\
+                 task_memcg=/a/{NAME},task={comm},pid={pid},uid=1000"
+            ),
+            format!(
+                "Memory cgroup out of memory: Killed process {pid} ({comm}) total-vm:35064kB, anon-rss:32640kB, \
+                 file-rss:1196kB, shmem-rss:4kB, UID:1000 pgtables:108kB oom_score_adj:0"
+            ),
+        ]
+    }
+
+    fn told(lines: &[String]) -> Vec<(OomScope, OomVictim)> {
+        victims(lines.iter().map(String::as_str), NAME)
+    }
+
+    #[test]
+    fn the_victim_and_whose_limit_it_was() {
+        let ours = told(&pair(&format!("/a/{NAME}"), "tail", 713));
+        let victim = OomVictim { name: "tail".into(), pid: 713, memory: Bytes::kib(32_640 + 1196 + 4) };
+        assert_eq!(ours, [(OomScope::Sandbox, victim.clone())]);
+        assert_eq!(told(&pair("/a", "tail", 713)), [(OomScope::Host, victim)]);
+        let mut global = pair("", "tail", 7);
+        global[0] =
+            global[0].replace("CONSTRAINT_MEMCG", "CONSTRAINT_NONE").replace(",oom_memcg=,", ",global_oom,");
+        assert_eq!(told(&global)[0].0, OomScope::Host);
+    }
+
+    #[test]
+    fn names_of_processes_prove_nothing() {
+        for comm in [
+            ",pid=1,uid=0",
+            ") total-vm:1kB",
+            "a,task_memcg=/x",
+            "x (y) z",
+            "",
+            "Killed process",
+            ",oom_memcg=",
+        ] {
+            let ours = told(&pair(&format!("/a/{NAME}"), comm, 713));
+            assert_eq!(ours.len(), 1, "{comm:?}");
+            assert_eq!((ours[0].0, ours[0].1.pid, ours[0].1.name.as_str()), (OomScope::Sandbox, 713, comm));
+        }
+    }
+
+    #[test]
+    fn other_groups_and_broken_lines_say_nothing() {
+        let mut other = pair("/a/other", "tail", 713);
+        other[0] = other[0].replace(&format!("task_memcg=/a/{NAME}"), "task_memcg=/a/belljar-1-2-3-4");
+        assert_eq!(told(&other), []);
+        // A process that calls itself like our group is none of ours.
+        other[0] = other[0].replace("task=tail", &format!("task=/{NAME}"));
+        assert_eq!(told(&other), []);
+        let [head, tail] = pair(&format!("/a/{NAME}"), "tail", 713);
+        assert_eq!(told(&[tail.clone(), head.clone()]), []);
+        assert_eq!(told(&[head.clone(), tail.replace("713", "714")]), []);
+        for end in 0..head.len() {
+            let _ = told(&[head[..end].to_owned(), tail.clone()]);
+        }
+        for end in 0..tail.len() {
+            let _ = told(&[head.clone(), tail[..end].to_owned()]);
+        }
+    }
+}
