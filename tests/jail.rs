@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         a_report_that_cannot_be_written_costs_no_run: ["userns", "sh"],
         a_plan_runs_nothing: ["userns", "sh"],
         the_report_is_whole: ["userns", "sh"],
+        idle_time: ["userns", "cgroup-cpuacct"],
         wall_time: ["userns", "sh"],
         cpu_time: ["userns", "sh", "cgroup-cpuacct"],
         cpu_time_without_a_cgroup: ["userns", "sh", "setpriv"],
@@ -445,6 +446,12 @@ fn the_report_is_whole() -> Result {
 }
 
 // ---- limits, in figures ----
+
+fn idle_time() -> Result {
+    let ended = run(&["--idle", "300ms", "--wall", "20s", "--", "/bin/sleep", "20"])?;
+    assert_eq!(ended.code, 124, "{}", ended.stderr);
+    Ok(())
+}
 
 fn wall_time() -> Result {
     let scratch = Scratch::new();

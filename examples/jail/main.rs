@@ -78,7 +78,10 @@ fn exit_code(outcome: &Outcome) -> u8 {
     let code = match outcome.verdict {
         Verdict::Exited(code) => code,
         Verdict::Signaled(signal) => SIGNALED + signal,
-        Verdict::CpuTimeExceeded | Verdict::WallTimeExceeded | Verdict::OutputExceeded => LIMIT.into(),
+        Verdict::CpuTimeExceeded
+        | Verdict::WallTimeExceeded
+        | Verdict::IdleExceeded
+        | Verdict::OutputExceeded => LIMIT.into(),
         Verdict::SyscallDenied => SIGNALED + SIGSYS,
         // All that is left ended by SIGKILL: for memory, or from outside.
         _ => SIGNALED + SIGKILL,

@@ -166,6 +166,10 @@ impl Options {
                 let limit = arguments.parsed(value::duration)?;
                 self.set(move |sandbox| sandbox.wall_time(limit));
             }
+            "idle" => {
+                let limit = arguments.parsed(value::duration)?;
+                self.set(move |sandbox| sandbox.idle_time(limit));
+            }
             "output" => {
                 let budget = arguments.parsed(value::size)?;
                 self.output = Some(budget);
