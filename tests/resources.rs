@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         what_may_be_skipped: ["userns", "cgroup-memory"],
         idle_programs_are_killed: ["userns", "cgroup-cpuacct"],
         busy_programs_are_not_idle: ["userns", "cgroup-cpuacct", "sh"],
+        times_are_reported_to_the_millisecond: ["userns", "cgroup-cpuacct"],
         extra_time_shows_by_how_much: ["userns", "cgroup-cpuacct"],
         many_at_once: ["userns", "cgroup-memory", "cgroup-pids"],
     ];
@@ -152,10 +153,12 @@ fn devices() -> Result {
     Ok(())
 }
 
-/// Uses so many milliseconds of CPU time, however long that takes.
+/// Uses so many milliseconds of CPU time, however long that takes, and says how much it was, and how long it took.
 fn use_cpu(args: &[OsString]) -> i32 {
     let wanted = support::roles::big(args, 0) as f64 / 1000.0;
+    let began = Instant::now();
     while support::raw::clock(libc::CLOCK_PROCESS_CPUTIME_ID) < wanted {}
+    println!("{} {}", support::raw::clock(libc::CLOCK_PROCESS_CPUTIME_ID), began.elapsed().as_secs_f64());
     0
 }
 
@@ -418,6 +421,36 @@ fn busy_programs_are_not_idle() -> Result {
     let script =
         "for i in 1 2 3 4 5; do /bin/sleep 0.25; n=0; while [ $n -lt 20000 ]; do n=$((n+1)); done; done";
     assert_eq!(sandbox.status(sh(script))?.verdict, Verdict::Exited(0));
+    Ok(())
+}
+
+/// What is reported is what the process itself counted, and not what it took to set the sandbox up.
+fn times_are_reported_to_the_millisecond() -> Result {
+    let sandbox = closed().cpu_time(Duration::from_secs(20)).wall_time(Duration::from_secs(60));
+    for milliseconds in [1_u64, 50, 300] {
+        let mut command = payload("use-cpu", &[&milliseconds.to_string()]);
+        command.stdout(belljar::Stdio::capture(100));
+        let output = sandbox.output(&command)?;
+        let usage = output.outcome.usage;
+        let text = succeed(output)?;
+        let own: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [cpu, wall] = own.as_slice() else { return fail(text) };
+        // The end of a process costs some time, too, after it could last look.
+        let more = 0.001 + 0.002 * f64::from(slack());
+        let extra = usage.cpu.as_secs_f64() - cpu;
+        assert!(
+            (-0.000_5..more).contains(&extra),
+            "{milliseconds} ms: {:?}, of which it knew {cpu}",
+            usage.cpu
+        );
+        // Its own clock starts in main, after the loader.
+        let extra = usage.wall.as_secs_f64() - wall;
+        assert!(
+            (-0.000_5..0.1 * f64::from(slack())).contains(&extra),
+            "{:?}, of which it knew {wall}",
+            usage.wall
+        );
+    }
     Ok(())
 }
 
