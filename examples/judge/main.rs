@@ -7,9 +7,9 @@
 //!
 //! DIRECTORY holds a `manifest.toml` like the one in `examples/judge/problems`, which is the default. `--only` picks a
 //! problem, a file or one submission (`primes/nap.c`), `--repeat` judges each submission so many times, `--jobs` says
-//! how many at once: as many as there are processors by default. One line for each run goes to stderr while the judge
-//! works, the table to stdout. The exit code is 0 when every verdict is the one the manifest expects, 1 when one is not,
-//! and 2 when nothing could be judged.
+//! how many at once: twice as many as there are processors by default. One line for each run goes to stderr while the
+//! judge works, the table to stdout. The exit code is 0 when every verdict is the one the manifest expects, 1 when one
+//! is not, and 2 when nothing could be judged.
 //!
 //! Where to look: `policy.rs` has the sandboxes, `program.rs` compiles and runs programs in them, `interaction.rs` lets
 //! two of them talk, `verdict.rs` makes the judge's words of the library's, `machine.rs` finds out what this host cannot

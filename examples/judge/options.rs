@@ -21,11 +21,14 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse() -> Result<Self> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let mut options = Self {
             directory: [env!("CARGO_MANIFEST_DIR"), "examples", "judge", "problems"].iter().collect(),
             only: Vec::new(),
             repeat: 1,
-            jobs: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            // Many submissions do nothing but wait. Those that burn then have half a processor each, which is enough to
+            // be out of CPU time long before they are out of wall time.
+            jobs: 2 * processors,
         };
         let mut directory = None;
         let mut arguments = std::env::args_os().skip(1);
