@@ -1,20 +1,17 @@
-//! The problem set: the manifest, and the files it names, all read before anything runs.
+//! The problem set: problems with their limits and tests, and submissions with what is expected of them.
 
-use std::fs;
-use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use belljar::Bytes;
+use belljar::{Bytes, Feature};
 use serde::Deserialize;
 
-use crate::Result;
 use crate::language::Language;
 use crate::verdict::Code;
 
 #[derive(Debug)]
 pub(crate) struct ProblemSet {
-    pub(crate) problems: Vec<Rc<Problem>>,
+    pub(crate) problems: Vec<Arc<Problem>>,
     pub(crate) submissions: Vec<Submission>,
 }
 
@@ -23,24 +20,54 @@ pub(crate) struct Problem {
     pub(crate) name: String,
     pub(crate) task: String,
     pub(crate) limits: Limits,
+    pub(crate) grading: Grading,
     pub(crate) tests: Vec<Test>,
+}
+
+/// Who says whether an answer is right.
+#[derive(Debug)]
+pub(crate) enum Grading {
+    /// There is one right answer, which is compared with.
+    Answer,
+    /// There are many; this program looks at the answer.
+    Checker(Source),
+    /// The answer is a conversation; this program leads it.
+    Interactor(Source),
 }
 
 #[derive(Debug)]
 pub(crate) struct Test {
     pub(crate) name: String,
     pub(crate) input: Vec<u8>,
+    /// Empty where a checker or an interactor grades.
     pub(crate) answer: Vec<u8>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Submission {
-    pub(crate) problem: Rc<Problem>,
-    pub(crate) file: String,
-    pub(crate) language: Language,
-    pub(crate) source: Vec<u8>,
+    pub(crate) problem: Arc<Problem>,
+    pub(crate) source: Source,
     /// A code for each test, or CE alone.
     pub(crate) expected: Vec<Code>,
+    /// Limits without which it is not run.
+    pub(crate) needs: Vec<Need>,
+}
+
+/// A program as it was written.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: String,
+    pub(crate) language: Language,
+    pub(crate) text: Vec<u8>,
+}
+
+/// A limit that not every host can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Need {
+    Memory,
+    Processes,
+    Cpu,
 }
 
 /// What one run may use.
@@ -54,117 +81,52 @@ pub(crate) struct Limits {
     pub(crate) output: Bytes,
 }
 
-/// The manifest as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Manifest {
-    problem: Vec<ProblemEntry>,
-    submission: Vec<SubmissionEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProblemEntry {
-    name: String,
-    task: String,
-    tests: Vec<String>,
-    limits: LimitsEntry,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsEntry {
-    cpu_ms: u64,
-    wall_ms: u64,
-    memory_mib: u64,
-    processes: u64,
-    output_kib: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SubmissionEntry {
-    problem: String,
-    file: String,
-    language: Language,
-    expect: String,
-}
-
 impl ProblemSet {
-    pub(crate) fn load(directory: &Path) -> Result<Self> {
-        let path = directory.join("manifest.toml");
-        let text = String::from_utf8(read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
-        let manifest: Manifest =
-            toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        let problems = manifest
-            .problem
-            .into_iter()
-            .map(|entry| Problem::load(entry, directory).map(Rc::new))
-            .collect::<Result<Vec<_>>>()?;
-        let submissions = manifest
-            .submission
-            .into_iter()
-            .map(|entry| Submission::load(entry, &problems, directory))
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self { problems, submissions })
+    /// Leaves out the submissions that are not wanted, and the problems that nobody solves then.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&Submission) -> bool) {
+        self.submissions.retain(wanted);
+        let is_solved =
+            |problem: &Arc<Problem>| self.submissions.iter().any(|s| Arc::ptr_eq(&s.problem, problem));
+        self.problems.retain(is_solved);
+    }
+
+    /// The languages of the submissions and of what grades them, each once.
+    pub(crate) fn languages(&self) -> Vec<Language> {
+        let mut languages: Vec<_> = self.submissions.iter().flat_map(Submission::languages).collect();
+        languages.sort_unstable();
+        languages.dedup();
+        languages
     }
 }
 
-impl Problem {
-    fn load(entry: ProblemEntry, directory: &Path) -> Result<Self> {
-        let tests = directory.join(&entry.name).join("tests");
-        let load = |name: String| -> Result<Test> {
-            let input = read(&tests.join(format!("{name}.in")))?;
-            let answer = read(&tests.join(format!("{name}.out")))?;
-            Ok(Test { name, input, answer })
-        };
-        let tests = entry.tests.into_iter().map(load).collect::<Result<Vec<_>>>()?;
-        Ok(Self { name: entry.name, task: entry.task, limits: entry.limits.into(), tests })
-    }
-}
-
-impl Submission {
-    fn load(entry: SubmissionEntry, problems: &[Rc<Problem>], directory: &Path) -> Result<Self> {
-        let SubmissionEntry { problem, file, language, expect } = entry;
-        let problem = problems
-            .iter()
-            .find(|known| known.name == problem)
-            .ok_or_else(|| format!("{file} is for the problem `{problem}`, which is not in the manifest"))?;
-        let expected = expected(&expect, problem.tests.len())
-            .map_err(|error| format!("what {}/{file} is expected to do: {error}", problem.name))?;
-        let source = read(&directory.join(&problem.name).join("submissions").join(&file))?;
-        Ok(Self { problem: Rc::clone(problem), file, language, source, expected })
-    }
-
-    pub(crate) fn name(&self) -> String {
-        format!("{}/{}", self.problem.name, self.file)
-    }
-}
-
-/// One code for each of the tests; one word counts for all.
-fn expected(words: &str, tests: usize) -> Result<Vec<Code>, String> {
-    let codes = words.split_whitespace().map(str::parse).collect::<Result<Vec<Code>, _>>()?;
-    match codes.as_slice() {
-        [Code::Compile] => Ok(codes),
-        [code] => Ok(vec![*code; tests]),
-        codes if codes.contains(&Code::Compile) => Err("CE stands alone".to_owned()),
-        codes if codes.len() != tests => Err(format!("{} verdicts for {tests} tests", codes.len())),
-        _ => Ok(codes),
-    }
-}
-
-impl From<LimitsEntry> for Limits {
-    fn from(entry: LimitsEntry) -> Self {
-        Self {
-            cpu: Duration::from_millis(entry.cpu_ms),
-            wall: Duration::from_millis(entry.wall_ms),
-            memory: Bytes::mib(entry.memory_mib),
-            processes: entry.processes,
-            output: Bytes::kib(entry.output_kib),
+impl Grading {
+    /// The program that grades, if one does.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        match self {
+            Self::Answer => None,
+            Self::Checker(source) | Self::Interactor(source) => Some(source),
         }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| format!("{}: {error}", path.display()).into())
+impl Submission {
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.problem.name, self.source.file)
+    }
+
+    /// The languages without which it cannot be judged.
+    pub(crate) fn languages(&self) -> impl Iterator<Item = Language> + '_ {
+        let sources = std::iter::once(&self.source).chain(self.problem.grading.source());
+        sources.flat_map(|source| source.language.needs())
+    }
+}
+
+impl Need {
+    pub(crate) fn feature(self) -> Feature {
+        match self {
+            Self::Memory => Feature::MemoryMax,
+            Self::Processes => Feature::PidsMax,
+            Self::Cpu => Feature::CpuTime,
+        }
+    }
 }

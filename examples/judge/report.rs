@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use crate::judge::Run;
 use crate::machine::Machine;
-use crate::problem_set::{Limits, ProblemSet, Submission};
+use crate::problem_set::{Grading, Limits, ProblemSet, Submission};
+use crate::run::Run;
 use crate::verdict::{Code, LEGEND};
 
 /// An error and its causes.
@@ -32,7 +32,12 @@ pub(crate) fn problems(set: &ProblemSet) {
         let Limits { cpu, wall, memory, processes, output } = problem.limits;
         let tests: Vec<_> = problem.tests.iter().map(|test| test.name.as_str()).collect();
         eprintln!("{}: {}", problem.name, problem.task);
-        eprintln!("  tests: {}", tests.join(", "));
+        let graded = match &problem.grading {
+            Grading::Answer => String::new(),
+            Grading::Checker(source) => format!("; graded by {}", source.file),
+            Grading::Interactor(source) => format!("; a conversation with {}", source.file),
+        };
+        eprintln!("  tests: {}{graded}", tests.join(", "));
         eprintln!(
             "  limits: {cpu:?} CPU, {wall:?} wall, {memory}, {processes} processes, {output} of output"
         );
@@ -60,7 +65,8 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(number: usize, count: usize, submission: &Submission) -> Self {
-        Self { prefix: format!("[{number:>2}/{count}] {:<18}", submission.name()) }
+        let width = count.to_string().len();
+        Self { prefix: format!("[{number:>width$}/{count}] {:<18}", submission.name()) }
     }
 
     pub(crate) fn compiled(&self, run: &Run) {
@@ -87,20 +93,26 @@ impl Progress {
     }
 }
 
-/// A submission, and its runs or why there are none.
+/// A submission, and each time that it was judged, or why it was not.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) submission: &'a Submission,
-    pub(crate) result: Result<Vec<Run>, String>,
+    pub(crate) result: Result<Vec<Vec<Run>>, String>,
 }
 
 impl Row<'_> {
-    fn verdicts(&self) -> Vec<Code> {
-        self.result.iter().flatten().map(|run| run.code).collect()
+    fn is_as_expected(&self, runs: &[Run]) -> bool {
+        runs.iter().map(|run| run.code).eq(self.submission.expected.iter().copied())
     }
 
-    fn is_as_expected(&self) -> bool {
-        self.verdicts() == self.submission.expected
+    fn wrong(&self) -> usize {
+        self.result.iter().flatten().filter(|runs| !self.is_as_expected(runs)).count()
+    }
+
+    /// The first time that it went wrong, or else the first time.
+    fn shown(&self) -> Option<&[Run]> {
+        let times = self.result.as_ref().ok()?;
+        times.iter().find(|runs| !self.is_as_expected(runs)).or(times.first()).map(Vec::as_slice)
     }
 }
 
@@ -119,24 +131,35 @@ pub(crate) fn table(rows: &[Row<'_>]) -> bool {
     println!("CPU time and memory are those of the test that took most; with CE, the compiler's.");
 
     let skipped = print_skipped(rows);
-    let wrong = rows.iter().filter(|row| row.result.is_ok() && !row.is_as_expected()).count();
+    let wrong = rows.iter().filter(|row| row.wrong() > 0).count();
     let right = rows.len() - skipped - wrong;
     println!("\n{} submissions: {right} as expected, {wrong} not, {skipped} skipped", rows.len());
+    print_repetitions(rows);
     wrong == 0
 }
 
+/// Says how it went when everything was judged several times.
+fn print_repetitions(rows: &[Row<'_>]) {
+    let judged: usize = rows.iter().flat_map(|row| &row.result).map(Vec::len).sum();
+    if judged > rows.len() {
+        let wrong: usize = rows.iter().map(Row::wrong).sum();
+        let runs: usize = rows.iter().flat_map(|row| &row.result).flatten().map(Vec::len).sum();
+        println!("judged {judged} times, {runs} verdicts in all: {wrong} times not as expected");
+    }
+}
+
 fn print_row(row: &Row<'_>) {
-    let Submission { problem, file, .. } = row.submission;
-    let start = format!("{file:<14}{:<9}", problem.name);
-    let Ok(runs) = &row.result else {
+    let Submission { problem, source, .. } = row.submission;
+    let start = format!("{:<14}{:<9}", source.file, problem.name);
+    let Some(runs) = row.shown() else {
         println!("{start}skipped");
         return;
     };
     let cpu = runs.iter().map(|run| run.cpu.as_millis()).max().unwrap_or(0);
     let peak = runs.iter().map(|run| run.peak).max().unwrap_or(0);
-    let verdicts = words(&row.verdicts());
-    let line = format!("{start}{verdicts:<22}{cpu:>7}{:>10.1}", mib(peak));
-    match row.is_as_expected() {
+    let codes: Vec<_> = runs.iter().map(|run| run.code).collect();
+    let line = format!("{start}{:<22}{cpu:>7}{:>10.1}", words(&codes), mib(peak));
+    match row.is_as_expected(runs) {
         true => println!("{line}"),
         false => println!("{line}  EXPECTED {}", words(&row.submission.expected)),
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use belljar::{Output, Verdict};
+use belljar::{OomScope, Outcome, Output, Verdict};
 
 /// What became of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,20 +76,35 @@ impl FromStr for Code {
     }
 }
 
-/// What became of a program, with a remark for people. Its output matters only if it succeeded.
-pub(crate) fn of_program(output: &Output, answer: &[u8]) -> (Code, String) {
+/// What became of a run, with a remark for people.
+pub(crate) type Finding = (Code, String);
+
+/// What became of a program. Whether its answer is right is another question.
+pub(crate) fn of_program(output: &Output) -> Finding {
     match of_verdict(output.outcome.verdict) {
-        Code::Accepted => compare(&output.stdout, answer),
+        Code::Accepted => (Code::Accepted, String::new()),
         code => (code, remark(output)),
     }
 }
 
 /// What became of a compiler: whatever stopped it, the submission is to blame.
-pub(crate) fn of_compiler(output: &Output) -> (Code, String) {
-    match of_verdict(output.outcome.verdict) {
-        Code::Accepted => (Code::Accepted, String::new()),
-        Code::Judge => (Code::Judge, remark(output)),
-        _ => (Code::Compile, remark(output)),
+pub(crate) fn of_compiler(output: &Output) -> Finding {
+    match of_program(output) {
+        (code @ (Code::Accepted | Code::Judge), remark) => (code, remark),
+        (_, remark) => (Code::Compile, remark),
+    }
+}
+
+/// A run that came to nothing and in which the kernel killed a process for memory came to nothing for that, however it
+/// shows: a shell whose command was killed exits with 137, a parent waits for ever for the child that it lost, or adds
+/// up too few parts. One that is accepted all the same could spare that process.
+pub(crate) fn for_want_of_memory((code, remark): Finding, outcome: &Outcome) -> Finding {
+    let killed = outcome.usage.oom_kills.unwrap_or(0);
+    match (code, outcome.oom.as_ref().map(|oom| oom.scope)) {
+        (Code::Accepted | Code::Memory | Code::Judge, _) | (_, None) => (code, remark),
+        (_, Some(OomScope::Sandbox)) => (Code::Memory, format!("{killed} killed for memory; {remark}")),
+        // The machine had none left, which is not the program's doing.
+        (_, Some(_)) => (Code::Judge, format!("{killed} killed for the host's memory; {remark}")),
     }
 }
 
@@ -109,7 +124,7 @@ fn of_verdict(verdict: Verdict) -> Code {
 }
 
 /// What the library says, and what the program said.
-fn remark(output: &Output) -> String {
+pub(crate) fn remark(output: &Output) -> String {
     match telling_line(&output.stderr) {
         line if line.is_empty() => output.outcome.verdict.to_string(),
         line => format!("{}: {line}", output.outcome.verdict),
@@ -117,7 +132,7 @@ fn remark(output: &Output) -> String {
 }
 
 /// Compares line by line; white space at the end of a line and empty lines at the end do not count.
-fn compare(printed: &[u8], answer: &[u8]) -> (Code, String) {
+pub(crate) fn compare(printed: &[u8], answer: &[u8]) -> Finding {
     let (printed, answer) = (lines(printed), lines(answer));
     let length = printed.len().max(answer.len());
     let show =
@@ -136,7 +151,7 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
 }
 
 /// The line of a program's stderr that says most: the first that speaks of an error, or the last.
-fn telling_line(stderr: &[u8]) -> String {
+pub(crate) fn telling_line(stderr: &[u8]) -> String {
     let lines = lines(stderr);
     let error = lines.iter().find(|line| line.to_ascii_lowercase().windows(5).any(|word| word == b"error"));
     harmless(error.or(lines.last()).copied().unwrap_or_default())

@@ -1,0 +1,3 @@
+# Sleeps while a child burns.
+while :; do :; done &
+sleep 3600

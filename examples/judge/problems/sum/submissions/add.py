@@ -1,0 +1,2 @@
+# Adds.
+print(sum(int(input()) for _ in range(int(input()))))

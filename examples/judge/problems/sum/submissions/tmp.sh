@@ -1,0 +1,3 @@
+# Fills /tmp.
+cat /dev/zero >/tmp/zero
+echo "all of it: $?"
