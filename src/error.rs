@@ -100,6 +100,8 @@ pub enum Step {
     Session,
     /// Setting a resource limit.
     Rlimit,
+    /// Setting policy, nice value, I/O priority or processors.
+    Scheduling,
     /// Setting user, group and supplementary group ids.
     Ids,
     /// Dropping or keeping capabilities.

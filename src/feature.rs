@@ -52,11 +52,13 @@ pub enum Feature {
     Groups,
     /// Every process of the sandbox is killed with it.
     TreeKill,
+    /// Scheduling policy, nice value, I/O priority and processors.
+    Scheduling,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -78,6 +80,7 @@ impl Feature {
         Self::NoNewPrivs,
         Self::Groups,
         Self::TreeKill,
+        Self::Scheduling,
     ];
 
     /// The name, as the setters of [`Sandbox`](crate::Sandbox) spell it.
@@ -105,6 +108,7 @@ impl Feature {
             Self::NoNewPrivs => "no_new_privs",
             Self::Groups => "groups",
             Self::TreeKill => "tree_kill",
+            Self::Scheduling => "scheduling",
         }
     }
 

@@ -11,6 +11,7 @@ use crate::limits::{Bytes, CpuMax, Resource};
 use crate::mount::Mount;
 use crate::namespace::{Namespaces, TimeOffsets};
 use crate::rootfs::Rootfs;
+use crate::scheduling::Scheduling;
 use crate::seccomp::Seccomp;
 
 /// A policy: what a program may see, use and consume.
@@ -54,6 +55,7 @@ pub struct Sandbox {
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) output_max: Option<Bytes>,
     pub(crate) rlimits: Vec<(Resource, u64, u64)>,
+    pub(crate) scheduling: Scheduling,
     /// `None`: capabilities are left alone. Names otherwise.
     pub(crate) capabilities: Option<Vec<String>>,
     pub(crate) seccomp: Option<Seccomp>,
@@ -116,6 +118,7 @@ impl Sandbox {
             cpu_time: None,
             output_max: None,
             rlimits: Vec::new(),
+            scheduling: Scheduling::default(),
             capabilities: None,
             seccomp: None,
             environment: Environment::default(),
@@ -373,9 +376,9 @@ impl Sandbox {
         self
     }
 
-    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one,
-    /// and a hard limit cannot be raised beyond the host's own. By default core dumps are off and all else is the
-    /// host's.
+    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one; to
+    /// raise a hard one above the host's own, the host needs `CAP_SYS_RESOURCE`. By default core dumps are off and all
+    /// else is the host's.
     ///
     /// # Examples
     ///
@@ -453,7 +456,8 @@ impl Sandbox {
     /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
     /// says so. Everything else is required.
     ///
-    /// It has an effect for namespaces, for the limits that need a cgroup, and for [`Feature::CpuTime`].
+    /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], and for
+    /// [`Feature::Scheduling`].
     ///
     /// # Examples
     ///

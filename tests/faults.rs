@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Sandbox, Verdict};
+use belljar::{IoPriority, Sandbox, Scheduler, Verdict};
 use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, slack, soak, within};
 
 fn main() -> ExitCode {
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         descriptors_and_messages: ["userns", "strace"],
         cgroups: ["userns", "strace", "cgroup-pids"],
         waiting: ["userns", "strace"],
+        scheduling: ["userns", "strace"],
     ];
     support::main(cases, &[("target", target), ("verify", verify)])
 }
@@ -83,6 +84,11 @@ fn verify(args: &[OsString]) -> i32 {
             weak.push(format!("{path} can be written"));
         }
     }
+    let schedule = oracle::schedule(std::process::id());
+    let nice = args.get(2).and_then(|nice| nice.to_str()?.parse().ok()).unwrap_or(0);
+    if (schedule.policy, schedule.nice, schedule.io, schedule.processors.as_str()) != (3, nice, 0x4006, "0") {
+        weak.push(format!("{schedule:?}"));
+    }
     let fds = std::fs::read_dir("/proc/self/fd").map(|entries| entries.flatten().count()).unwrap_or(99);
     // Three, and that of the listing.
     if fds > 4 {
@@ -106,7 +112,11 @@ fn verify(args: &[OsString]) -> i32 {
 fn limited() -> Sandbox {
     let has =
         |name: &str| support::features::controller_dir(name).is_some() && nix::unistd::geteuid().is_root();
-    let mut sandbox = closed();
+    let mut sandbox = closed()
+        .scheduler(Scheduler::Batch)
+        .io_priority(IoPriority::BestEffort(6))
+        .cpu_affinity([0])
+        .nice(nice());
     if has("memory") {
         sandbox = sandbox.memory_max(mib(64));
     }
@@ -116,12 +126,19 @@ fn limited() -> Sandbox {
     sandbox
 }
 
+/// Below the host's own, and so by way of the gate, where the host may do that.
+fn nice() -> i32 {
+    let own = oracle::schedule(std::process::id()).nice;
+    if support::features::missing("sys-nice").is_none() { own - 1 } else { own }
+}
+
 /// The host under strace: prints "complete", "error: …" or "WEAK: …".
 fn target(_: &[OsString]) -> i32 {
     let host: Vec<_> = oracle::NAMESPACES.iter().map(|name| oracle::namespace("self", name)).collect();
     let who = if nix::unistd::geteuid().is_root() { "root" } else { "user" };
-    let result =
-        limited().wall_time(Duration::from_secs(10)).output(payload("verify", &[&host.join(","), who]));
+    let result = limited()
+        .wall_time(Duration::from_secs(10))
+        .output(payload("verify", &[&host.join(","), who, &nice().to_string()]));
     match result {
         Ok(output) => match output.outcome.verdict {
             Verdict::Exited(0) => println!("complete"),
@@ -198,7 +215,8 @@ fn matrix(calls: &[&str], most: u32) -> Result {
 fn without_a_fault() -> Result {
     // The positive control: strace alone changes nothing, and the verifying program finds a missing piece.
     assert_eq!(inject("acct", "EPERM", 1)?, "complete");
-    let weak = support::with_payload(Sandbox::bare().user_ns()).output(payload("verify", &["", "user"]))?;
+    let weak =
+        support::with_payload(Sandbox::bare().user_ns()).output(payload("verify", &["", "user", "0"]))?;
     assert_eq!(weak.outcome.verdict, Verdict::Exited(1));
     let text = String::from_utf8_lossy(&weak.stdout).into_owned();
     assert!(text.contains("Seccomp") && text.contains("host name"), "{text}");
@@ -266,4 +284,8 @@ fn cgroups() -> Result {
 
 fn waiting() -> Result {
     matrix(&["ppoll", "poll", "waitid", "wait4", "signalfd4"], 7)
+}
+
+fn scheduling() -> Result {
+    matrix(&["sched_setscheduler", "sched_setaffinity", "sched_getaffinity", "setpriority", "ioprio_set"], 2)
 }

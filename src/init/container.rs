@@ -1,5 +1,6 @@
 //! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
 
+use crate::clock::CpuClock;
 use crate::deadline::{Sampler, parse_usage};
 use crate::payload::Departure;
 use crate::program::Program;
@@ -243,6 +244,9 @@ impl Container {
                             self.kill(program, cause::HOST, one_shot);
                         }
                     }
+                    Ok(Some(message)) if message.kind == request::PASS => {
+                        self.pass(&message, &mut programs, one_shot);
+                    }
                     Ok(Some(message)) if message.kind == request::FDS => {}
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Ok(_) => self.end(&programs),
@@ -270,7 +274,9 @@ impl Container {
         for (n, program) in programs.iter().enumerate() {
             let Some(program) = program else { continue };
             let at = 3 + 3 * n;
-            set[at] = entry(program.status().map_or(-1, |fd| fd.0));
+            // The death of a parked payload is not looked at before the host is done with it.
+            let status = program.status().filter(|_| !program.is_parked());
+            set[at] = entry(status.map_or(-1, |fd| fd.0));
             for (stream, pump) in program.pumps.iter().enumerate() {
                 set[at + 1 + stream] = entry(pump.as_ref().map_or(-1, |pump| pump.fd().0));
             }
@@ -310,6 +316,20 @@ impl Container {
         }
     }
 
+    /// The host was at the gate of a program.
+    fn pass(&self, message: &Request, programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
+        for (number, program) in programs.iter_mut().enumerate() {
+            let Some(program) = program.as_mut().filter(|program| program.child == message.child) else { continue };
+            if message.flags & flag::REFUSED == 0 {
+                program.pass();
+                continue;
+            }
+            let failure = ChildFailure { stage: stage::GATE, index: 0, errno: Errno::ECANCELED.0 };
+            self.departures.store(number, Departure { failure, at: 0 });
+            self.kill(program, cause::NONE, one_shot);
+        }
+    }
+
     /// Acts on status pipes and captured streams.
     fn serve(&self, set: &[PollFd; MAX_POLL], programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
         for (number, slot) in programs.iter_mut().enumerate() {
@@ -318,7 +338,7 @@ impl Container {
                 let entry = set[3 + 3 * number + n];
                 entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
             };
-            if ready(0, program.status()) {
+            if ready(0, program.status()) && !program.parks(self.control) {
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::send(self.control, &failed(program.child, failure), None).ok();
                     if one_shot {
@@ -370,6 +390,7 @@ impl Container {
         }
         program.limits.wall_at = None;
         program.limits.cpu = None;
+        program.give_up_the_gate();
         // A process that ended meanwhile is a zombie until we reap it: its id cannot have been given to another.
         sys::kill(program.pid, sys::SIGKILL).ok();
         sys::kill(-program.pid, sys::SIGKILL).ok();
@@ -384,6 +405,9 @@ impl Container {
         let mut signals = [0_u8; 128];
         // The signal only wakes us; several deaths may have been folded into one.
         sys::read(self.children.fd(), &mut signals).ok();
+        if programs.iter().flatten().any(Program::is_parked) {
+            return false;
+        }
         for _ in 0..REAPED_AT_ONCE {
             let Ok(Some(reaped)) = sys::reap(Wait::No) else { return false };
             if let Some(program) = programs.iter_mut().flatten().find(|program| program.pid == reaped.pid) {
@@ -453,31 +477,5 @@ impl Container {
         }
         // PID 1 takes its namespace with it: the kernel kills every process there before it lets go of this one.
         sys::exit(0)
-    }
-}
-
-/// Where the CPU time of the tree is read.
-struct CpuClock {
-    usage: Option<Fd>,
-    is_cpu_stat: bool,
-    sampler: Option<Sampler>,
-}
-
-impl CpuClock {
-    /// Nanoseconds; 0 when nothing counts.
-    fn read(&mut self) -> u64 {
-        if let Some(usage) = self.usage {
-            let mut text = [0_u8; 64];
-            let count = sys::pread(usage, &mut text, 0).unwrap_or(0);
-            return parse_usage(text.get(..count).unwrap_or(&[]), self.is_cpu_stat).unwrap_or(0);
-        }
-        match &mut self.sampler {
-            Some(sampler) => {
-                let reaped = sys::children_usage();
-                let sampled = sampler.sample(|pid| sys::process_cpu(pid).ok());
-                sampled.max((reaped.user_us + reaped.system_us) * 1000)
-            }
-            None => 0,
-        }
     }
 }

@@ -7,6 +7,7 @@ use crate::capability;
 use crate::cgroup::{self, Controller, Placement, Version};
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
+use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
@@ -14,6 +15,7 @@ use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
 use crate::rootfs::UserNs;
 use crate::sandbox::{Base, Sandbox};
+use crate::scheduling::{self, Power};
 use crate::seccomp::{Options, Program};
 use crate::sys;
 use crate::wire::{Confine, Setup, section, verify};
@@ -83,8 +85,18 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
+    let power = Power::now()?;
+    let mut gate = lower_scheduling(sandbox, &power, &mut lowering, &mut enforced)?;
     lowering.confine(section::CONFINE, Step::Session, "starting a session", &Confine::Session {});
-    lower_rlimits(sandbox, &mut lowering)?;
+    lower_rlimits(sandbox, &power, &mut lowering, &mut gate)?;
+    if !gate.is_empty() {
+        lowering.confine(
+            section::JOIN,
+            Step::Handshake,
+            "waiting for the host at the gate",
+            &Confine::Park {},
+        );
+    }
     let may_set_groups = match &maps {
         Some(maps) => maps.may_set_groups(),
         None => caller.capabilities & capability::SETGID != 0 && sandbox.user.is_some(),
@@ -95,7 +107,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
                 || sandbox.rootfs.as_ref().is_some_and(crate::rootfs::Rootfs::is_writable_on_host);
-            let program = compile_filter(sandbox, guard)?;
+            let options = Options {
+                setuid_guard: guard,
+                fixed_processors: sandbox.scheduling.processors.is_some(),
+                fixed_io_priority: sandbox.scheduling.io.is_some(),
+            };
+            let program = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
             let operation = Confine::Seccomp { program: program.as_bytes() };
             lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
@@ -121,6 +138,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         image,
         labels,
         sources,
+        gate,
         waits,
         namespaces,
         maps,
@@ -207,9 +225,49 @@ fn lower_root(
     }
 }
 
-fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
+/// Whatever can be had of scheduling; the steps that the host must do.
+fn lower_scheduling(
+    sandbox: &Sandbox,
+    power: &Power,
+    lowering: &mut Lowering,
+    enforced: &mut Enforced,
+) -> Result<Vec<HostStep>> {
+    let asked = &sandbox.scheduling;
+    let lowered = scheduling::lower(asked, power, lowering)?;
+    let mut refused = lowered.refused.into_iter().peekable();
+    let is_asked =
+        asked.scheduler.is_some() || asked.nice.is_some() || asked.io.is_some() || asked.processors.is_some();
+    if refused.peek().is_none() && is_asked {
+        enforced.add(Feature::Scheduling);
+    }
+    for error in refused {
+        if !sandbox.best_effort.contains(&Feature::Scheduling) {
+            return Err(error);
+        }
+        enforced.skip(Feature::Scheduling, error.to_string());
+    }
+    Ok(lowered.steps)
+}
+
+/// Limits that the program's process sets, and steps for those that only the host may.
+fn lower_rlimits(
+    sandbox: &Sandbox,
+    power: &Power,
+    lowering: &mut Lowering,
+    gate: &mut Vec<HostStep>,
+) -> Result<()> {
     let mut rlimits = sandbox.rlimits.clone();
-    if !rlimits.iter().any(|(resource, _, _)| *resource == Resource::Core) {
+    let is_set =
+        |rlimits: &[(Resource, u64, u64)], resource| rlimits.iter().any(|(set, _, _)| *set == resource);
+    if sandbox.scheduling.scheduler.is_some() || sandbox.scheduling.nice.is_some() {
+        // The host's own limits might let the program take back what it was given.
+        for resource in [Resource::Nice, Resource::Rtprio] {
+            if !is_set(&rlimits, resource) {
+                rlimits.push((resource, 0, 0));
+            }
+        }
+    }
+    if !is_set(&rlimits, Resource::Core) {
         // core(5): with a core_pattern that is a pipe, a limit of 0 still runs the handler, on the host; 1 does not.
         let most = sys::hard_rlimit(Resource::Core.number()).min(1);
         rlimits.push((Resource::Core, most, most));
@@ -218,14 +276,8 @@ fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
         let own = sys::hard_rlimit(resource.number());
         let name = resource.name();
         if hard > own {
-            return Err(Error::message(
-                crate::ErrorKind::PermissionDenied,
-                Step::Rlimit,
-                format!("the hard limit {hard} of {name} is above the host's own, {own}"),
-            )
-            .with_hint(
-                "raise the host's limit first (ulimit -H, or LimitNOFILE= and the like of its service)",
-            ));
+            gate.push(power.raise(resource, soft, hard, own)?);
+            continue;
         }
         let what = format!("limiting {name} to {soft}, hard {hard}");
         let operation = Confine::Rlimit { resource: resource.number(), soft, hard };
@@ -359,16 +411,15 @@ fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
 }
 
 /// Compiles the filter. The default one is compiled once per process.
-fn compile_filter(sandbox: &Sandbox, setuid_guard: bool) -> Result<Program> {
+fn compile_filter(sandbox: &Sandbox, options: Options) -> Result<Program> {
     static DEFAULT: [OnceLock<Program>; 2] = [OnceLock::new(), OnceLock::new()];
     let Some(filter) = &sandbox.seccomp else {
         return Err(Error::internal(Step::Plan, "no filter to compile"));
     };
-    let options = Options { setuid_guard };
-    if !filter.is_default() {
+    if !filter.is_default() || options.fixed_processors || options.fixed_io_priority {
         return filter.compile(options);
     }
-    let cell = &DEFAULT[usize::from(setuid_guard)];
+    let cell = &DEFAULT[usize::from(options.setuid_guard)];
     if let Some(program) = cell.get() {
         return Ok(program.clone());
     }

@@ -292,4 +292,8 @@ impl Seccomp {
 pub(crate) struct Options {
     /// A host directory is shared writable: no set-user-ID or set-group-ID file may be made in it.
     pub(crate) setuid_guard: bool,
+    /// The processors were chosen, and the kernel lets every process choose others.
+    pub(crate) fixed_processors: bool,
+    /// The I/O priority was chosen, and the kernel lets every process choose another.
+    pub(crate) fixed_io_priority: bool,
 }

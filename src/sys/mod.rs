@@ -9,6 +9,7 @@ mod memfd;
 mod mount;
 mod process;
 mod raw;
+mod schedule;
 mod socket;
 
 pub(crate) use fd::{above_stdio, is_inheritable};
@@ -19,5 +20,8 @@ pub(crate) use mount::{
 };
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
+};
+pub(crate) use schedule::{
+    own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};

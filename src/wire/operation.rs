@@ -221,6 +221,17 @@ operations! {
         9 => Verify { uid: u32, gid: u32, keep: u64, flags: u32 },
         10 => Umask { mask: u32 },
         11 => Seccomp { program: &'a [u8] },
+        /// Wait until the host has done to this process what only the host may.
+        12 => Park {},
+        /// A policy of sched(7) by the kernel's number, and its real-time priority, 0 for the others.
+        13 => Scheduler { policy: u32, priority: u32 },
+        14 => Nice { value: i64 },
+        /// Class and level as `ioprio_set(2)` packs them.
+        15 => IoPriority { value: u32 },
+        /// A bit for each processor, from the lowest; a multiple of 8 bytes.
+        16 => Affinity { mask: &'a [u8] },
+        /// No address of the program is chosen at random.
+        17 => FixAddresses {},
     }
 }
 
