@@ -112,6 +112,7 @@ mod cgroup;
 mod child;
 mod command;
 mod container;
+mod deterministic;
 mod device;
 mod error;
 mod feature;

@@ -56,6 +56,8 @@ pub struct Sandbox {
     pub(crate) output_max: Option<Bytes>,
     pub(crate) rlimits: Vec<(Resource, u64, u64)>,
     pub(crate) scheduling: Scheduling,
+    /// No address is chosen at random.
+    pub(crate) fixed_addresses: bool,
     /// `None`: capabilities are left alone. Names otherwise.
     pub(crate) capabilities: Option<Vec<String>>,
     pub(crate) seccomp: Option<Seccomp>,
@@ -119,6 +121,7 @@ impl Sandbox {
             output_max: None,
             rlimits: Vec::new(),
             scheduling: Scheduling::default(),
+            fixed_addresses: false,
             capabilities: None,
             seccomp: None,
             environment: Environment::default(),
@@ -280,6 +283,7 @@ impl Sandbox {
     /// negative.
     pub fn monotonic_offset(mut self, seconds: i64) -> Self {
         self.time_offsets.monotonic = seconds;
+        self.time_offsets.start = None;
         self.time_ns()
     }
 
@@ -287,6 +291,7 @@ impl Sandbox {
     /// [`time_ns`](Sandbox::time_ns).
     pub fn boottime_offset(mut self, seconds: i64) -> Self {
         self.time_offsets.boottime = seconds;
+        self.time_offsets.start = None;
         self.time_ns()
     }
 

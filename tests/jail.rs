@@ -604,6 +604,8 @@ fn scheduling() -> Result {
     let fields = stat(&["--nice", "19", "--sched", "batch", "--ioprio", "be:7", "--cpu-list", "0"])?;
     assert_eq!((fields[16].as_str(), fields[38].as_str()), ("19", "3"));
     assert_eq!(stat(&["--sched", "idle", "--ioprio=idle"])?[38], "5");
+    // The 28th, where the stack begins.
+    assert_eq!(stat(&["--deterministic"])?[25], stat(&["--deterministic"])?[25]);
     let wrong: &[&[&str]] = &[
         &["--nice", "100"],
         &["--nice", "x"],

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         ("gate-host", gate_host),
         ("gate-host-bare", gate_host_bare),
     ];
-    support::main(cases, roles)
+    support::main_serial(cases, roles)
 }
 
 const OTHER: u32 = 0;

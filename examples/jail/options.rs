@@ -192,6 +192,7 @@ impl Options {
                 let processors = arguments.parsed(schedule::processors)?;
                 self.set(move |sandbox| sandbox.cpu_affinity(processors));
             }
+            "deterministic" => self.set(Sandbox::deterministic),
             "cap" => {
                 let name = arguments.parsed(value::text)?;
                 self.set(move |sandbox| sandbox.keep_capability(name));

@@ -95,6 +95,10 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
             "the host's policy, nice value or limits have changed since the plan was made, or the program's cgroup has no \
              real-time processor time (cpu.rt_runtime_us)"
         }
+        (Step::Addresses, libc::EPERM) => {
+            "a filter on this process denies personality(2) with ADDR_NO_RANDOMIZE; run the outer container with \
+             `--security-opt seccomp=unconfined`"
+        }
         (Step::Scheduling, libc::ENODEV | libc::EINVAL) => {
             "the cpuset of the program lacks a processor of cpu_affinity(); /proc/self/status of the host has the list, in \
              Cpus_allowed_list"

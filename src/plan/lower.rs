@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::capability;
 use crate::cgroup::{self, Controller, Placement, Version};
+use crate::deterministic;
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
@@ -30,6 +31,7 @@ const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
 const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
+    let sandbox = &*deterministic::with_processor(sandbox)?;
     let caller = Caller::now();
     let mut enforced = Enforced::default();
     let namespaces = available_namespaces(sandbox, &mut enforced)?;
@@ -87,6 +89,10 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
     let power = Power::now()?;
     let mut gate = lower_scheduling(sandbox, &power, &mut lowering, &mut enforced)?;
+    if sandbox.fixed_addresses {
+        let what = "turning address randomisation off";
+        lowering.confine(section::CONFINE, Step::Addresses, what, &Confine::FixAddresses {});
+    }
     lowering.confine(section::CONFINE, Step::Session, "starting a session", &Confine::Session {});
     lower_rlimits(sandbox, &power, &mut lowering, &mut gate)?;
     if !gate.is_empty() {
@@ -196,9 +202,15 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
         lowering.setup(Step::Loopback, "bringing up the loopback interface", None, &Setup::LoopbackUp {});
     }
     if namespaces.contains(Namespaces::TIME) {
-        let offsets = sandbox.time_offsets.to_text();
         let what = "unsharing the time namespace";
-        lowering.setup(Step::TimeOffsets, what, None, &Setup::TimeOffsets { offsets: offsets.as_bytes() });
+        if let Some(seconds) = sandbox.time_offsets.start {
+            let what = format!("{what}, its clocks at {seconds} s,");
+            lowering.setup(Step::TimeOffsets, what, None, &Setup::ClocksStart { seconds });
+        } else {
+            let offsets = sandbox.time_offsets.to_text();
+            let operation = Setup::TimeOffsets { offsets: offsets.as_bytes() };
+            lowering.setup(Step::TimeOffsets, what, None, &operation);
+        }
     }
 }
 

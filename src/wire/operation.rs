@@ -164,6 +164,8 @@ operations! {
         5 => LoopbackUp {},
         /// Unshare the time namespace (for children) and write its offsets.
         6 => TimeOffsets { offsets: &'a [u8] },
+        /// Unshare the time namespace (for children); its monotonic and boot-time clocks begin here.
+        30 => ClocksStart { seconds: i64 },
         /// A private tmpfs, out of sight after the pivot, for layers and bound files.
         7 => Scratch {},
         /// The new root is an empty tmpfs.
