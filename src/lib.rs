@@ -148,7 +148,7 @@ pub use command::{Command, Stdio};
 pub use container::Container;
 pub use error::{Error, ErrorKind, Result, Step};
 pub use feature::{Enforced, Feature, Skipped};
-pub use host::{Check, Host, Status};
+pub use host::{Check, Disturbance, Host, Noise, Status};
 pub use idmap::UserMap;
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
