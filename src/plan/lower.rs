@@ -87,14 +87,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
-    let power = Power::now()?;
-    let mut gate = lower_scheduling(sandbox, &power, &mut lowering, &mut enforced)?;
+    let mut gate = lower_scheduling(sandbox, &mut lowering, &mut enforced)?;
     if sandbox.fixed_addresses {
         let what = "turning address randomisation off";
         lowering.confine(section::CONFINE, Step::Addresses, what, &Confine::FixAddresses {});
     }
     lowering.confine(section::CONFINE, Step::Session, "starting a session", &Confine::Session {});
-    lower_rlimits(sandbox, &power, &mut lowering, &mut gate)?;
+    lower_rlimits(sandbox, &mut lowering, &mut gate)?;
     if !gate.is_empty() {
         lowering.confine(
             section::JOIN,
@@ -240,19 +239,18 @@ fn lower_root(
 /// Whatever can be had of scheduling; the steps that the host must do.
 fn lower_scheduling(
     sandbox: &Sandbox,
-    power: &Power,
     lowering: &mut Lowering,
     enforced: &mut Enforced,
 ) -> Result<Vec<HostStep>> {
     let asked = &sandbox.scheduling;
-    let lowered = scheduling::lower(asked, power, lowering)?;
-    let mut refused = lowered.refused.into_iter().peekable();
-    let is_asked =
-        asked.scheduler.is_some() || asked.nice.is_some() || asked.io.is_some() || asked.processors.is_some();
-    if refused.peek().is_none() && is_asked {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lowered = scheduling::lower(asked, &Power::now()?, lowering)?;
+    if lowered.refused.is_empty() {
         enforced.add(Feature::Scheduling);
     }
-    for error in refused {
+    for error in lowered.refused {
         if !sandbox.best_effort.contains(&Feature::Scheduling) {
             return Err(error);
         }
@@ -262,12 +260,7 @@ fn lower_scheduling(
 }
 
 /// Limits that the program's process sets, and steps for those that only the host may.
-fn lower_rlimits(
-    sandbox: &Sandbox,
-    power: &Power,
-    lowering: &mut Lowering,
-    gate: &mut Vec<HostStep>,
-) -> Result<()> {
+fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering, gate: &mut Vec<HostStep>) -> Result<()> {
     let mut rlimits = sandbox.rlimits.clone();
     let is_set =
         |rlimits: &[(Resource, u64, u64)], resource| rlimits.iter().any(|(set, _, _)| *set == resource);
@@ -288,7 +281,7 @@ fn lower_rlimits(
         let own = sys::hard_rlimit(resource.number());
         let name = resource.name();
         if hard > own {
-            gate.push(power.raise(resource, soft, hard, own)?);
+            gate.push(Power::now()?.raise(resource, soft, hard, own)?);
             continue;
         }
         let what = format!("limiting {name} to {soft}, hard {hard}");

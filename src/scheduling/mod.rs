@@ -136,6 +136,10 @@ pub(crate) struct Scheduling {
 }
 
 impl Scheduling {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scheduler.is_none() && self.nice.is_none() && self.io.is_none() && self.processors.is_none()
+    }
+
     /// Checks what no host can take.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(Scheduler::Fifo(priority) | Scheduler::RoundRobin(priority)) = self.scheduler {
