@@ -69,6 +69,10 @@ pub(crate) fn names_of(mask: u64) -> Vec<&'static str> {
 
 /// Bits that decide what the host can do for a sandbox.
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+/// `CAP_SYS_NICE`.
+pub(crate) const SYS_NICE: u64 = 1 << 23;
+/// `CAP_SYS_RESOURCE`.
+pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
 /// `CAP_SETUID`.
 pub(crate) const SETUID: u64 = 1 << 7;
 /// `CAP_SETGID`.
@@ -87,6 +91,7 @@ mod tests {
         assert_eq!(mask(&["CAP_CHOWN", "sys_admin"]).unwrap(), 1 | SYS_ADMIN);
         assert_eq!(names_of(1 | SYS_ADMIN), ["CHOWN", "SYS_ADMIN"]);
         assert_eq!(mask(&["SETUID", "SETGID"]).unwrap(), SETUID | SETGID);
+        assert_eq!(mask(&["SYS_NICE", "SYS_RESOURCE"]).unwrap(), SYS_NICE | SYS_RESOURCE);
     }
 
     #[test]

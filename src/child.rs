@@ -1,7 +1,7 @@
 //! A program that runs.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
@@ -120,11 +120,7 @@ impl Child {
     /// The process id as the host sees it; `None` once it was reaped.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
-        let fd = self.pidfd.as_ref()?.as_raw_fd();
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse::<i64>().ok()?;
-        // -1: reaped; 0: in another PID namespace than the /proc we read.
-        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+        sys::pid_of(self.pidfd.as_ref()?).ok()?
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

@@ -100,6 +100,10 @@ pub enum Step {
     Session,
     /// Setting a resource limit.
     Rlimit,
+    /// Fixing the addresses that the kernel chooses at random.
+    Addresses,
+    /// Setting policy, nice value, I/O priority or processors.
+    Scheduling,
     /// Setting user, group and supplementary group ids.
     Ids,
     /// Dropping or keeping capabilities.

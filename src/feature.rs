@@ -82,11 +82,13 @@ pub enum Feature {
     Groups,
     /// Every process of the sandbox is killed with it.
     TreeKill,
+    /// Scheduling policy, nice value, I/O priority and processors.
+    Scheduling,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -123,6 +125,7 @@ impl Feature {
         Self::NoNewPrivs,
         Self::Groups,
         Self::TreeKill,
+        Self::Scheduling,
     ];
 
     /// The name, as the setters of [`Sandbox`](crate::Sandbox) spell it.
@@ -165,6 +168,7 @@ impl Feature {
             Self::NoNewPrivs => "no_new_privs",
             Self::Groups => "groups",
             Self::TreeKill => "tree_kill",
+            Self::Scheduling => "scheduling",
         }
     }
 

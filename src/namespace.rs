@@ -57,6 +57,8 @@ pub(crate) struct TimeOffsets {
     pub(crate) monotonic: i64,
     /// Seconds added to `CLOCK_BOOTTIME`.
     pub(crate) boottime: i64,
+    /// What both clocks shall show when the sandbox is made, instead.
+    pub(crate) start: Option<i64>,
 }
 
 impl TimeOffsets {
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn zero_offsets_write_nothing() {
         assert_eq!(TimeOffsets::default().to_text(), "");
-        let text = TimeOffsets { monotonic: -5, boottime: 7 }.to_text();
+        let text = TimeOffsets { monotonic: -5, boottime: 7, start: None }.to_text();
         assert_eq!(text, "monotonic -5 0\nboottime 7 0\n");
     }
 }

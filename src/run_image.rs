@@ -9,7 +9,7 @@ use crate::lowering::c_string;
 use crate::wire::{MAGIC, RUN_HEAD, Sink, Vector};
 
 /// Where plain names are looked up when the command has no `PATH` of its own.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// An image under construction. Strings and vectors are appended behind the head, which is written last.
 struct Encoder {

@@ -10,6 +10,7 @@ use crate::capture::Streams;
 use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::gate;
 use crate::idmap::{self, IdBlock, MapPlan};
 use crate::link::{Link, Received};
 use crate::namespace::Namespaces;
@@ -267,6 +268,9 @@ impl Runtime {
         if lowered.sample_cpu {
             message.flags |= flag::SAMPLE_CPU;
         }
+        if !lowered.gate.is_empty() {
+            message.flags |= flag::GATE;
+        }
         for (n, pump) in theirs.pumps().into_iter().enumerate() {
             let Some(pump) = pump else { continue };
             message.pump_from[n] = slot_of(&table)?;
@@ -289,9 +293,33 @@ impl Runtime {
         }
     }
 
-    /// Waits until the program was executed; its pidfd comes with the news.
+    /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
     pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<OwnedFd> {
-        match self.link.receive(number, None)? {
+        let mut refused = None;
+        loop {
+            let received = self.link.receive(number, None)?;
+            match received {
+                Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
+                    // Of a process that is gone the init tells why.
+                    refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
+                    let flags = if refused.is_some() { flag::REFUSED } else { 0 };
+                    self.link.send(
+                        &Request { kind: request::PASS, flags, child: number, ..Request::default() },
+                        &[],
+                    )?;
+                }
+                // Its process is dead by now, and the reason is ours.
+                last => {
+                    let started = self.started(last, number, command);
+                    return refused.map_or(started, Err);
+                }
+            }
+        }
+    }
+
+    /// What the last word about the start of a program means.
+    fn started(&self, received: Received, number: u32, command: &Command) -> Result<OwnedFd> {
+        match received {
             Received::Message((message, Some(pidfd))) if message.kind == reply::STARTED => Ok(pidfd),
             Received::Message((message, None)) if message.kind == reply::STARTED => {
                 // It runs, but could not be signalled.

@@ -14,6 +14,7 @@
 //!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)
 //!    │                                                     forks: cgroup, descriptors, session, rlimits, ids,
 //!    │                                                     capabilities, no_new_privs, directory, seccomp, execve
+//!    │ ◀── PARKED(pidfd), PASS ──▶ only if the plan needs it: after its cgroup it waits for what only the host may do to it
 //!    │ ◀────────────────────────────── STARTED(pidfd) or FAILED(stage, operation, errno)
 //!    │ ◀────────────────────────────── EXITED(wait status, usage); the init reaps everything else meanwhile
 //!    └─ Outcome = that report + the box's counters; the init exits, the kernel ends the PID namespace, and the box is

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, Mount, Output, Resource, Sandbox, Verdict};
+use belljar::{Command, IoPriority, Mount, Output, Resource, Sandbox, Scheduler, Verdict};
 use calls::{call_of, is_left_alone, is_survivable, modern, told_instead};
 use inject::Who;
 use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, slack, soak, within};
@@ -94,6 +94,11 @@ fn verify(args: &[OsString]) -> i32 {
             weak.push(format!("{path} can be written"));
         }
     }
+    let schedule = oracle::schedule(std::process::id());
+    let nice = args.get(4).and_then(|nice| nice.to_str()?.parse().ok()).unwrap_or(0);
+    if (schedule.policy, schedule.nice, schedule.io, schedule.processors.as_str()) != (3, nice, 0x4006, "0") {
+        weak.push(format!("{schedule:?}"));
+    }
     let fds = std::fs::read_dir("/proc/self/fd").map(|entries| entries.flatten().count()).unwrap_or(99);
     // Three, and that of the listing.
     if fds > 4 {
@@ -136,7 +141,11 @@ fn verify(args: &[OsString]) -> i32 {
 fn limited() -> Sandbox {
     let has =
         |name: &str| support::features::controller_dir(name).is_some() && nix::unistd::geteuid().is_root();
-    let mut sandbox = closed();
+    let mut sandbox = closed()
+        .scheduler(Scheduler::Batch)
+        .io_priority(IoPriority::BestEffort(6))
+        .cpu_affinity([0])
+        .nice(nice());
     if has("memory") {
         sandbox = sandbox.memory_max(mib(64));
     }
@@ -144,6 +153,12 @@ fn limited() -> Sandbox {
         sandbox = sandbox.pids_max(16);
     }
     sandbox
+}
+
+/// Below the host's own, and so by way of the gate, where the host may do that.
+fn nice() -> i32 {
+    let own = oracle::schedule(std::process::id()).nice;
+    if support::features::missing("sys-nice").is_none() { own - 1 } else { own }
 }
 
 /// What the system view shows of the host, and what it makes.
@@ -166,7 +181,7 @@ fn target(args: &[OsString]) -> i32 {
     let who = if nix::unistd::geteuid().is_root() { "root" } else { "user" };
     let shown = SHOWN.into_iter().filter(|path| std::path::Path::new(path).exists());
     let there: Vec<_> = shown.chain(MADE).collect();
-    let command = payload("verify", &[&host.join(","), who, &there.join(","), &kind]);
+    let command = payload("verify", &[&host.join(","), who, &there.join(","), &kind, &nice().to_string()]);
     let sandbox = limited().wall_time(Duration::from_secs(10));
     // It must not come through to the program.
     support::raw::disposition(libc::SIGUSR1, true);

@@ -269,3 +269,23 @@ fn a_chroot_is_named() {
         "{line:?}"
     );
 }
+
+#[test]
+fn the_noise_agrees_with_the_machine() {
+    let read = |path: &str| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let noise = Host::noise();
+    let aslr = read("/proc/sys/kernel/randomize_va_space").and_then(|text| text.parse().ok());
+    assert_eq!(noise.randomize_va_space, aslr);
+    assert_eq!(noise.core_pattern, read("/proc/sys/kernel/core_pattern").filter(|text| !text.is_empty()));
+    let smt = read("/sys/devices/system/cpu/smt/active").map(|text| text == "1");
+    assert_eq!(noise.smt, smt);
+    assert!(noise.load.is_none_or(|load| load >= 0.0));
+    let disturbances = noise.disturbances();
+    assert_eq!(aslr.is_some_and(|how| how > 0), disturbances.iter().any(|found| found.name == "aslr"));
+    let report = noise.to_string();
+    for name in ["governor", "turbo", "smt", "transparent_huge_pages", "swap", "aslr", "core_pattern", "load"]
+    {
+        assert!(report.lines().any(|line| line.starts_with(name)), "{name} is not in {report}");
+    }
+    assert!(disturbances.iter().all(|found| report.contains(&found.remedy)));
+}

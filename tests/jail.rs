@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         memory: ["userns", "cgroup-memory"],
         pids: ["userns", "sh", "cgroup-pids"],
         rlimits: ["userns", "sh"],
+        scheduling: ["userns"],
         a_denied_system_call: ["userns", "sh"],
         standard_streams: ["userns", "sh"],
         closed_standard_streams: ["userns", "sh"],
@@ -595,6 +596,43 @@ fn rlimits() -> Result {
     assert!(unlimited.text() == "unlimited\n" || unlimited.code == 125, "{}", unlimited.stderr);
     let ended = run_sh(&["--rlimit", "fsize=4K"], "exec head -c 8K /dev/zero > /tmp/large")?;
     assert_eq!(ended.code, 124);
+    Ok(())
+}
+
+fn scheduling() -> Result {
+    let stat = |options: &[&str]| -> Result<Vec<String>> {
+        let ended = run(&[options, &["--", "/bin/cat", "/proc/self/stat"]].concat())?;
+        assert_eq!(ended.code, 0, "{options:?}: {}", ended.stderr);
+        let text = ended.text();
+        let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+        Ok(fields.split_whitespace().map(str::to_owned).collect())
+    };
+    // The 19th and the 41st of proc_pid_stat(5), of which the third is the first here.
+    let fields = stat(&["--nice", "19", "--sched", "batch", "--ioprio", "be:7", "--cpu-list", "0"])?;
+    assert_eq!((fields[16].as_str(), fields[38].as_str()), ("19", "3"));
+    assert_eq!(stat(&["--sched", "idle", "--ioprio=idle"])?[38], "5");
+    // The 28th, where the stack begins.
+    assert_eq!(stat(&["--deterministic"])?[25], stat(&["--deterministic"])?[25]);
+    let wrong: &[&[&str]] = &[
+        &["--nice", "100"],
+        &["--nice", "x"],
+        &["--sched", "fifo"],
+        &["--sched", "fifo:0"],
+        &["--sched", "rr:200"],
+        &["--sched", "batch:1"],
+        &["--sched", "deadline"],
+        &["--ioprio", "be"],
+        &["--ioprio", "be:8"],
+        &["--ioprio", "idle:1"],
+        &["--cpu-list", ""],
+        &["--cpu-list", "1-0"],
+        &["--cpu-list", "0-99999999999"],
+        &["--cpu-list", "4096"],
+    ];
+    for options in wrong {
+        let ended = run(&[options, &["--", "/bin/true"][..]].concat())?;
+        assert_eq!((ended.code, ended.stderr.lines().count()), (125, 1), "{options:?}: {}", ended.stderr);
+    }
     Ok(())
 }
 

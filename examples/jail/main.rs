@@ -7,6 +7,7 @@ mod arguments;
 mod options;
 mod passthrough;
 mod report;
+mod schedule;
 mod value;
 
 use std::error::Error;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use belljar::{Bytes, Command, CpuMax, Feature, Mount, Rootfs, Sandbox, Seccomp, Stdio, Upper, UserMap};
 
 use crate::arguments::{Arguments, Word};
+use crate::schedule;
 use crate::value::{self, Parsed};
 
 pub(crate) const USAGE: &str = include_str!("usage.txt");
@@ -179,6 +180,23 @@ impl Options {
                 let (resource, soft, hard) = arguments.parsed(value::rlimit)?;
                 self.set(move |sandbox| sandbox.rlimit(resource, soft, hard));
             }
+            "nice" => {
+                let nice = arguments.parsed(value::number)?;
+                self.set(move |sandbox| sandbox.nice(nice));
+            }
+            "sched" => {
+                let scheduler = arguments.parsed(schedule::scheduler)?;
+                self.set(move |sandbox| sandbox.scheduler(scheduler));
+            }
+            "ioprio" => {
+                let priority = arguments.parsed(schedule::io_priority)?;
+                self.set(move |sandbox| sandbox.io_priority(priority));
+            }
+            "cpu-list" => {
+                let processors = arguments.parsed(schedule::processors)?;
+                self.set(move |sandbox| sandbox.cpu_affinity(processors));
+            }
+            "deterministic" => self.set(Sandbox::deterministic),
             "cap" => {
                 let name = arguments.parsed(value::text)?;
                 self.set(move |sandbox| sandbox.keep_capability(name));

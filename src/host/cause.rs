@@ -71,7 +71,7 @@ fn is_denial(errno: i32) -> bool {
 }
 
 /// A setting for now, and for every boot from now on.
-fn sysctl(name: &str, value: &str) -> String {
+pub(super) fn sysctl(name: &str, value: &str) -> String {
     format!(
         "as root: `sysctl -w {name}={value}`, and put `{name} = {value}` in a file in /etc/sysctl.d to keep it"
     )

@@ -8,12 +8,15 @@
 
 mod cause;
 mod facts;
+mod noise;
 mod probe;
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use crate::feature::Feature;
+
+pub use noise::{Disturbance, Noise};
 
 /// What this machine lets this process do, and for what it does not, why and what to do about it.
 ///

@@ -18,6 +18,7 @@ use crate::limits::{Bytes, CpuMax};
 use crate::mount::Mount;
 use crate::rootfs::{Rootfs, Upper};
 use crate::sandbox::Sandbox;
+use crate::scheduling::{IoPriority, Scheduler};
 use crate::seccomp::Seccomp;
 use crate::sys;
 
@@ -33,6 +34,7 @@ pub(super) fn probe() -> Host {
     probe.mounts();
     probe.limits();
     probe.confinement();
+    probe.scheduling();
     let Probe { facts, checks } = probe;
     let remarks = facts.core_handler.iter().map(|handler| {
         format!(
@@ -198,6 +200,18 @@ impl Probe {
                 Ok(_) => Ok(Some("by cgroup, where there is a limit".to_owned())),
                 Err(_) => Err(error),
             },
+        });
+    }
+
+    /// Whatever needs no privilege, and whether the rest may be had.
+    fn scheduling(&mut self) {
+        self.feature(Feature::Scheduling, || {
+            attempt(&Sandbox::bare().scheduler(Scheduler::Batch).nice(19).io_priority(IoPriority::Idle))?;
+            let real_time = Sandbox::bare().scheduler(Scheduler::Fifo(1));
+            Ok(Some(match attempt(&real_time) {
+                Ok(_) => "real-time and negative nice values too".to_owned(),
+                Err(error) => format!("but no real-time: {error}"),
+            }))
         });
     }
 

@@ -1,5 +1,6 @@
 //! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
 
+use crate::clock::CpuClock;
 use crate::deadline::{Look, Sampler, parse_usage};
 use crate::payload::Departure;
 use crate::program::Program;
@@ -248,6 +249,9 @@ impl Container {
                             self.kill(program, cause::HOST, one_shot);
                         }
                     }
+                    Ok(Some(message)) if message.kind == request::PASS => {
+                        self.pass(&message, &mut programs, one_shot);
+                    }
                     Ok(Some(message)) if message.kind == request::FDS => {}
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Ok(_) => self.end(&programs),
@@ -275,7 +279,9 @@ impl Container {
         for (n, program) in programs.iter().enumerate() {
             let Some(program) = program else { continue };
             let at = 3 + 3 * n;
-            set[at] = entry(program.status().map_or(-1, |fd| fd.0));
+            // The death of a parked payload is not looked at before the host is done with it.
+            let status = program.status().filter(|_| !program.is_parked());
+            set[at] = entry(status.map_or(-1, |fd| fd.0));
             for (stream, pump) in program.pumps.iter().enumerate() {
                 set[at + 1 + stream] = entry(pump.as_ref().map_or(-1, |pump| pump.fd().0));
             }
@@ -315,6 +321,25 @@ impl Container {
         }
     }
 
+    /// The host was at the gate of a program.
+    fn pass(&self, message: &Request, programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
+        for (number, program) in programs.iter_mut().enumerate() {
+            let Some(program) = program.as_mut().filter(|program| program.child == message.child) else { continue };
+            let refused = message.flags & flag::REFUSED != 0;
+            let passed = if refused { Err(Errno::ECANCELED) } else { program.pass() };
+            if let Err(errno) = passed {
+                self.give_up(number, program, errno, one_shot);
+            }
+        }
+    }
+
+    /// Kills a payload that cannot get past its gate. Its failure is told when its status pipe closes.
+    fn give_up(&self, number: usize, program: &mut Program, errno: Errno, one_shot: bool) {
+        let failure = ChildFailure { stage: stage::GATE, index: 0, errno: errno.0 };
+        self.departures.store(number, Departure { failure, at: 0 });
+        self.kill(program, cause::NONE, one_shot);
+    }
+
     /// Acts on status pipes and captured streams.
     fn serve(&self, set: &[PollFd; MAX_POLL], programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
         for (number, slot) in programs.iter_mut().enumerate() {
@@ -323,7 +348,10 @@ impl Container {
                 let entry = set[3 + 3 * number + n];
                 entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
             };
-            if ready(0, program.status()) {
+            let parks = if ready(0, program.status()) { program.parks(self.control) } else { Ok(true) };
+            if let Err(errno) = parks {
+                self.give_up(number, program, errno, one_shot);
+            } else if parks == Ok(false) {
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::tell(self.control, &failed(program.child, failure), None).ok();
                     if one_shot {
@@ -389,6 +417,8 @@ impl Container {
         // A process that ended meanwhile is a zombie until we reap it: its id cannot have been given to another.
         sys::kill(program.pid, sys::SIGKILL).ok();
         sys::kill(-program.pid, sys::SIGKILL).ok();
+        // Not before: it would leave a word of its own.
+        program.give_up_the_gate();
         if one_shot && self.is_pid_1 {
             sys::kill(-1, sys::SIGKILL).ok();
         }
@@ -400,6 +430,9 @@ impl Container {
         let mut signals = [0_u8; 128];
         // The signal only wakes us; several deaths may have been folded into one.
         sys::read(self.children.fd(), &mut signals).ok();
+        if programs.iter().flatten().any(Program::is_parked) {
+            return false;
+        }
         for _ in 0..REAPED_AT_ONCE {
             let reaped = match sys::reap(Wait::No) {
                 Ok(Some(reaped)) => reaped,
@@ -491,30 +524,4 @@ impl Container {
 /// Captured output could not be moved.
 fn output_failed(errno: Errno) -> ChildFailure {
     ChildFailure { stage: stage::PROTOCOL, index: line::OUTPUT, errno: errno.0 }
-}
-
-/// Where the CPU time of the tree is read.
-struct CpuClock {
-    usage: Option<Fd>,
-    is_cpu_stat: bool,
-    sampler: Option<Sampler>,
-}
-
-impl CpuClock {
-    /// Nanoseconds; 0 when nothing counts.
-    fn read(&mut self) -> u64 {
-        if let Some(usage) = self.usage {
-            let mut text = [0_u8; 64];
-            let count = sys::pread(usage, &mut text, 0).unwrap_or(0);
-            return parse_usage(text.get(..count).unwrap_or(&[]), self.is_cpu_stat).unwrap_or(0);
-        }
-        match &mut self.sampler {
-            Some(sampler) => {
-                let reaped = sys::children_usage();
-                let sampled = sampler.sample(|pid| sys::process_cpu(pid).ok());
-                sampled.max((reaped.user_us + reaped.system_us) * 1000)
-            }
-            None => 0,
-        }
-    }
 }

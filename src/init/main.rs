@@ -11,8 +11,10 @@
 #[allow(dead_code, reason = "the library uses the other half")]
 mod wire;
 
+mod clock;
 mod container;
 mod deadline;
+mod gate;
 mod path;
 mod payload;
 mod program;

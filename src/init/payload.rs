@@ -1,6 +1,7 @@
 //! What the forked process does to itself before it becomes the program. It never returns: it executes the program, or
 //! leaves the reason in the shared page and exits.
 
+use crate::gate::Barrier;
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
 use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, line, section, stage, verify};
 
@@ -37,6 +38,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) number: usize,
     /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
     pub(crate) status: Fd,
+    /// Where it waits for the host, if the plan has something for the host to do.
+    pub(crate) gate: Option<Barrier>,
 }
 
 impl Payload<'_> {
@@ -93,6 +96,12 @@ impl Payload<'_> {
                 Ok(())
             }
             Confine::Seccomp { program } => sys::install_filter(program),
+            Confine::Park {} => self.gate.ok_or(Errno::EPROTO)?.wait(self.status),
+            Confine::Scheduler { policy, priority } => sys::set_scheduler(policy, priority),
+            Confine::Nice { value } => sys::set_nice(value),
+            Confine::IoPriority { value } => sys::set_io_priority(value),
+            Confine::Affinity { mask } => sys::set_affinity(mask),
+            Confine::FixAddresses {} => sys::fix_addresses(),
             Confine::Never(never, _) => match never {},
         }
     }

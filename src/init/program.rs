@@ -2,10 +2,11 @@
 
 use crate::container::Shared;
 use crate::deadline::Limits;
+use crate::gate::{self, Gate};
 use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
-use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, line, reply, stage};
+use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, flag, line, reply, stage};
 
 /// A program between fork and the report of its end.
 pub(crate) struct Program {
@@ -15,6 +16,8 @@ pub(crate) struct Program {
     pidfd: Option<Owned>,
     /// Open until `execve` succeeded or the payload left its reason.
     status: Option<Owned>,
+    /// Until the host was there, if it has to be.
+    gate: Option<Gate>,
     pub(crate) limits: Limits,
     /// The limits that count from the exec.
     wall_ns: u64,
@@ -55,6 +58,13 @@ impl Program {
         let mut image = Image::map(image_fd, length).map_err(unmapped)?;
         let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
+        // The payload has the other end of its gate by the fork; this one is closed when it does.
+        let (gate, barrier, _barrier) = if request.flags & flag::GATE == 0 {
+            (None, None, None)
+        } else {
+            let (gate, barrier, end) = gate::open().map_err(fork_failed)?;
+            (Some(gate), Some(barrier), Some(end))
+        };
         shared.departures.store(number, Departure::default());
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
@@ -77,6 +87,7 @@ impl Program {
                     departures: shared.departures,
                     number,
                     status: status_write.fd(),
+                    gate: barrier,
                 };
                 let failure = payload.become_program();
                 shared.departures.store(number, Departure { failure, at: 0 });
@@ -89,6 +100,7 @@ impl Program {
                     pid,
                     pidfd: Some(pidfd),
                     status: Some(status),
+                    gate,
                     limits: Limits::of_start(now),
                     wall_ns: request.wall_ns,
                     cpu_ns: request.cpu_ns,
@@ -109,6 +121,42 @@ impl Program {
     /// The status pipe, while the program is not yet executed.
     pub(crate) fn status(&self) -> Option<Fd> {
         self.status.as_ref().map(Owned::fd)
+    }
+
+    /// Called when the status pipe has something: whether it was the word that the payload has parked, which the host
+    /// is told.
+    pub(crate) fn parks(&mut self, control: Fd) -> Result<bool> {
+        let (Some(gate), Some(status)) = (&mut self.gate, &self.status) else { return Ok(false) };
+        if gate.is_parked() || !gate.arrives(status.fd())? {
+            return Ok(false);
+        }
+        let parked = Reply { kind: reply::PARKED, child: self.child, ..Reply::default() };
+        // As for STARTED below: a host that gets no pidfd refuses.
+        if sys::tell(control, &parked, self.pidfd.as_ref().map(Owned::fd)).is_err() {
+            sys::tell(control, &parked, None).ok();
+        }
+        Ok(true)
+    }
+
+    /// Whether its process waits for the host. Until it does no more, nothing is reaped: the host names the process by
+    /// its id, and the id of one that was killed must not be given to another meanwhile.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_parked)
+    }
+
+    /// The host was there: the payload goes on.
+    pub(crate) fn pass(&mut self) -> Result<()> {
+        if let Some(gate) = &self.gate {
+            // When it fails it stays closed: the payload must not take its own way out before it is killed.
+            gate.open()?;
+        }
+        self.gate = None;
+        Ok(())
+    }
+
+    /// The payload is killed, and the host no longer waited for.
+    pub(crate) fn give_up_the_gate(&mut self) {
+        self.gate = None;
     }
 
     /// Called when the status pipe was closed: the program was executed, or left why it was not.

@@ -37,6 +37,7 @@ impl Stage {
             Setup::DomainName { name } => sys::set_domain_name(name),
             Setup::LoopbackUp {} => sys::loopback_up(),
             Setup::TimeOffsets { offsets } => time_offsets(offsets),
+            Setup::ClocksStart { seconds } => clocks_start(seconds),
             Setup::Scratch {} => {
                 self.scratch = Some(over_root(tmpfs(0, 0, 0o700, NOSUID | NODEV)?)?);
                 Ok(())
@@ -288,6 +289,34 @@ fn time_offsets(offsets: &[u8]) -> Result<()> {
         Ok(_) => Err(Errno::ERANGE),
         Err(errno) => Err(errno),
     }
+}
+
+/// Makes both clocks begin at this many seconds. The kernel takes offsets from the clocks of the initial namespace, and
+/// ours are those unless the host is in a time namespace itself.
+fn clocks_start(seconds: i64) -> Result<()> {
+    const SECOND: i128 = 1_000_000_000;
+    let mut text = [0_u8; 128];
+    let mut length = 0;
+    let mut put = |bytes: &[u8]| {
+        let end = length + bytes.len();
+        text.get_mut(length..end).ok_or(Errno::EOVERFLOW)?.copy_from_slice(bytes);
+        length = end;
+        Ok::<(), Errno>(())
+    };
+    for (name, now) in [(&b"monotonic "[..], sys::monotonic()), (&b"boottime "[..], sys::boottime())] {
+        let offset = i128::from(seconds) * SECOND - i128::from(now);
+        // The nanoseconds count upwards, whatever the sign of the seconds.
+        let (whole, rest) = (offset.div_euclid(SECOND), offset.rem_euclid(SECOND));
+        put(name)?;
+        if whole < 0 {
+            put(b"-")?;
+        }
+        put(Decimal::new(whole.unsigned_abs() as u64).text().to_bytes())?;
+        put(b" ")?;
+        put(Decimal::new(rest as u64).text().to_bytes())?;
+        put(b"\n")?;
+    }
+    time_offsets(text.get(..length).ok_or(Errno::EOVERFLOW)?)
 }
 
 /// A number as a C string, without an allocator.

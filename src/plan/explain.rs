@@ -72,6 +72,12 @@ impl fmt::Display for Plan {
             for label in &plan.labels[section] {
                 writeln!(f, "  {}", label.what)?;
             }
+            if section == section::JOIN && !plan.gate.is_empty() {
+                writeln!(f, "host, meanwhile, to the program's process:")?;
+                for step in &plan.gate {
+                    writeln!(f, "  {}", step.label.what)?;
+                }
+            }
         }
         writeln!(f, "execve")?;
         let limits = [("wall time", plan.wall_time), ("CPU time", plan.cpu_time)];
@@ -107,6 +113,18 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         (Step::Mount | Step::Root | Step::Mask, libc::ENOSYS) => "mount_setattr(2) needs Linux 5.12",
         (Step::MountSource | Step::Mount | Step::Root, libc::EACCES) => {
             "the caller may not read the source; an unprivileged caller can show only what it can reach itself"
+        }
+        (Step::Scheduling, libc::EPERM | libc::EACCES) => {
+            "the host's policy, nice value or limits have changed since the plan was made, or the program's cgroup has no \
+             real-time processor time (cpu.rt_runtime_us)"
+        }
+        (Step::Addresses, libc::EPERM) => {
+            "a filter on this process denies personality(2) with ADDR_NO_RANDOMIZE; run the outer container with \
+             `--security-opt seccomp=unconfined`"
+        }
+        (Step::Scheduling, libc::ENODEV | libc::EINVAL) => {
+            "the cpuset of the program lacks a processor of cpu_affinity(); /proc/self/status of the host has the list, in \
+             Cpus_allowed_list"
         }
         (Step::Rlimit, libc::EPERM) => "a hard limit cannot be raised above the host's own",
         (Step::Ids, libc::EINVAL) => "the id is not mapped in the user namespace",

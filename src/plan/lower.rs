@@ -5,8 +5,10 @@ use std::sync::OnceLock;
 
 use crate::capability;
 use crate::cgroup::{Limits, Placement, Version};
+use crate::deterministic;
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
+use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
@@ -14,6 +16,7 @@ use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
 use crate::rootfs::UserNs;
 use crate::sandbox::{Base, Sandbox};
+use crate::scheduling::{self, Power};
 use crate::seccomp::{Options, Program};
 use crate::sys;
 use crate::wire::{Confine, Setup, section, verify};
@@ -28,6 +31,7 @@ const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
 const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
+    let sandbox = &*deterministic::with_processor(sandbox)?;
     let caller = Caller::now()?;
     let mut enforced = Enforced::default();
     let namespaces = available_namespaces(sandbox, &mut enforced)?;
@@ -82,8 +86,21 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
+    let mut gate = lower_scheduling(sandbox, &mut lowering, &mut enforced)?;
+    if sandbox.fixed_addresses {
+        let what = "turning address randomisation off";
+        lowering.confine(section::CONFINE, Step::Addresses, what, &Confine::FixAddresses {});
+    }
     lowering.confine(section::CONFINE, Step::Session, "starting a session", &Confine::Session {});
-    lower_rlimits(sandbox, &mut lowering)?;
+    lower_rlimits(sandbox, &mut lowering, &mut gate)?;
+    if !gate.is_empty() {
+        lowering.confine(
+            section::JOIN,
+            Step::Handshake,
+            "waiting for the host at the gate",
+            &Confine::Park {},
+        );
+    }
     let may_set_groups = match &maps {
         Some(maps) => maps.may_set_groups(),
         None => caller.capabilities & capability::SETGID != 0 && sandbox.user.is_some(),
@@ -94,7 +111,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
                 || sandbox.rootfs.as_ref().is_some_and(crate::rootfs::Rootfs::is_writable_on_host);
-            let program = compile_filter(sandbox, guard)?;
+            let options = Options {
+                setuid_guard: guard,
+                fixed_processors: sandbox.scheduling.processors.is_some(),
+                fixed_io_priority: sandbox.scheduling.io.is_some(),
+            };
+            let program = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
             let operation = Confine::Seccomp { program: program.as_bytes() };
             lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
@@ -120,6 +142,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         image,
         labels,
         sources,
+        gate,
         waits,
         namespaces,
         maps,
@@ -179,12 +202,19 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
         lowering.setup(Step::Loopback, "bringing up the loopback interface", None, &Setup::LoopbackUp {});
     }
     if namespaces.contains(Namespaces::TIME) {
-        let offsets = sandbox.time_offsets.to_text();
-        let what = match offsets.as_str() {
-            "" => "unsharing the time namespace",
-            _ => "unsharing the time namespace and setting its clocks",
-        };
-        lowering.setup(Step::TimeOffsets, what, None, &Setup::TimeOffsets { offsets: offsets.as_bytes() });
+        let what = "unsharing the time namespace";
+        if let Some(seconds) = sandbox.time_offsets.start {
+            let what = format!("{what}, its clocks at {seconds} s,");
+            lowering.setup(Step::TimeOffsets, what, None, &Setup::ClocksStart { seconds });
+        } else {
+            let offsets = sandbox.time_offsets.to_text();
+            let what = match offsets.as_str() {
+                "" => what,
+                _ => "unsharing the time namespace and setting its clocks",
+            };
+            let operation = Setup::TimeOffsets { offsets: offsets.as_bytes() };
+            lowering.setup(Step::TimeOffsets, what, None, &operation);
+        }
     }
 }
 
@@ -217,9 +247,43 @@ fn hard_rlimit(resource: Resource) -> Result<u64> {
         .map_err(|error| Error::os(Step::Rlimit, format!("reading the limit of {}", resource.name()), error))
 }
 
-fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
+/// Whatever can be had of scheduling; the steps that the host must do.
+fn lower_scheduling(
+    sandbox: &Sandbox,
+    lowering: &mut Lowering,
+    enforced: &mut Enforced,
+) -> Result<Vec<HostStep>> {
+    let asked = &sandbox.scheduling;
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lowered = scheduling::lower(asked, &Power::now()?, lowering)?;
+    if lowered.refused.is_empty() {
+        enforced.add(Feature::Scheduling);
+    }
+    for error in lowered.refused {
+        if !sandbox.best_effort.contains(&Feature::Scheduling) {
+            return Err(error);
+        }
+        enforced.skip(Feature::Scheduling, error.to_string());
+    }
+    Ok(lowered.steps)
+}
+
+/// Limits that the program's process sets, and steps for those that only the host may.
+fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering, gate: &mut Vec<HostStep>) -> Result<()> {
     let mut rlimits = sandbox.rlimits.clone();
-    if !rlimits.iter().any(|(resource, _, _)| *resource == Resource::Core) {
+    let is_set =
+        |rlimits: &[(Resource, u64, u64)], resource| rlimits.iter().any(|(set, _, _)| *set == resource);
+    if sandbox.scheduling.scheduler.is_some() || sandbox.scheduling.nice.is_some() {
+        // The host's own limits might let the program take back what it was given.
+        for resource in [Resource::Nice, Resource::Rtprio] {
+            if !is_set(&rlimits, resource) {
+                rlimits.push((resource, 0, 0));
+            }
+        }
+    }
+    if !is_set(&rlimits, Resource::Core) {
         // core(5): with a core_pattern that is a pipe, a limit of 0 still runs the handler, on the host; 1 does not.
         let most = hard_rlimit(Resource::Core)?.min(1);
         rlimits.push((Resource::Core, most, most));
@@ -228,14 +292,8 @@ fn lower_rlimits(sandbox: &Sandbox, lowering: &mut Lowering) -> Result<()> {
         let own = hard_rlimit(resource)?;
         let name = resource.name();
         if hard > own {
-            return Err(Error::message(
-                crate::ErrorKind::PermissionDenied,
-                Step::Rlimit,
-                format!("the hard limit {hard} of {name} is above the host's own, {own}"),
-            )
-            .with_hint(
-                "raise the host's limit first (ulimit -H, or LimitNOFILE= and the like of its service)",
-            ));
+            gate.push(Power::now()?.raise(resource, soft, hard, own)?);
+            continue;
         }
         let what = format!("limiting {name} to {soft}, hard {hard}");
         let operation = Confine::Rlimit { resource: resource.number(), soft, hard };
@@ -330,16 +388,15 @@ fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
 }
 
 /// Compiles the filter. The default one is compiled once per process.
-fn compile_filter(sandbox: &Sandbox, setuid_guard: bool) -> Result<Program> {
+fn compile_filter(sandbox: &Sandbox, options: Options) -> Result<Program> {
     static DEFAULT: [OnceLock<Program>; 2] = [OnceLock::new(), OnceLock::new()];
     let Some(filter) = &sandbox.seccomp else {
         return Err(Error::internal(Step::Plan, "no filter to compile"));
     };
-    let options = Options { setuid_guard };
-    if !filter.is_default() {
+    if !filter.is_default() || options.fixed_processors || options.fixed_io_priority {
         return filter.compile(options);
     }
-    let cell = &DEFAULT[usize::from(setuid_guard)];
+    let cell = &DEFAULT[usize::from(options.setuid_guard)];
     if let Some(program) = cell.get() {
         return Ok(program.clone());
     }

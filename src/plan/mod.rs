@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::cgroup::{Limits, Placement};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
+use crate::gate::HostStep;
 use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
 use crate::lowering::Labels;
@@ -49,6 +50,8 @@ pub(crate) struct Lowered {
     pub(crate) labels: Labels,
     /// The mount trees that the host makes for each spawn.
     pub(crate) sources: Vec<HostSource>,
+    /// What the host does to each program's process at the gate.
+    pub(crate) gate: Vec<HostStep>,
     /// The init waits for the host in its setup.
     pub(crate) waits: bool,
     pub(crate) namespaces: Namespaces,
@@ -139,6 +142,7 @@ impl Plan {
         }
         match reply.stage {
             stage::FORK => error(Step::Fork, "forking the program's process".into()),
+            stage::GATE => error(Step::Handshake, "letting the program's process past the gate".into()),
             stage::FDS => error(Step::Stdio, "placing descriptors".into()),
             stage::CHDIR => {
                 error(Step::Chdir, format!("entering the working directory {}", dir.display())).with_path(dir)

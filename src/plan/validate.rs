@@ -12,6 +12,7 @@ pub(super) fn validate(sandbox: &Sandbox) -> Result<()> {
     ids(sandbox)?;
     times(sandbox)?;
     rlimits(sandbox)?;
+    sandbox.scheduling.check()?;
     environment(sandbox)
 }
 

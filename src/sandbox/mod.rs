@@ -13,6 +13,7 @@ use crate::limits::{Bytes, Resource};
 use crate::mount::Mount;
 use crate::namespace::{Namespaces, TimeOffsets};
 use crate::rootfs::Rootfs;
+use crate::scheduling::Scheduling;
 use crate::seccomp::Seccomp;
 
 /// A policy: what a program may see, use and consume.
@@ -57,6 +58,9 @@ pub struct Sandbox {
     pub(crate) extra_time: Duration,
     pub(crate) output_max: Option<Bytes>,
     pub(crate) rlimits: Vec<(Resource, u64, u64)>,
+    pub(crate) scheduling: Scheduling,
+    /// No address is chosen at random.
+    pub(crate) fixed_addresses: bool,
     /// `None`: capabilities are left alone. Names otherwise.
     pub(crate) capabilities: Option<Vec<String>>,
     pub(crate) seccomp: Option<Seccomp>,
@@ -120,6 +124,8 @@ impl Sandbox {
             extra_time: Duration::ZERO,
             output_max: None,
             rlimits: Vec::new(),
+            scheduling: Scheduling::default(),
+            fixed_addresses: false,
             capabilities: None,
             seccomp: None,
             environment: Environment::default(),
@@ -281,6 +287,7 @@ impl Sandbox {
     /// negative.
     pub fn monotonic_offset(mut self, seconds: i64) -> Self {
         self.time_offsets.monotonic = seconds;
+        self.time_offsets.start = None;
         self.time_ns()
     }
 
@@ -288,6 +295,7 @@ impl Sandbox {
     /// [`time_ns`](Sandbox::time_ns).
     pub fn boottime_offset(mut self, seconds: i64) -> Self {
         self.time_offsets.boottime = seconds;
+        self.time_offsets.start = None;
         self.time_ns()
     }
 
@@ -351,7 +359,8 @@ impl Sandbox {
     /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
     /// says so. Everything else is required.
     ///
-    /// It has an effect for namespaces, for the limits that need a cgroup, and for [`Feature::CpuTime`].
+    /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], and for
+    /// [`Feature::Scheduling`].
     ///
     /// # Examples
     ///

@@ -202,9 +202,9 @@ impl Sandbox {
         self
     }
 
-    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one,
-    /// and a hard limit cannot be raised beyond the host's own. By default core dumps are off and all else is the
-    /// host's.
+    /// A per-process limit of `setrlimit(2)`; `u64::MAX` for no limit. The soft limit must not exceed the hard one; to
+    /// raise a hard one above the host's own, the host needs `CAP_SYS_RESOURCE`. By default core dumps are off and all
+    /// else is the host's.
     ///
     /// # Examples
     ///

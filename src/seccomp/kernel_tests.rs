@@ -113,7 +113,7 @@ fn default_profile_denies() {
 
 #[test]
 fn setuid_guard_denies_only_setuid_modes() {
-    let program = Seccomp::new().compile(Options { setuid_guard: true }).unwrap();
+    let program = Seccomp::new().compile(Options { setuid_guard: true, ..Options::default() }).unwrap();
     // A descriptor that is not open: what the kernel says of it shows that the filter let the call through.
     let fchmod = |mode: u64| call(libc::SYS_fchmod, [u64::MAX, mode, 0, 0, 0]);
     under(&program, || {

@@ -63,7 +63,9 @@ use names::Arch;
 ///   debugger needs `.allow(["ptrace"])`.
 /// - `prlimit64`, `sched_setaffinity`, `sched_setattr`, `sched_setparam`, `sched_setscheduler`, `setpriority`
 ///   and `ioprio_set` for any process but 0, the caller: they could starve or kill the sandbox's init. This
-///   also denies `pthread_setaffinity_np` and its like, which name the thread by its id.
+///   also denies `pthread_setaffinity_np` and its like, which name the thread by its id. `sched_setaffinity` and
+///   `ioprio_set` altogether where [`cpu_affinity`](crate::Sandbox::cpu_affinity) and
+///   [`io_priority`](crate::Sandbox::io_priority) have chosen, unless a call by [`allow`](Seccomp::allow) names them.
 /// - `prctl(PR_SCHED_CORE)`: it takes processor time from others that no limit counts.
 /// - `keyctl`, `add_key`, `request_key`: keyrings are shared by all sandboxes of one user.
 /// - Sockets other than `AF_UNIX`, `AF_INET`, `AF_INET6` and `AF_NETLINK` with `NETLINK_ROUTE`: rare
@@ -292,4 +294,8 @@ impl Seccomp {
 pub(crate) struct Options {
     /// A host directory is shared writable: no set-user-ID or set-group-ID file may be made in it.
     pub(crate) setuid_guard: bool,
+    /// The processors were chosen, and the kernel lets every process choose others.
+    pub(crate) fixed_processors: bool,
+    /// The I/O priority was chosen, and the kernel lets every process choose another.
+    pub(crate) fixed_io_priority: bool,
 }

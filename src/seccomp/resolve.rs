@@ -37,6 +37,16 @@ pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Resul
     for change in &seccomp.changes {
         table.set(&change.name, verdict(change.action)?)?;
     }
+    // A list of the caller's own says all that it means, and so does a call that was named.
+    if matches!(seccomp.base, Base::Profile) {
+        let fixed =
+            [(options.fixed_processors, "sched_setaffinity"), (options.fixed_io_priority, "ioprio_set")];
+        for (_, name) in fixed.into_iter().filter(|(is, _)| *is) {
+            if seccomp.changes.iter().all(|change| change.name != name) {
+                table.set(name, DENIED)?;
+            }
+        }
+    }
     if options.setuid_guard {
         guard_setuid(&mut table)?;
     }

@@ -6,8 +6,8 @@ use super::{Options, Program, Seccomp, profile};
 use crate::ErrorKind;
 
 const BOTH: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
-const GUARDED: Options = Options { setuid_guard: true };
-const UNGUARDED: Options = Options { setuid_guard: false };
+const UNGUARDED: Options = Options { setuid_guard: false, fixed_processors: false, fixed_io_priority: false };
+const GUARDED: Options = Options { setuid_guard: true, ..UNGUARDED };
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL: u32 = 0x8000_0000;
@@ -202,6 +202,21 @@ fn dangerous_calls_are_denied() {
             assert!(super::names::is_known(name), "{name}");
             let found = by_name(&program, arch, name, [0; 6]);
             assert!(matches!(found, Some(EPERM) | None), "{arch:?} {name}: {found:x?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_sandbox_chose_stays_so_unless_named() {
+    let options = Options { fixed_processors: true, fixed_io_priority: true, ..UNGUARDED };
+    for arch in BOTH {
+        for (name, arguments) in [("sched_setaffinity", [0; 6]), ("ioprio_set", [1, 0, 0, 0, 0, 0])] {
+            let answer =
+                |policy: &Seccomp, options| by_name(&compile(policy, arch, options), arch, name, arguments);
+            assert_eq!(answer(&Seccomp::new(), UNGUARDED), Some(ALLOW));
+            assert_eq!(answer(&Seccomp::new(), options), Some(EPERM));
+            assert_eq!(answer(&Seccomp::new().allow([name]), options), Some(ALLOW));
+            assert_eq!(answer(&Seccomp::allow_only(["execve", name]), options), Some(ALLOW));
         }
     }
 }

@@ -10,6 +10,7 @@ mod memfd;
 mod mount;
 mod process;
 mod raw;
+mod schedule;
 mod socket;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
@@ -21,5 +22,8 @@ pub(crate) use mount::{
 };
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
+};
+pub(crate) use schedule::{
+    own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};

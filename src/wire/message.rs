@@ -29,6 +29,9 @@ pub(crate) mod request {
     /// The cgroup is made, which the host does while the init mounts. Table, from [`BOX_SLOTS`](super::BOX_SLOTS): the
     /// files to join it by, then the file that counts its CPU time, if `usage_slot` says so.
     pub(crate) const BOX: u32 = 6;
+    /// The host did its part at the gate, or refuses with [`REFUSED`](super::flag::REFUSED): the parked payload of
+    /// `child` goes on, or ends.
+    pub(crate) const PASS: u32 = 7;
 }
 
 /// Bits of [`Request::flags`].
@@ -45,6 +48,10 @@ pub(crate) mod flag {
     pub(crate) const QUIET: u32 = 16;
     /// `BOX`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
     pub(crate) const CPU_STAT: u32 = 8;
+    /// `RUN`: the payload parks at the gate, and a `PASS` will come.
+    pub(crate) const GATE: u32 = 64;
+    /// `PASS`: the host could not do its part.
+    pub(crate) const REFUSED: u32 = 128;
 }
 
 /// A message of the host.
@@ -89,6 +96,8 @@ pub(crate) mod reply {
     pub(crate) const STARTED: u32 = 3;
     /// The program ended (and in a one-shot container everything else with it).
     pub(crate) const EXITED: u32 = 4;
+    /// The program's process waits at the gate for the host's part; a pidfd of it comes with the message.
+    pub(crate) const PARKED: u32 = 5;
 }
 
 /// Why the init killed a program.
@@ -158,6 +167,8 @@ pub(crate) mod stage {
     pub(crate) const SEAL: u32 = 8;
     /// `execve`.
     pub(crate) const EXEC: u32 = 9;
+    /// The host refused at the gate, and knows why.
+    pub(crate) const GATE: u32 = 10;
 }
 
 /// What the init does beside the operations of a plan: the lines of [`stage::PROTOCOL`]. The host has words for each.

@@ -164,6 +164,8 @@ operations! {
         5 => LoopbackUp {},
         /// Unshare the time namespace (for children) and write its offsets.
         6 => TimeOffsets { offsets: &'a [u8] },
+        /// Unshare the time namespace (for children); its monotonic and boot-time clocks begin here.
+        30 => ClocksStart { seconds: i64 },
         /// A private tmpfs, out of sight after the pivot, for layers and bound files.
         7 => Scratch {},
         /// The new root is an empty tmpfs.
@@ -221,6 +223,17 @@ operations! {
         9 => Verify { uid: u32, gid: u32, keep: u64, flags: u32 },
         10 => Umask { mask: u32 },
         11 => Seccomp { program: &'a [u8] },
+        /// Wait until the host has done to this process what only the host may.
+        12 => Park {},
+        /// A policy of sched(7) by the kernel's number, and its real-time priority, 0 for the others.
+        13 => Scheduler { policy: u32, priority: u32 },
+        14 => Nice { value: i64 },
+        /// Class and level as `ioprio_set(2)` packs them.
+        15 => IoPriority { value: u32 },
+        /// A bit for each processor, from the lowest; a multiple of 8 bytes.
+        16 => Affinity { mask: &'a [u8] },
+        /// No address of the program is chosen at random.
+        17 => FixAddresses {},
     }
 }
 

@@ -31,6 +31,18 @@ fn look(feature: &str) -> Option<String> {
             Some(set) if u64::from_str_radix(set, 16).is_ok_and(|set| set >> 21 & 1 == 1) => None,
             _ => Some("this process has no CAP_SYS_ADMIN".into()),
         },
+        "sys-nice" => capability(23, "CAP_SYS_NICE"),
+        "sys-resource" => capability(24, "CAP_SYS_RESOURCE"),
+        "rt-group" => match controller_dir("cpu") {
+            Some(dir) if dir.join("cpu.rt_runtime_us").exists() => None,
+            _ => Some(
+                "no version 1 cpu controller divides real-time processor time (CONFIG_RT_GROUP_SCHED)".into(),
+            ),
+        },
+        "two-processors" => {
+            let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+            (count < 2).then(|| "this process may use one processor only".into())
+        }
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
         "userns" => {
@@ -93,6 +105,12 @@ fn look(feature: &str) -> Option<String> {
             None => Some(format!("no such feature is known: {other}")),
         },
     }
+}
+
+fn capability(number: u32, name: &str) -> Option<String> {
+    let status = super::oracle::status_of("self");
+    let set = status.get("CapEff").and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0);
+    (set >> number & 1 == 0).then(|| format!("this process has no {name}"))
 }
 
 fn controller(name: &str) -> Option<String> {

@@ -61,6 +61,31 @@ pub(crate) fn mounts(pid: impl std::fmt::Display) -> Vec<MountLine> {
         .collect()
 }
 
+/// How the kernel schedules a process: see `proc_pid_stat(5)` and `ioprio_get(2)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    pub(crate) policy: u32,
+    pub(crate) priority: u32,
+    pub(crate) nice: i32,
+    pub(crate) io: u32,
+    pub(crate) processors: String,
+}
+
+pub(crate) fn schedule(pid: u32) -> Schedule {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A name may hold anything, and ends with the last parenthesis; the field after it is the third.
+    let fields: Vec<_> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or("?");
+    let io = super::raw::syscall(libc::SYS_ioprio_get, [1, pid as usize, 0, 0, 0, 0]);
+    Schedule {
+        policy: field(41).parse().unwrap_or(u32::MAX),
+        priority: field(40).parse().unwrap_or(u32::MAX),
+        nice: field(19).parse().unwrap_or(i32::MAX),
+        io: io.map_or(u32::MAX, |value| value as u32),
+        processors: status(pid).get("Cpus_allowed_list").cloned().unwrap_or_default(),
+    }
+}
+
 /// The parent of a process.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     status(pid).get("PPid")?.parse().ok()

@@ -11,6 +11,7 @@ mod message;
 mod mount;
 mod process;
 mod rt;
+mod schedule;
 
 #[path = "../../sys/raw.rs"]
 mod raw;
@@ -25,6 +26,7 @@ pub(crate) use memory::*;
 pub(crate) use message::*;
 pub(crate) use mount::*;
 pub(crate) use process::*;
+pub(crate) use schedule::*;
 
 /// An errno, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +48,13 @@ impl Errno {
     pub(crate) const ENAMETOOLONG: Self = Self(36);
     pub(crate) const ENOSYS: Self = Self(38);
     pub(crate) const ELOOP: Self = Self(40);
+    pub(crate) const EPIPE: Self = Self(32);
     pub(crate) const EPROTO: Self = Self(71);
     pub(crate) const EMFILE: Self = Self(24);
     pub(crate) const EOVERFLOW: Self = Self(75);
     pub(crate) const EPERM: Self = Self(1);
     pub(crate) const ETIMEDOUT: Self = Self(110);
+    pub(crate) const ECANCELED: Self = Self(125);
 }
 
 pub(crate) type Result<T> = core::result::Result<T, Errno>;

@@ -204,6 +204,12 @@ pub(crate) fn monotonic() -> u64 {
     }
 }
 
+/// Nanoseconds since the machine was started, sleep included.
+pub(crate) fn boottime() -> u64 {
+    const CLOCK_BOOTTIME: usize = 7;
+    clock(CLOCK_BOOTTIME).unwrap_or(0)
+}
+
 /// Nanoseconds of the wall clock: the only one that a time namespace does not shift (time_namespaces(7)), so the one by
 /// which the init and a program in such a namespace can agree on a moment.
 pub(crate) fn wall_clock() -> u64 {

@@ -1,0 +1,30 @@
+//! The CPU time of everything inside.
+
+use crate::deadline::{Sampler, parse_usage};
+use crate::sys::{self, Fd};
+
+/// Where the CPU time of the tree is read.
+pub(crate) struct CpuClock {
+    pub(crate) usage: Option<Fd>,
+    pub(crate) is_cpu_stat: bool,
+    pub(crate) sampler: Option<Sampler>,
+}
+
+impl CpuClock {
+    /// Nanoseconds; 0 when nothing counts.
+    pub(crate) fn read(&mut self) -> u64 {
+        if let Some(usage) = self.usage {
+            let mut text = [0_u8; 64];
+            let count = sys::pread(usage, &mut text, 0).unwrap_or(0);
+            return parse_usage(text.get(..count).unwrap_or(&[]), self.is_cpu_stat).unwrap_or(0);
+        }
+        match &mut self.sampler {
+            Some(sampler) => {
+                let reaped = sys::children_usage();
+                let sampled = sampler.sample(|pid| sys::process_cpu(pid).ok());
+                sampled.max((reaped.user_us + reaped.system_us) * 1000)
+            }
+            None => 0,
+        }
+    }
+}
