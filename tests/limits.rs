@@ -11,6 +11,7 @@
 #[allow(dead_code, reason = "no test program uses all of it")]
 mod support;
 
+use std::ffi::OsString;
 use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,8 +54,12 @@ fn main() -> ExitCode {
         zero_and_without_end: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpu"],
         unknown_names: [],
         a_container_has_one_box: ["userns", "cgroup-pids", "cgroup-cpuacct"],
+        the_first_spawn_on_version_2: ["userns", "unified", "cgroup-memory", "cgroup-pids"],
     ];
-    support::main_serial(cases, &[("sampled", sampled), ("fork-chain", fork_chain)])
+    support::main_serial(
+        cases,
+        &[("sampled", sampled), ("fork-chain", fork_chain), ("first-spawns", first_spawns)],
+    )
 }
 
 /// The promise, and what others on this machine may add to it.
@@ -637,4 +642,38 @@ fn a_container_has_one_box() -> Result {
     assert_eq!(run_role(&closed(), "exit", &["0"])?, "");
 
     Ok(())
+}
+
+/// The init was started before the host left its cgroup, which it then could not do any more.
+fn the_first_spawn_on_version_2() -> Result {
+    let own = support::features::unified_dir().expect("it was looked for");
+    // This program has left its own cgroup to its sandboxes.
+    let parent = own.parent().expect("not the root").join("first-spawns");
+    fs::create_dir(&parent)?;
+    let mut command = support::role_command("first-spawns", &[&parent.display().to_string()]);
+    let helper = support::run_helper(&mut command, Duration::from_secs(30) * slack());
+    fs::remove_dir(parent.join("belljar-host")).ok();
+    fs::remove_dir(&parent)?;
+    assert_eq!(helper?.succeed()?, "ok\n");
+    Ok(())
+}
+
+/// Four threads of a host alone in its cgroup spawn at once, before anything was.
+fn first_spawns(args: &[OsString]) -> i32 {
+    fs::write(std::path::Path::new(&args[0]).join("cgroup.procs"), "0").expect("it is ours");
+    let spawn = || {
+        let mut command = Command::new(support::own_exe());
+        command.args(["--role", "exit", "0"]);
+        Sandbox::bare().user_ns().memory_max(mib(64)).pids_max(16).status(command)
+    };
+    let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(spawn)).collect();
+    for thread in threads {
+        match thread.join().expect("no panic") {
+            Ok(outcome) if outcome.success() => {}
+            Ok(outcome) => println!("{:?}", outcome.verdict),
+            Err(error) => println!("{}", explain(&error)),
+        }
+    }
+    println!("ok");
+    0
 }

@@ -45,6 +45,10 @@ fn look(feature: &str) -> Option<String> {
             Ok(text) if text.contains("overlay") => None,
             _ => Some("/proc/filesystems has no overlay".into()),
         },
+        "unified" => match unified_dir().map(|dir| fs::read_to_string(dir.join("cgroup.controllers"))) {
+            Some(Ok(list)) if list.split_whitespace().any(|name| name == "memory") => None,
+            _ => Some("memory is not a controller of version 2 here".into()),
+        },
         "sh" => program("/bin/sh"),
         "python3" => program("/usr/bin/python3"),
         "cc" => program("/usr/bin/cc"),
