@@ -49,12 +49,13 @@ fn main() -> ExitCode {
         swap: ["userns", "cgroup-memory", "swap-controller"],
         limits_are_set_where_the_kernel_looks: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpu"],
         every_rlimit: ["userns"],
-        rlimits_that_cannot_be: ["userns"],
+        rlimits_that_cannot_be: ["bare", "userns"],
         no_core_dumps: ["userns"],
         zero_and_without_end: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpu"],
-        unknown_names: [],
+        unknown_names: ["bare"],
         a_container_has_one_box: ["userns", "cgroup-pids", "cgroup-cpuacct"],
-        the_first_spawn_on_version_2: ["userns", "unified", "cgroup-memory", "cgroup-pids"],
+        tree_limits_without_a_root: ["bare", "userns", "cgroup-memory", "cgroup-pids", "cgroup-cpuacct"],
+        the_first_spawn_on_version_2: ["bare", "userns", "unified", "cgroup-memory", "cgroup-pids"],
     ];
     support::main_serial(
         cases,
@@ -644,6 +645,34 @@ fn a_container_has_one_box() -> Result {
     Ok(())
 }
 
+/// One of our roles where the sandbox sees the files of the host.
+fn unmounted(role: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(support::own_exe());
+    command.args(["--role", role]).args(args);
+    command
+}
+
+/// Kernels that cannot make a root filesystem can limit.
+fn tree_limits_without_a_root() -> Result {
+    let bare = || match nix::unistd::geteuid().is_root() {
+        true => Sandbox::bare().pid_ns(),
+        false => Sandbox::bare().user_ns().pid_ns(),
+    };
+    let outcome = bare().memory_max(mib(32)).status(unmounted("alloc", &["200000000"]))?;
+    assert_eq!(outcome.verdict, Verdict::MemoryExceeded);
+    assert_eq!(bare().status(unmounted("alloc", &["200000000"]))?.verdict, Verdict::Exited(0), "the control");
+    let output = bare().pids_max(10).output(unmounted("fork-bomb", &["100"]))?;
+    assert_eq!(output.stdout, b"9 errno 11\n", "the main process is one of the ten");
+    let limit = Duration::from_millis(300);
+    let outcome = bare().cpu_time(limit).status(unmounted("burn", &["20000"]))?;
+    assert_eq!(outcome.verdict, Verdict::CpuTimeExceeded);
+    at_most(outcome.usage.cpu, limit, 50);
+    let (outcome, time) = timed(|| bare().wall_time(limit).status(unmounted("sleep", &["60000"])));
+    assert_eq!(outcome?.verdict, Verdict::WallTimeExceeded);
+    assert!(time < limit + Duration::from_millis(1000) * slack(), "{time:?}");
+    Ok(())
+}
+
 /// The init was started before the host left its cgroup, which it then could not do any more.
 fn the_first_spawn_on_version_2() -> Result {
     let own = support::features::unified_dir().expect("it was looked for");
@@ -661,11 +690,8 @@ fn the_first_spawn_on_version_2() -> Result {
 /// Four threads of a host alone in its cgroup spawn at once, before anything was.
 fn first_spawns(args: &[OsString]) -> i32 {
     fs::write(std::path::Path::new(&args[0]).join("cgroup.procs"), "0").expect("it is ours");
-    let spawn = || {
-        let mut command = Command::new(support::own_exe());
-        command.args(["--role", "exit", "0"]);
-        Sandbox::bare().user_ns().memory_max(mib(64)).pids_max(16).status(command)
-    };
+    let spawn =
+        || Sandbox::bare().user_ns().memory_max(mib(64)).pids_max(16).status(unmounted("exit", &["0"]));
     let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(spawn)).collect();
     for thread in threads {
         match thread.join().expect("no panic") {

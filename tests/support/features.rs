@@ -31,6 +31,7 @@ fn look(feature: &str) -> Option<String> {
             Some(set) if u64::from_str_radix(set, 16).is_ok_and(|set| set >> 21 & 1 == 1) => None,
             _ => Some("this process has no CAP_SYS_ADMIN".into()),
         },
+        "bare" => None,
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
         "userns" => {
@@ -44,6 +45,12 @@ fn look(feature: &str) -> Option<String> {
         "overlay" => match fs::read_to_string("/proc/filesystems") {
             Ok(text) if text.contains("overlay") => None,
             _ => Some("/proc/filesystems has no overlay".into()),
+        },
+        "mount-setattr" => match super::raw::syscall(libc::SYS_mount_setattr, [0; 6]) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                Some("this kernel has no mount_setattr (5.12)".into())
+            }
+            _ => None,
         },
         "unified" => match unified_dir().map(|dir| fs::read_to_string(dir.join("cgroup.controllers"))) {
             Some(Ok(list)) if list.split_whitespace().any(|name| name == "memory") => None,

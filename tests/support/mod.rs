@@ -54,7 +54,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Fail>;
 /// One test.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// Names of [`features`] without which it cannot be run.
+    /// Names of [`features`] without which it cannot be run, and "bare" if no mount is made.
     pub(crate) needs: &'static [&'static str],
     pub(crate) run: fn() -> Result,
 }
@@ -118,7 +118,13 @@ fn settle() {
 }
 
 fn trial(case: &'static Case) -> Trial {
-    let missing = case.needs.iter().find_map(|need| features::missing(need).map(|reason| (*need, reason)));
+    // What most tests start has a root filesystem, or a bind at least.
+    let mounts = if case.needs.contains(&"bare") { "bare" } else { "mount-setattr" };
+    let missing = case
+        .needs
+        .iter()
+        .chain([&mounts])
+        .find_map(|need| features::missing(need).map(|reason| (*need, reason)));
     let Some((feature, reason)) = missing else {
         return Trial::test(case.name, move || guarded(case));
     };
