@@ -94,7 +94,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         sending: Mutex::new(()),
         owner: std::process::id(),
     };
-    runtime.request_go()?;
+    runtime.request_go().map_err(|error| runtime.failure_of_init().unwrap_or(error))?;
     runtime.make_box()?;
     Ok(runtime)
 }
@@ -186,6 +186,16 @@ impl Runtime {
         let trees = source::open_all(&lowered.sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
         self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
+    }
+
+    /// What the init has said of its end, if it has: then it is why something could not be done to its process.
+    fn failure_of_init(&self) -> Option<Error> {
+        match self.link.receive(CONTAINER, Some(Instant::now())) {
+            Ok(Received::Message((message, _))) if message.kind == reply::FAILED => {
+                Some(self.plan.failure(&message, Path::new(""), Path::new("/")))
+            }
+            _ => None,
+        }
     }
 
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.
