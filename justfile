@@ -18,6 +18,10 @@ test *args:
 test-require features="userns,sh,cc,python3":
     BELLJAR_TEST_REQUIRE={{ features }} cargo test
 
+# The same in guests with other kernels and cgroups, see docs/testing.md; what is missing for that is named.
+test-vm *args:
+    tests/vm/matrix {{ args }}
+
 # The long versions of the tests.
 soak *args:
     BELLJAR_SOAK=1 BELLJAR_TEST_TIMEOUT=3600 cargo test --release {{ args }}

@@ -67,6 +67,8 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let lowered = &*plan.0;
     let prepare = |what: &'static str| move |error: std::io::Error| Error::os(Step::Prepare, what, error);
     let init = init_program()?;
+    // The init starts in this process's cgroup.
+    lowered.placement.ready()?;
     let block = match &lowered.maps {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,

@@ -331,7 +331,7 @@ fn is_killed_during_setup() -> Result {
         let mut host = role_command("victim-setup", &[&mark]).stdout(HostStdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line)?;
-        std::thread::sleep(Duration::from_micros(n * 150));
+        std::thread::sleep(Duration::from_micros(n * 150) * slack());
         delays += u32::from(oracle::children(host.id()).is_empty());
         host.kill()?;
         let before = Instant::now();

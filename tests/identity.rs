@@ -43,10 +43,10 @@ fn main() -> ExitCode {
         a_setuid_program_gains_nothing: ["root"],
         host_ids_mean_nothing_inside: ["root"],
         subordinate_ids: ["root", "uidmap", "setpriv", "unshare"],
-        subordinate_ids_that_nobody_gave: ["userns", "setpriv"],
+        subordinate_ids_that_nobody_gave: ["bare", "userns", "setpriv"],
         maps_that_cannot_be: [],
-        host_root_is_never_mapped: ["root"],
-        ids_that_are_not_mapped: ["root"],
+        host_root_is_never_mapped: ["bare", "root"],
+        ids_that_are_not_mapped: ["bare", "root"],
         new_user_namespaces_are_refused: ["userns"],
         the_init_is_not_dumpable: ["root"],
     ];

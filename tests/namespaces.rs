@@ -19,24 +19,24 @@ use support::{Result, closed, fail, hold, oracle, payload, run_role, sh, succeed
 
 fn main() -> ExitCode {
     let cases = cases![
-        alone_as_root: ["root"],
-        alone_in_a_user_namespace: ["userns"],
+        alone_as_root: ["bare", "root"],
+        alone_in_a_user_namespace: ["bare", "userns"],
         all_together: ["userns"],
         each_given_away: ["root"],
         the_user_namespace_given_away: ["root"],
-        bare_shares_everything: [],
+        bare_shares_everything: ["bare"],
         loopback_is_up_and_alone: ["userns"],
         the_hosts_network_is_out_of_reach: ["userns"],
         names_are_the_sandboxes_own: ["userns"],
-        names_that_are_no_names: [],
+        names_that_are_no_names: ["bare"],
         clocks_are_shifted: ["userns"],
-        clocks_that_would_be_negative: ["userns", "payload-place"],
+        clocks_that_would_be_negative: ["bare", "userns", "payload-place"],
         the_cgroup_is_the_root: ["userns", "cgroup-pids"],
         ipc_objects_are_not_shared: ["userns", "root"],
         the_mission_chain: ["userns", "cgroup-memory"],
         the_payload_is_not_pid_1_and_leads_a_session: ["userns"],
         host_processes_are_not_seen: ["userns", "sh"],
-        a_namespace_that_is_missing_fails_or_is_skipped: ["userns"],
+        a_namespace_that_is_missing_fails_or_is_skipped: ["bare", "userns"],
     ];
     support::main(cases, &[("without-namespaces", without_namespaces)])
 }

@@ -94,6 +94,12 @@ impl Placement {
         lines
     }
 
+    /// Prepares the directories before anything is started for a box in them: on version 2 this process leaves its
+    /// cgroup to the boxes, and must be alone there to do so. Does nothing the second time.
+    pub(crate) fn ready(&self) -> Result<()> {
+        self.parents.iter().try_for_each(Parent::ready)
+    }
+
     pub(super) fn parents(&self) -> &[Arc<Parent>] {
         &self.parents
     }

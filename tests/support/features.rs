@@ -43,6 +43,7 @@ fn look(feature: &str) -> Option<String> {
             let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
             (count < 2).then(|| "this process may use one processor only".into())
         }
+        "bare" => None,
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
         "userns" => {
@@ -79,6 +80,16 @@ fn look(feature: &str) -> Option<String> {
         "loop" => {
             ["/sbin/losetup", "/sbin/mkfs.ext4", "/dev/loop-control"].iter().find_map(|path| program(path))
         }
+        "mount-setattr" => match super::raw::syscall(libc::SYS_mount_setattr, [0; 6]) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                Some("this kernel has no mount_setattr (5.12)".into())
+            }
+            _ => None,
+        },
+        "unified" => match unified_dir().map(|dir| fs::read_to_string(dir.join("cgroup.controllers"))) {
+            Some(Ok(list)) if list.split_whitespace().any(|name| name == "memory") => None,
+            _ => Some("memory is not a controller of version 2 here".into()),
+        },
         "sh" => program("/bin/sh"),
         "python3" => program("/usr/bin/python3"),
         "cc" => program("/usr/bin/cc"),
@@ -92,6 +103,7 @@ fn look(feature: &str) -> Option<String> {
                 Err(super::Fail(message)) => Some(message),
             }
         }
+        "strace" => program("/usr/bin/strace"),
         "unshare" => program("/usr/bin/unshare"),
         "uidmap" => program("/usr/bin/newuidmap"),
         "swap-controller" => {
@@ -152,6 +164,7 @@ pub(crate) fn directory_of(pid: &str, name: &str) -> Option<PathBuf> {
     }
     // CPU time is counted by every version 2 cgroup.
     let dir = unified_of(&own)?;
+    let name = if name == "blkio" { "io" } else { name };
     let offered = fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
     (name == "cpuacct" || offered.split_whitespace().any(|one| one == name)).then_some(dir)
 }
