@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, PipeReader, Streams};
-use crate::cgroup::Counters;
+use crate::cgroup::{self, Counters};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
@@ -95,7 +95,10 @@ impl Child {
     fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
         let before = match role {
             Role::Owner => Counters::default(),
-            Role::Guest => runtime.counters()?,
+            Role::Guest => {
+                runtime.refuse_if_frozen()?;
+                runtime.counters()?
+            }
         };
         let streams = runtime.request_run(number, command)?;
         let pidfd = Some(runtime.await_started(number, command)?);
@@ -314,10 +317,12 @@ impl Child {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
-        let earlier = self.before.oom_kills.unwrap_or(0);
         let oom = match counters.oom_kills {
             None | Some(0) => None,
-            Some(_) => self.runtime.with_cgroup(|cgroup| Ok(cgroup.oom(&counters, earlier)))?,
+            Some(_) => self
+                .runtime
+                .with_cgroup(|cgroup| Ok(cgroup.log_key()))?
+                .and_then(|key| cgroup::read_oom(&key, &counters)),
         };
         if self.role == Role::Guest {
             // By now others may have used more; what the init read at the end is this program's.

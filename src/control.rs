@@ -1,13 +1,41 @@
 //! What a host can do with a sandbox while it runs.
 
-use crate::cgroup::{Events, Limits, Pressure};
+use std::time::{Duration, Instant};
+
+use crate::cgroup::{Cgroup, Events, Limits, Pressure};
 use crate::child::Child;
 use crate::container::Container;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::outcome::Usage;
 use crate::runtime::Runtime;
 
+/// How long the kernel may take to stop every process of a sandbox.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Runtime {
+    /// Others may use the box between the looks.
+    fn freeze(&self) -> Result<()> {
+        self.with_cgroup(Cgroup::freeze)?;
+        let deadline = Instant::now() + FREEZE_PATIENCE;
+        let mut pause = Duration::from_micros(50);
+        while !self.with_cgroup(|cgroup| cgroup.has_stopped())? {
+            if Instant::now() > deadline {
+                self.with_cgroup(Cgroup::thaw)?;
+                let message = "a process of the sandbox did not stop: it waits in the kernel for a device";
+                return Err(Error::message(ErrorKind::Setup, Step::Cgroup, message));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> Result<Events> {
+        let init = self.link.init().try_clone();
+        let init = init.map_err(|error| Error::os(Step::Cgroup, "duplicating the init's pidfd", error))?;
+        self.with_cgroup(|cgroup| cgroup.events(init))
+    }
+
     fn usage(&self) -> Result<Usage> {
         self.with_cgroup(|cgroup| cgroup.counters()).map(|counters| Usage::counted(&counters))
     }
@@ -21,7 +49,8 @@ macro_rules! live_control {
         #[doc = $whose]
         impl $type {
             /// Changes the limits that are set in `limits`; the others stay. A limit whose controller the sandbox was
-            /// made without cannot be added.
+            /// made without cannot be added. On version 2 less memory than is in use makes the kernel reclaim and then
+            /// kill; new device rules of version 1 are in force one by one.
             ///
             /// # Errors
             ///
@@ -33,7 +62,11 @@ macro_rules! live_control {
                 self.runtime().with_cgroup(|cgroup| cgroup.update(limits))
             }
 
-            /// Stops every process, and returns when the last has stopped. The wall time goes on.
+            /// Stops every process, and returns when the last has stopped. Wall time and idle time go on, and no program
+            /// can be started meanwhile.
+            ///
+            /// Version 1 kills nothing that is frozen: killing one program of a frozen container, by its handle or by a
+            /// limit, lets the others go on there.
             ///
             /// # Errors
             ///
@@ -41,7 +74,7 @@ macro_rules! live_control {
             /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
             /// stop within five seconds.
             pub fn freeze(&self) -> Result<()> {
-                self.runtime().with_cgroup(|cgroup| cgroup.freeze())
+                self.runtime().freeze()
             }
 
             /// Lets every process go on.
@@ -50,7 +83,7 @@ macro_rules! live_control {
             ///
             /// As [`freeze`](Self::freeze).
             pub fn thaw(&self) -> Result<()> {
-                self.runtime().with_cgroup(|cgroup| cgroup.thaw())
+                self.runtime().with_cgroup(Cgroup::thaw)
             }
 
             /// What the tree has used so far, as far as the cgroup counts it: CPU time, memory and processes now and at
@@ -81,7 +114,7 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup.
             pub fn events(&self) -> Result<Events> {
-                self.runtime().with_cgroup(|cgroup| cgroup.events())
+                self.runtime().events()
             }
 
             /// Lets the peak of memory start again from what is in use now. Version 1, and version 2 since Linux 6.12; no

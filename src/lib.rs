@@ -144,8 +144,8 @@ mod sys;
 mod wire;
 
 pub use cgroup::{
-    Access, BlockDevice, CgroupParent, CpuSet, DeviceRules, Event, Events, IoMax, Limits, Oom, OomScope,
-    OomVictim, Pressure, Share, Stall,
+    BlockDevice, CgroupParent, CpuSet, DeviceAccess, DeviceRules, Event, Events, IoMax, Limits, Oom,
+    OomScope, OomVictim, Pressure, PressureShare, PressureStall,
 };
 pub use child::Child;
 pub use command::{Command, Stdio};

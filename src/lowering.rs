@@ -132,9 +132,10 @@ impl Lowering {
         self.add_source(HostSource { origin: Origin::Devices, presentation: Presentation::AsIs }, f)
     }
 
-    /// Whether the host makes mounts for the init.
-    pub(crate) fn host_clones(&self) -> bool {
-        self.mode != SourceMode::Paths
+    /// Whether a host that makes mounts gives the sandbox a user namespace of its own. Without one, a program that keeps
+    /// capabilities has power over filesystems that others use as well.
+    pub(crate) fn has_user_namespace(&self) -> bool {
+        self.mode == SourceMode::MappedDescriptors
     }
 
     fn add_source(

@@ -346,7 +346,7 @@ fn lower_filesystem(
 
 /// A minimal `/dev`: the devices, and what is mounted below.
 fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
-    if lowering.host_clones() && device::can_be_made() {
+    if lowering.has_user_namespace() && device::can_be_made() {
         let path = inside(target)?;
         let attributes = RDONLY | NOSUID | NOEXEC;
         lowering.devices(|lowering, source| {

@@ -45,7 +45,7 @@ impl Outcome {
 /// 4. The init killed it for a limit: [`WallTimeExceeded`](Verdict::WallTimeExceeded),
 ///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`IdleExceeded`](Verdict::IdleExceeded),
 ///    [`OutputExceeded`](Verdict::OutputExceeded); or because the host asked: [`Killed`](Verdict::Killed).
-/// 5. It ended by itself, but had used more CPU time or output than allowed: the same verdicts.
+/// 5. It ended by itself, but had used more CPU time, wall time or output than allowed: the same verdicts.
 /// 6. `SIGXCPU` under `RLIMIT_CPU`: [`CpuTimeExceeded`](Verdict::CpuTimeExceeded); `SIGXFSZ` under `RLIMIT_FSIZE`:
 ///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
 /// 7. Its own exit code or signal.

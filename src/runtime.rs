@@ -391,6 +391,17 @@ impl Runtime {
         }
     }
 
+    /// A program that is started in a frozen box would stop on its way.
+    pub(crate) fn refuse_if_frozen(&self) -> Result<()> {
+        match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) if cgroup.is_frozen() => {
+                Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the container is frozen")
+                    .with_hint("thaw it first"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Does something with the box.
     pub(crate) fn with_cgroup<T>(&self, act: impl FnOnce(&mut Cgroup) -> Result<T>) -> Result<T> {
         match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -411,10 +422,12 @@ impl Runtime {
             return Ok(());
         }
         let mut result = Ok(());
-        let cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(cgroup) = &cgroup {
-            cgroup.thaw_to_kill();
-        }
+        let mut cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thaw = |cgroup: &mut Option<Cgroup>| {
+            if let Some(cgroup) = cgroup {
+                cgroup.thaw_to_die();
+            }
+        };
         let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
         if init == Init::Exiting {
             // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
@@ -426,9 +439,12 @@ impl Runtime {
             // and is killed itself only when that takes too long.
             if !self.plan.0.namespaces.contains(Namespaces::PID) {
                 self.link.hang_up();
+                thaw(&mut cgroup);
                 wait_for(self.link.init(), KILL_PATIENCE);
             }
             sys::send_signal(self.link.init(), libc::SIGKILL).ok();
+            // The kernel has killed everything inside by now, and waits for it to die.
+            thaw(&mut cgroup);
             self.await_init(&mut result);
             result = result.and(remove(cgroup));
         }

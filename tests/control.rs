@@ -14,7 +14,7 @@ mod support;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use belljar::{Bytes, Command, CpuMax, ErrorKind, Event, Events, Limits, Sandbox, Stdio, Verdict};
+use belljar::{Bytes, Command, CpuMax, CpuSet, ErrorKind, Event, Events, Limits, Sandbox, Stdio, Verdict};
 use support::{Result, closed, fail, hold, mib, payload, run_role, sh, slack, timed, within};
 
 fn main() -> ExitCode {
@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         limits_are_raised_and_lowered: ["userns", "cgroup-memory", "cgroup-pids"],
         bandwidth_is_changed_while_a_program_runs: ["userns", "cgroup-cpu", "cgroup-cpuacct"],
         updates_that_cannot_be: ["userns", "cgroup-memory", "cgroup-pids"],
+        an_update_that_fails_changes_nothing: ["userns", "cgroup-cpu", "cgroup-cpuset", "cgroup-cpuacct"],
+        a_frozen_container_takes_no_program: ["userns", "cgroup-v2"],
+        the_end_is_told: ["userns", "cgroup-v2", "cgroup-pids"],
         a_frozen_program_does_nothing: ["userns", "cgroup-v2", "cgroup-cpuacct"],
         a_frozen_sandbox_can_be_killed: ["userns", "cgroup-v2"],
         a_sandbox_that_was_not_made_to_be_frozen: ["userns", "cgroup-pids"],
@@ -111,6 +114,59 @@ fn updates_that_cannot_be() -> Result {
     let mut ended = ended;
     ended.wait()?;
     assert!(ended.update(&Limits::new().memory_max(mib(1))).is_err());
+    Ok(())
+}
+
+/// Of two limits the second is refused: the first, which the sandbox did not have before, is taken back.
+fn an_update_that_fails_changes_nothing() -> Result {
+    let sandbox =
+        closed().cpu_weight(100).cpuset_cpus(CpuSet::from_iter([0])).cpu_time(Duration::from_secs(60));
+    let held = hold(&sandbox)?;
+    let dir = |name: &str| {
+        support::features::directory_of(&held.pid.to_string(), name).expect("it has the controller")
+    };
+    let files = [
+        ("cpu", "cpu.cfs_quota_us"),
+        ("cpu", "cpu.shares"),
+        ("cpu", "cpu.max"),
+        ("cpu", "cpu.weight"),
+        ("cpuset", "cpuset.cpus"),
+    ];
+    let look = || files.map(|(name, file)| std::fs::read_to_string(dir(name).join(file)).ok());
+    let before = look();
+    let limits =
+        Limits::new().cpu_max(CpuMax::cpus(0.05)).cpu_weight(7).cpuset_cpus(CpuSet::from_iter([4000]));
+    assert!(held.child.update(&limits).is_err(), "there is no such processor");
+    assert_eq!(look(), before);
+    held.child.update(&Limits::new().cpu_max(CpuMax::cpus(0.5)).cpu_weight(200))?;
+    assert_ne!(look(), before);
+    held.release().map(drop)
+}
+
+fn a_frozen_container_takes_no_program() -> Result {
+    let container = freezable().start()?;
+    container.freeze()?;
+    let (refused, took) = timed(|| container.status(payload("exit", &["0"])));
+    let error = refused.expect_err("it would never start");
+    assert!(error.hint().is_some_and(|hint| hint.contains("thaw")), "{error}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    container.thaw()?;
+    run_in(&container, payload("exit", &["0"]))
+}
+
+fn the_end_is_told() -> Result {
+    for sandbox in [freezable(), closed().pids_max(8)] {
+        let container = sandbox.start()?;
+        let mut events = container.events()?;
+        let waiter = std::thread::spawn(move || {
+            let first = events.next(None);
+            (first, events.next(None))
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        container.close()?;
+        let (first, second) = waiter.join().expect("no panic");
+        assert_eq!((first?, second?), (Some(Event::Ended), Some(Event::Ended)));
+    }
     Ok(())
 }
 
@@ -234,8 +290,10 @@ fn a_refused_fork_is_told() -> Result {
 fn a_kill_for_memory_is_told() -> Result {
     let container = closed().memory_max(mib(32)).start()?;
     let mut events = container.events()?;
-    assert_eq!(container.status(alloc(64))?.verdict, Verdict::MemoryExceeded);
-    await_event(&mut events, Event::OomKill)?;
+    for _ in 0..10 {
+        assert_eq!(container.status(alloc(64))?.verdict, Verdict::MemoryExceeded);
+        await_event(&mut events, Event::OomKill)?;
+    }
     // Events are told to those who wait, at once.
     let (waited, took) = timed(|| -> Result {
         std::thread::scope(|scope| {

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         later_mounts_of_the_host_do_not_appear: ["root", "unshare"],
         a_minimal_dev: ["userns", "sh"],
         the_devices_cannot_be_changed: ["userns", "root", "sh"],
+        devices_of_a_sandbox_of_the_hosts_root: ["root", "sh"],
         pseudo_terminals: ["userns"],
         proc_shows_little: ["userns", "sh"],
         proc_in_full: ["userns", "sh"],
@@ -360,6 +361,20 @@ fn the_devices_cannot_be_changed() -> Result {
     assert_eq!(run_sh(&sandbox.allow_all_syscalls(), script)?, "remounted\n");
     let script = "stat -c %t:%T:%a /dev/null /dev/zero && echo x > /dev/null";
     assert_eq!(run_sh(&closed(), script)?, "1:3:666\n1:5:666\n");
+    Ok(())
+}
+
+/// Without a user namespace the program is the host's root, and can do to its `/dev` what it wants; it is its own.
+fn devices_of_a_sandbox_of_the_hosts_root() -> Result {
+    let sandbox = Sandbox::bare().mount_ns().pid_ns().rootfs(Rootfs::system());
+    let script =
+        "mount -o remount,rw /dev && rm /dev/null && echo secret > /dev/null && rm /dev/full && echo done";
+    assert_eq!(run_sh(&sandbox, script)?, "done\n");
+    for next in [closed(), sandbox] {
+        let script = "stat -c %t:%T:%F /dev/null /dev/full";
+        let kind = "character special file";
+        assert_eq!(run_sh(&next, script)?, format!("1:3:{kind}\n1:7:{kind}\n"));
+    }
     Ok(())
 }
 

@@ -19,8 +19,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use belljar::{
-    Access, BlockDevice, Bytes, Child, CpuMax, CpuSet, DeviceRules, ErrorKind, Feature, IoMax, Limits, Mount,
-    Sandbox, Verdict,
+    BlockDevice, Bytes, Child, CpuMax, CpuSet, DeviceAccess, DeviceRules, ErrorKind, Feature, IoMax, Limits,
+    Mount, Sandbox, Verdict,
 };
 use support::features::directory_of;
 use support::{
@@ -139,7 +139,7 @@ fn memory_nodes() -> Result {
 fn devices() -> Result {
     let script = "echo x > /dev/null && head -c 1 /dev/zero > /tmp/x && echo both";
     assert_eq!(run_sh(&closed(), script)?, "both\n");
-    let rules = DeviceRules::none().allow_char(1, 3, Access::WRITE);
+    let rules = DeviceRules::none().allow_char(1, 3, DeviceAccess::WRITE);
     let sandbox = closed().devices(rules);
     assert!(sandbox.plan()?.enforced().contains(Feature::Devices));
     let script = "echo x > /dev/null && echo null; cat /dev/null || echo not-read; head -c 1 /dev/zero || echo no-zero";
@@ -393,6 +393,11 @@ fn what_may_be_skipped() -> Result {
     let skipped: Vec<_> = outcome.enforced.skipped().iter().map(|skipped| skipped.feature).collect();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert!(outcome.enforced.contains(Feature::MemoryMax));
+    // What shows only when a box is made is found by making one.
+    let sandbox = closed().memory_max(mib(64)).hugetlb_max(mib(4), 0).best_effort(Feature::HugetlbMax);
+    let outcome = sandbox.status(payload("exit", &["0"]))?;
+    assert!(!outcome.enforced.contains(Feature::HugetlbMax), "{}", outcome.enforced);
+    assert_eq!(outcome.verdict, Verdict::Exited(0));
     Ok(())
 }
 
@@ -407,6 +412,7 @@ fn idle_programs_are_killed() -> Result {
         outcome.usage.wall
     );
     assert!(outcome.enforced.contains(Feature::IdleTime));
+    assert!(!outcome.enforced.contains(Feature::CpuTime), "nobody asked for it");
     // Waiting for a child that does nothing is doing nothing.
     let outcome = sandbox.status(sh("/bin/sleep 20"))?;
     assert_eq!(outcome.verdict, Verdict::IdleExceeded);

@@ -1,22 +1,18 @@
 //! What can be done with a box while its programs run.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::counters::{Counters, keyed};
+use super::counters::keyed;
 use super::events::Events;
-use super::group::{Group, within};
+use super::group::{Group, Setting};
 use super::layout::{Controller, Version};
 use super::limits::Limits;
-use super::oom::{self, Oom};
+use super::oom::LogKey;
 use super::pressure::{self, Pressure};
 use super::{Cgroup, v1, v2};
 use crate::error::{Error, ErrorKind, Result, Step};
-
-/// How long the kernel may take to stop every process of a box.
-const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Cgroup {
     /// Changes the limits that are set in `new`; the others stay. Either all are in force afterwards, or those from before.
@@ -33,29 +29,22 @@ impl Cgroup {
         }
         let mut wanted = self.limits.clone();
         wanted.merge(new);
-        let old = self.limits.clone();
-        match self.write(&wanted, new) {
+        let mut written = Vec::new();
+        match self.write(&wanted, new, &mut written) {
             Ok(()) => {
                 self.limits = wanted;
                 Ok(())
             }
-            Err(error) => {
-                // What was in force could be written once, so it can again, unless more is in use by now.
-                self.write(&old, &old).ok();
-                Err(error)
-            }
+            Err(error) => Err(self.restore(written, error)),
         }
     }
 
-    /// Writes those of `limits` that `changed` sets too.
-    fn write(&self, limits: &Limits, changed: &Limits) -> Result<()> {
-        for group in &self.groups {
+    /// Writes those of `limits` that `changed` sets too, and notes what each file said before.
+    fn write(&self, limits: &Limits, changed: &Limits, written: &mut Vec<(usize, Setting)>) -> Result<()> {
+        let mut all = Vec::new();
+        for (index, group) in self.groups.iter().enumerate() {
             let controllers: Vec<_> =
                 changed.controllers().filter(|controller| group.has(*controller)).collect();
-            let mut settings = match group.version() {
-                Version::V1 => v1::settings(limits, &controllers)?,
-                Version::V2 => v2::settings(limits, &controllers)?,
-            };
             if group.version() == Version::V2 && controllers.contains(&Controller::Devices) {
                 return Err(Error::message(
                     ErrorKind::Unsupported,
@@ -64,6 +53,10 @@ impl Cgroup {
                 )
                 .with_hint("start another sandbox with the new rules"));
             }
+            let mut settings = match group.version() {
+                Version::V1 => v1::settings(limits, &controllers)?,
+                Version::V2 => v2::settings(limits, &controllers)?,
+            };
             // The limit of memory and swap together must never be below that of memory: which of the two is written first
             // depends on which way they go.
             if settings.iter().any(|setting| setting.file == v1::MEMSW)
@@ -71,43 +64,63 @@ impl Cgroup {
             {
                 settings.reverse();
             }
-            for setting in &settings {
-                group.set(setting)?;
-            }
+            all.extend(settings.into_iter().map(|setting| (index, setting)));
+        }
+        for (index, setting) in all {
+            let Some(group) = self.groups.get(index) else { continue };
+            let before = group.before(&setting)?;
+            group.set(&setting)?;
+            written.extend(before.into_iter().map(|before| (index, before)));
         }
         Ok(())
     }
 
-    /// Stops every process in it, and waits until the last has stopped.
-    pub(crate) fn freeze(&self) -> Result<()> {
-        let group = self.freezer()?;
-        match group.version() {
-            Version::V1 => {
-                group.write("freezer.state", "FROZEN")?;
-                let mut buffer = [0; 4096];
-                let stopped = within(FREEZE_PATIENCE, || {
-                    Ok(group
-                        .read("freezer.state", &mut buffer)?
-                        .is_some_and(|text| text.trim_end() == "FROZEN"))
-                });
-                stopped.and_then(|stopped| if stopped { Ok(()) } else { Err(self.still_running(group)) })
+    /// Puts back what was in force, last first, and returns why.
+    fn restore(&self, written: Vec<(usize, Setting)>, error: Error) -> Error {
+        let mut failure = None;
+        for (index, setting) in written.into_iter().rev() {
+            if let Some(group) = self.groups.get(index) {
+                failure = failure.or(group.set(&setting).err());
             }
-            Version::V2 => {
-                group.write("cgroup.freeze", "1")?;
-                let stopped = within(FREEZE_PATIENCE, || is_frozen(group));
-                stopped.and_then(|stopped| if stopped { Ok(()) } else { Err(self.still_running(group)) })
+        }
+        match failure {
+            None => error,
+            Some(failure) => {
+                let message =
+                    format!("{error}, and then not all limits from before could be restored: {failure}");
+                Error::message(ErrorKind::Setup, Step::Cgroup, message)
             }
         }
     }
 
-    fn still_running(&self, group: &Group) -> Error {
-        self.thaw().ok();
-        let message = "a process of the sandbox did not stop: it waits in the kernel for a device";
-        Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(group.path())
+    /// Has every process in it stopped. When the last has, [`has_stopped`](Self::has_stopped) says so.
+    pub(crate) fn freeze(&mut self) -> Result<()> {
+        let group = self.freezer()?;
+        match group.version() {
+            Version::V1 => group.write("freezer.state", "FROZEN")?,
+            Version::V2 => group.write("cgroup.freeze", "1")?,
+        }
+        self.frozen = true;
+        Ok(())
+    }
+
+    /// Whether every process has stopped. Version 2 tells since Linux 5.2.
+    pub(crate) fn has_stopped(&self) -> Result<bool> {
+        let group = self.freezer()?;
+        let mut buffer = [0; 4096];
+        Ok(match group.version() {
+            Version::V1 => {
+                group.read("freezer.state", &mut buffer)?.is_some_and(|text| text.trim_end() == "FROZEN")
+            }
+            Version::V2 => {
+                group.read("cgroup.events", &mut buffer)?.and_then(|text| keyed(text, "frozen")) == Some(1)
+            }
+        })
     }
 
     /// Lets every process in it go on.
-    pub(crate) fn thaw(&self) -> Result<()> {
+    pub(crate) fn thaw(&mut self) -> Result<()> {
+        self.frozen = false;
         let group = self.freezer()?;
         match group.version() {
             Version::V1 => group.write("freezer.state", "THAWED"),
@@ -115,9 +128,14 @@ impl Cgroup {
         }
     }
 
-    /// Lets what was frozen go on so that it can die: version 1 does not kill what it has frozen.
-    pub(crate) fn thaw_to_kill(&self) {
-        if self.freezer().is_ok_and(|group| group.version() == Version::V1) {
+    /// Whether it was frozen and not thawed.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// Lets what was frozen and has been killed go on so that it dies: version 1 does not kill what it has frozen.
+    pub(crate) fn thaw_to_die(&mut self) {
+        if self.frozen && self.freezer().is_ok_and(|group| group.version() == Version::V1) {
             self.thaw().ok();
         }
     }
@@ -183,23 +201,18 @@ impl Cgroup {
         }
     }
 
-    /// What is known of kills for memory, of which there were `earlier` before those in question.
-    pub(crate) fn oom(&self, counters: &Counters, earlier: u64) -> Option<Oom> {
-        oom::read(&self.groups, counters, earlier)
+    /// By what the kernel's log tells of kills for memory in it.
+    pub(crate) fn log_key(&self) -> Option<LogKey> {
+        let name = self.groups.first()?.name().to_owned();
+        Some(LogKey { name, whole_group: self.limits.oom_group })
     }
 
     /// What happens in it from now on.
-    pub(crate) fn events(&self) -> Result<Events> {
+    pub(crate) fn events(&self, init: OwnedFd) -> Result<Events> {
         if self.groups.is_empty() {
             return Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the sandbox has no cgroup")
                 .with_hint("add a limit to it, or freezable()"));
         }
-        Events::watch(&self.groups)
+        Events::watch(&self.groups, init)
     }
-}
-
-/// Whether every process has stopped. Since Linux 5.2.
-pub(super) fn is_frozen(group: &Group) -> Result<bool> {
-    let mut buffer = [0; 4096];
-    Ok(group.read("cgroup.events", &mut buffer)?.and_then(|text| keyed(text, "frozen")) == Some(1))
 }

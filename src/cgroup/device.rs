@@ -9,10 +9,10 @@ use crate::sys::{BpfInstruction, bpf_code};
 /// # Examples
 ///
 /// ```
-/// use belljar::{Access, DeviceRules, Limits};
+/// use belljar::{DeviceAccess, DeviceRules, Limits};
 ///
 /// // /dev/kvm (char device 10:232) besides the usual ones.
-/// let rules = DeviceRules::minimal().allow_char(10, 232, Access::READ | Access::WRITE);
+/// let rules = DeviceRules::minimal().allow_char(10, 232, DeviceAccess::READ | DeviceAccess::WRITE);
 /// let limits = Limits::new().devices(rules);
 /// # let _ = limits;
 /// ```
@@ -20,16 +20,30 @@ use crate::sys::{BpfInstruction, bpf_code};
 #[must_use]
 pub struct DeviceRules(Vec<Rule>);
 
-bitflags::bitflags! {
-    /// What may be done with a device.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct Access: u32 {
-        /// `mknod(2)`.
-        const MKNOD = 1;
-        /// Opening for reading.
-        const READ = 2;
-        /// Opening for writing.
-        const WRITE = 4;
+/// What may be done with a device. Added up by `|`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceAccess(u32);
+
+impl DeviceAccess {
+    /// `mknod(2)`.
+    pub const MKNOD: Self = Self(1);
+    /// Opening for reading.
+    pub const READ: Self = Self(2);
+    /// Opening for writing.
+    pub const WRITE: Self = Self(4);
+    /// Everything.
+    pub const ALL: Self = Self(7);
+
+    fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for DeviceAccess {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -39,7 +53,7 @@ struct Rule {
     major: u32,
     /// `None`: all.
     minor: Option<u32>,
-    access: Access,
+    access: DeviceAccess,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +71,7 @@ impl DeviceRules {
     /// Those of [`Mount::dev`](crate::Mount::dev): `null`, `zero`, `full`, `random`, `urandom`, `tty`, and
     /// pseudo-terminals.
     pub fn minimal() -> Self {
-        let both = Access::READ | Access::WRITE;
+        let both = DeviceAccess::READ | DeviceAccess::WRITE;
         let rules = crate::device::DEVICES
             .into_iter()
             .fold(Self::none(), |rules, (_, major, minor)| rules.allow_char(major, minor, both));
@@ -67,20 +81,17 @@ impl DeviceRules {
     }
 
     /// Allows a character device; without a minor number, all of that major one.
-    pub fn allow_char(self, major: u32, minor: impl Into<Option<u32>>, access: Access) -> Self {
+    pub fn allow_char(self, major: u32, minor: impl Into<Option<u32>>, access: DeviceAccess) -> Self {
         self.allow(Kind::Char, major, minor.into(), access)
     }
 
     /// Allows a block device; without a minor number, all of that major one.
-    pub fn allow_block(self, major: u32, minor: impl Into<Option<u32>>, access: Access) -> Self {
+    pub fn allow_block(self, major: u32, minor: impl Into<Option<u32>>, access: DeviceAccess) -> Self {
         self.allow(Kind::Block, major, minor.into(), access)
     }
 
-    fn allow(mut self, kind: Kind, major: u32, minor: Option<u32>, access: Access) -> Self {
-        // A rule that allows nothing is none.
-        if !access.is_empty() {
-            self.0.push(Rule { kind, major, minor, access });
-        }
+    fn allow(mut self, kind: Kind, major: u32, minor: Option<u32>, access: DeviceAccess) -> Self {
+        self.0.push(Rule { kind, major, minor, access });
         self
     }
 
@@ -92,7 +103,7 @@ impl DeviceRules {
                 Kind::Char => 'c',
             };
             let minor = rule.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
-            let letters = [(Access::READ, "r"), (Access::WRITE, "w"), (Access::MKNOD, "m")];
+            let letters = [(DeviceAccess::READ, "r"), (DeviceAccess::WRITE, "w"), (DeviceAccess::MKNOD, "m")];
             let access: String = letters
                 .into_iter()
                 .filter(|(bit, _)| rule.access.contains(*bit))
@@ -125,7 +136,7 @@ impl DeviceRules {
                 Kind::Block => BLOCK,
                 Kind::Char => CHAR,
             };
-            let asked_for_more = (Access::all() - rule.access).bits();
+            let asked_for_more = DeviceAccess::ALL.0 & !rule.access.0;
             let mut checks = vec![(kind, number), (major, rule.major)];
             checks.extend(rule.minor.map(|number| (minor, number)));
             // Each check is one instruction; then come copying, masking and testing the access, and the answer.
@@ -154,9 +165,9 @@ mod tests {
     #[test]
     fn lines_of_version_1() {
         let rules = DeviceRules::none()
-            .allow_char(1, 3, Access::READ | Access::WRITE)
-            .allow_char(136, None, Access::all())
-            .allow_block(7, 0, Access::READ);
+            .allow_char(1, 3, DeviceAccess::READ | DeviceAccess::WRITE)
+            .allow_char(136, None, DeviceAccess::ALL)
+            .allow_block(7, 0, DeviceAccess::READ);
         let lines: Vec<_> = rules.lines().collect();
         assert_eq!(lines, ["c 1:3 rw", "c 136:* rwm", "b 7:0 r"]);
     }

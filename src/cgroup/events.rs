@@ -1,7 +1,8 @@
-//! Being told of what happens in a box, without asking again and again.
+//! Being told of what happens in a box.
 //!
-//! Version 2 changes a file, of which inotify tells. The out-of-memory events of version 1 come by an eventfd. Of refused
-//! forks version 1 tells nobody since Linux 6.11, so that file is looked at now and then.
+//! Version 2 changes a file, of which inotify tells. Version 1 tells nobody that would come in time (its out-of-memory
+//! notice comes before the kill, and since Linux 6.11 nothing says that a fork was refused), so its files are looked at now
+//! and then.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +13,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::PollTimeout;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -34,8 +34,7 @@ pub enum Event {
     MemoryMax,
     /// More memory than [`memory_high`](crate::Limits::memory_high) was used. v2 `high` of `memory.events`.
     MemoryHigh,
-    /// A fork was refused because of [`pids_max`](crate::Limits::pids_max). `max` of `pids.events`; on version 1 it is
-    /// noticed within a tenth of a second.
+    /// A fork was refused because of [`pids_max`](crate::Limits::pids_max). `max` of `pids.events`.
     PidsMax,
     /// Every process has stopped. v2 `frozen` of `cgroup.events`.
     Frozen,
@@ -43,6 +42,8 @@ pub enum Event {
     Thawed,
     /// No process is left. v2 `populated` of `cgroup.events`.
     Empty,
+    /// The sandbox has ended. Nothing else will come.
+    Ended,
 }
 
 impl fmt::Display for Event {
@@ -56,6 +57,7 @@ impl fmt::Display for Event {
             Self::Frozen => "frozen",
             Self::Thawed => "thawed",
             Self::Empty => "empty",
+            Self::Ended => "ended",
         })
     }
 }
@@ -63,30 +65,27 @@ impl fmt::Display for Event {
 /// The events of a running sandbox, from when it was asked for. It tells each kind once for any number of times that it
 /// happened since the last look.
 ///
-/// For event loops it is a descriptor that is readable when [`next`](Events::next) may have something.
+/// For event loops it is a descriptor that is readable when [`next`](Events::next) may have something: call that with a
+/// time of zero until it returns `None`. On version 1, where nobody tells, it is readable ten times a second.
 #[derive(Debug)]
 pub struct Events {
     epoll: Epoll,
+    inotify: Option<Inotify>,
+    timer: Option<TimerFd>,
+    /// The init's pidfd.
+    init: OwnedFd,
     sources: Vec<Source>,
     ready: VecDeque<Event>,
+    ended: bool,
 }
 
 /// One file that is watched, and what it said.
 #[derive(Debug)]
 struct Source {
     file: OwnedFd,
-    notice: Notice,
     keys: &'static [(&'static str, Event)],
     /// What `frozen` and `populated` are now; a counter for all other keys.
     values: Vec<u64>,
-}
-
-#[derive(Debug)]
-enum Notice {
-    Inotify(Inotify),
-    Eventfd(EventFd),
-    /// Nobody tells: it is looked at when the timer says so.
-    Timer(TimerFd),
 }
 
 /// How often a file is looked at of whose changes nobody tells.
@@ -102,93 +101,99 @@ const MEMORY_V1: &[(&str, Event)] = &[("oom_kill", Event::OomKill)];
 const PIDS: &[(&str, Event)] = &[("max", Event::PidsMax)];
 const GROUP: &[(&str, Event)] = &[("frozen", Event::Frozen), ("populated", Event::Empty)];
 
+fn failed(errno: Errno) -> Error {
+    Error::os(Step::Cgroup, "watching the cgroup", errno)
+}
+
 impl Events {
-    pub(super) fn watch(groups: &[Group]) -> Result<Self> {
-        let failed = |errno: Errno| Error::os(Step::Cgroup, "watching the cgroup", errno);
+    /// Watches the groups of a box for as long as its init lives.
+    pub(super) fn watch(groups: &[Group], init: OwnedFd) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        let mut events = Self { epoll, sources: Vec::new(), ready: VecDeque::new() };
+        let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+        epoll.add(&init, readable).map_err(failed)?;
+        let (mut inotify, mut timer, mut sources) = (None, None, Vec::new());
         for group in groups {
-            match group.version() {
-                Version::V2 => {
-                    events.add(group, "cgroup.events", GROUP)?;
-                    if group.has(Controller::Memory) {
-                        events.add(group, "memory.events", MEMORY)?;
+            let is_v2 = group.version() == Version::V2;
+            let memory = if is_v2 { ("memory.events", MEMORY) } else { ("memory.oom_control", MEMORY_V1) };
+            let watched = [
+                (is_v2, ("cgroup.events", GROUP)),
+                (group.has(Controller::Memory), memory),
+                (group.has(Controller::Pids), ("pids.events", PIDS)),
+            ];
+            for (name, keys) in watched.into_iter().filter(|(is, _)| *is).map(|(_, watched)| watched) {
+                let file = group.open_file(name, OFlag::O_RDONLY)?;
+                if is_v2 {
+                    if inotify.is_none() {
+                        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+                        let made = Inotify::init(flags).map_err(failed)?;
+                        epoll.add(&made, readable).map_err(failed)?;
+                        inotify = Some(made);
                     }
+                    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+                    if let Some(inotify) = &inotify {
+                        inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).map_err(failed)?;
+                    }
+                } else if timer.is_none() {
+                    let made = pulse().map_err(failed)?;
+                    epoll.add(&made, readable).map_err(failed)?;
+                    timer = Some(made);
                 }
-                Version::V1 if group.has(Controller::Memory) => {
-                    events.add(group, "memory.oom_control", MEMORY_V1)?;
-                }
-                Version::V1 => {}
-            }
-            if group.has(Controller::Pids) {
-                events.add(group, "pids.events", PIDS)?;
+                let mut source = Source { file, keys, values: Vec::new() };
+                source.values = source.read().map_err(failed)?;
+                sources.push(source);
             }
         }
-        Ok(events)
+        Ok(Self { epoll, inotify, timer, init, sources, ready: VecDeque::new(), ended: false })
     }
 
-    fn add(&mut self, group: &Group, name: &str, keys: &'static [(&'static str, Event)]) -> Result<()> {
-        let failed =
-            |errno: Errno| Error::os(Step::Cgroup, format!("watching {name}"), errno).with_path(group.path());
-        let file = group.open_file(name, OFlag::O_RDONLY)?;
-        let notice = if name == "memory.oom_control" {
-            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            let eventfd = EventFd::from_flags(flags).map_err(failed)?;
-            let line = format!("{} {}", eventfd.as_raw_fd(), file.as_raw_fd());
-            group.write("cgroup.event_control", &line)?;
-            Notice::Eventfd(eventfd)
-        } else if group.version() == Version::V1 {
-            let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
-            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(failed)?;
-            let every = Expiration::Interval(TimeSpec::from_duration(LOOK));
-            timer.set(every, TimerSetTimeFlags::empty()).map_err(failed)?;
-            Notice::Timer(timer)
-        } else {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-            inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY).map_err(failed)?;
-            Notice::Inotify(inotify)
-        };
-        let wanted = EpollEvent::new(EpollFlags::EPOLLIN, self.sources.len() as u64);
-        self.epoll.add(notice.as_fd(), wanted).map_err(failed)?;
-        let mut source = Source { file, notice, keys, values: Vec::new() };
-        source.values = source.read().map_err(failed)?;
-        self.sources.push(source);
-        Ok(())
-    }
-
-    /// Waits for an event, at most so long; without a limit, for ever. `None`: the time is over.
+    /// Waits for an event, at most so long; without a limit, for ever. `None`: the time is over. When the sandbox has
+    /// ended this is [`Event::Ended`], again and again.
     ///
     /// # Errors
     ///
     /// [`Setup`](crate::ErrorKind::Setup) when the cgroup cannot be read any more.
     pub fn next(&mut self, timeout: Option<Duration>) -> Result<Option<Event>> {
-        let failed = |errno: Errno| Error::os(Step::Cgroup, "waiting for events of the cgroup", errno);
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
+            if self.ended {
+                return Ok(Some(Event::Ended));
+            }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let millis = left.map(|left| left.as_nanos().div_ceil(1_000_000));
             let patience =
                 millis.map_or(PollTimeout::NONE, |ms| PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX));
-            let mut woken = [EpollEvent::empty(); 8];
+            let mut woken = [EpollEvent::empty(); 4];
             let count = match self.epoll.wait(&mut woken, patience) {
                 Err(Errno::EINTR) => 0,
                 waited => waited.map_err(failed)?,
             };
-            for event in woken.iter().take(count) {
-                let index = usize::try_from(event.data()).unwrap_or(usize::MAX);
-                if let Some(source) = self.sources.get_mut(index) {
-                    self.ready.extend(source.news().map_err(failed)?);
-                }
+            if count > 0 {
+                self.look().map_err(failed)?;
             }
-            // A timer wakes for nothing, so the time is looked at once more.
-            if self.ready.is_empty() && left == Some(Duration::ZERO) {
+            if self.ready.is_empty() && !self.ended && left == Some(Duration::ZERO) {
                 return Ok(None);
             }
         }
+    }
+
+    /// Reads every file; whichever of them woke us, there are few.
+    fn look(&mut self) -> nix::Result<()> {
+        // Before the files, so that what they say last is not missed.
+        let ended = has_ended(&self.init)?;
+        if let Some(inotify) = &self.inotify {
+            ignore_nothing(inotify.read_events().map(drop))?;
+        }
+        if let Some(timer) = &self.timer {
+            ignore_nothing(timer.wait())?;
+        }
+        for source in &mut self.sources {
+            self.ready.extend(source.news()?);
+        }
+        self.ended = ended;
+        Ok(())
     }
 }
 
@@ -198,14 +203,21 @@ impl AsFd for Events {
     }
 }
 
-impl AsFd for Notice {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Inotify(inotify) => inotify.as_fd(),
-            Self::Eventfd(eventfd) => eventfd.as_fd(),
-            Self::Timer(timer) => timer.as_fd(),
-        }
-    }
+/// A timer that wakes whoever waits, ten times a second.
+fn pulse() -> nix::Result<TimerFd> {
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+    timer.set(Expiration::Interval(TimeSpec::from_duration(LOOK)), TimerSetTimeFlags::empty())?;
+    Ok(timer)
+}
+
+fn has_ended(init: &OwnedFd) -> nix::Result<bool> {
+    use nix::poll::{PollFd, PollFlags, poll};
+    Ok(poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)? != 0)
+}
+
+/// That nothing was there to read is fine.
+fn ignore_nothing(read: nix::Result<()>) -> nix::Result<()> {
+    if read == Err(Errno::EAGAIN) { Ok(()) } else { read }
 }
 
 impl Source {
@@ -222,20 +234,6 @@ impl Source {
 
     /// What has happened since the last look.
     fn news(&mut self) -> nix::Result<Vec<Event>> {
-        match &self.notice {
-            Notice::Inotify(inotify) => match inotify.read_events() {
-                Ok(_) | Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            },
-            Notice::Timer(timer) => match timer.wait() {
-                Ok(()) | Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            },
-            Notice::Eventfd(eventfd) => match eventfd.read() {
-                Ok(_) | Err(Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            },
-        }
         let now = self.read()?;
         let mut news = Vec::new();
         for (((_, event), before), now) in self.keys.iter().zip(&self.values).zip(&now) {

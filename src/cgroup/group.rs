@@ -20,9 +20,9 @@ use nix::unistd::{Pid, SysconfVar, UnlinkatFlags, sysconf, unlinkat, write};
 
 use super::cpuset::CpuSet;
 use super::layout::{Controller, Version};
-use super::limits::bounded;
 use super::missing;
 use super::parent::Parent;
+use super::value::bounded;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::{self, BpfInstruction};
 
@@ -96,6 +96,27 @@ impl Group {
     /// Whether it serves a controller that was asked for.
     pub(super) fn has(&self, controller: Controller) -> bool {
         self.parent.controllers.contains(&controller)
+    }
+
+    /// What undoes a setting that is going to be made: the file with what it says now. Nothing undoes what is told the kernel
+    /// about devices but telling it everything anew, which the old limits do.
+    pub(super) fn before(&self, setting: &Setting) -> Result<Option<Setting>> {
+        let file = &*setting.file;
+        if file.starts_with("devices.") {
+            return Ok(None);
+        }
+        let mut buffer = [0; 4096];
+        let Some(text) = self.read(file, &mut buffer)? else { return Ok(None) };
+        let value = match setting.value.split_once(' ') {
+            // One line for each device; without one there is no limit.
+            Some((device, _)) if file == "io.max" || file.starts_with("blkio.throttle.") => {
+                let line = text.lines().find(|line| line.split(' ').next() == Some(device));
+                let none = if file == "io.max" { "rbps=max wbps=max riops=max wiops=max" } else { "0" };
+                line.map_or_else(|| format!("{device} {none}"), str::to_owned)
+            }
+            _ => text.lines().next().unwrap_or_default().to_owned(),
+        };
+        Ok(Some(Setting { value, verify: Verify::No, ..setting.clone() }))
     }
 
     /// Writes a control file as it is.
@@ -190,7 +211,7 @@ impl Group {
         sys::attach_device_program(&dir, program).map_err(|error| {
             Error::os(Step::Cgroup, "attaching the program of the device rules to the cgroup", error)
                 .with_path(self.path())
-                .with_hint("device rules of version 2 need CAP_BPF or CAP_SYS_ADMIN: run as root")
+                .with_hint("device rules of version 2 are a program, which takes CAP_SYS_ADMIN to attach: run as root")
         })
     }
 
@@ -288,6 +309,8 @@ impl Group {
     }
 
     /// Removes the directory, killing whatever holds it for at most `patience`. One that is gone is fine.
+    ///
+    /// Of version 1 it may be frozen, by a host that has died since, and nothing frozen dies.
     pub(super) fn remove(&self, patience: Duration) -> Result<()> {
         let mut deadline = None;
         for round in 0.. {
@@ -300,6 +323,10 @@ impl Group {
                 {
                     if self.kill_at_once().is_none() {
                         let _ = self.kill_round();
+                        if self.version() == Version::V1 {
+                            // Absent but in the freezer's hierarchy.
+                            let _ = self.write("freezer.state", "THAWED");
+                        }
                     }
                     pause(round);
                 }
@@ -336,21 +363,6 @@ impl Verify {
 
 fn page_size() -> u64 {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
-}
-
-/// Looks again and again until something is so; says whether that came in time.
-pub(super) fn within(patience: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<bool> {
-    let deadline = Instant::now() + patience;
-    for round in 0.. {
-        if look()? {
-            return Ok(true);
-        }
-        if Instant::now() > deadline {
-            break;
-        }
-        pause(round);
-    }
-    Ok(false)
 }
 
 /// What an errno means for some files.

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::limits::bounded;
+use super::value::bounded;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
 
-/// A disk, named by a path. It is looked up when the sandbox is planned.
+/// A disk, named by a path. It is looked up when the sandbox is planned, and when it is given to one that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockDevice(PathBuf);
 

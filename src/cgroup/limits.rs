@@ -10,8 +10,9 @@ use crate::limits::{Bytes, CpuMax};
 
 /// Limits of everything that runs in a sandbox together, kept by the kernel's control groups.
 ///
-/// [`Sandbox`](crate::Sandbox) has a setter for each; this type is for a set of them that is kept, passed around, or
-/// given to a running sandbox with [`Container::update`](crate::Container::update). A limit that is not set is the
+/// [`Sandbox`](crate::Sandbox) has setters of the same names for those that are used most, and takes the others by
+/// [`limits`](crate::Sandbox::limits). This type is also for a set of limits that is kept, passed around, or given to a
+/// running sandbox with [`Container::update`](crate::Container::update). A limit that is not set is the
 /// kernel's default, which is none. [`Bytes::MAX`], or `u64::MAX` for counts, lifts a limit.
 ///
 /// Each limit belongs to a controller, which the host has in one of two hierarchies. Where that hierarchy does not have
@@ -53,30 +54,6 @@ pub struct Limits {
     pub(super) pressure: bool,
     /// CPU time is measured. Set by the plan.
     pub(crate) cpu_accounting: bool,
-}
-
-/// From here on a value means "no limit": the kernel counts pages in a signed long, so it cannot tell larger values
-/// from `max`. The 64 KiB below `i64::MAX` are the rounding of the largest page size.
-const UNLIMITED_FROM: u64 = (u64::MAX >> 1) - 0xffff;
-
-/// `PID_MAX_LIMIT` of 64-bit kernels: no kernel has more pids, and `pids.max` refuses larger numbers with `EINVAL`.
-const PID_MAX_LIMIT: u64 = 1 << 22;
-
-/// `None` if the value is as good as no limit.
-pub(super) fn bounded(value: u64) -> Option<u64> {
-    (value < UNLIMITED_FROM).then_some(value)
-}
-
-/// The quota in microseconds; `None` if no machine has so many processors. The kernel refuses quotas beyond its own
-/// counting.
-pub(super) fn bounded_quota(max: CpuMax) -> Option<u64> {
-    const PROCESSORS: u64 = 1 << 16;
-    (max.quota_us() / PROCESSORS < max.period_us()).then_some(max.quota_us())
-}
-
-/// `None` if no kernel could ever have so many processes.
-pub(super) fn bounded_pids(value: u64) -> Option<u64> {
-    (value <= PID_MAX_LIMIT).then_some(value)
 }
 
 impl Limits {
@@ -471,15 +448,6 @@ mod tests {
         ] {
             limits.validate().unwrap_or_else(|error| panic!("{limits:?}: {error}"));
         }
-    }
-
-    #[test]
-    fn unlimited_starts_where_the_kernel_cannot_count_further() {
-        assert_eq!(bounded(i64::MAX as u64), None);
-        assert_eq!(bounded(u64::MAX), None);
-        assert_eq!(bounded(1 << 62), Some(1 << 62));
-        assert_eq!(bounded_pids(1 << 22), Some(1 << 22));
-        assert_eq!(bounded_pids((1 << 22) + 1), None);
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod test_limits;
 mod testing;
 mod v1;
 mod v2;
+mod value;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(test)]
@@ -55,7 +56,7 @@ use nix::fcntl::OFlag;
 
 pub(crate) use self::counters::Counters;
 pub use self::cpuset::CpuSet;
-pub use self::device::{Access, DeviceRules};
+pub use self::device::{DeviceAccess, DeviceRules};
 pub use self::events::{Event, Events};
 use self::group::Group;
 pub use self::io::{BlockDevice, IoMax};
@@ -64,11 +65,12 @@ use self::layout::Controller;
 pub(crate) use self::layout::Version;
 pub use self::limits::Limits;
 use self::name::{BoxName, Owner};
+pub(crate) use self::oom::read as read_oom;
 pub use self::oom::{Oom, OomScope, OomVictim};
 pub use self::parent::CgroupParent;
 use self::parent::Parent;
 pub(crate) use self::placement::Placement;
-pub use self::pressure::{Pressure, Share, Stall};
+pub use self::pressure::{Pressure, PressureShare, PressureStall};
 use crate::error::{Error, ErrorKind, Result, Step};
 
 /// How long the last processes of a box may take to die.
@@ -86,6 +88,8 @@ pub(crate) struct Cgroup {
     cpu: Option<(OwnedFd, CpuFormat)>,
     /// What is in force.
     limits: Limits,
+    /// Its processes were stopped.
+    frozen: bool,
     /// A version 2 `memory.peak` that was reset.
     peak: Option<OwnedFd>,
     /// The process that made it, and alone removes it.
@@ -130,7 +134,7 @@ impl Cgroup {
     /// If the directories cannot be made, or if the kernel does not take a limit exactly.
     pub(crate) fn create(placement: &Placement, limits: &Limits) -> Result<Self> {
         limits.validate()?;
-        let settings = placement.settings(limits)?;
+        let settings = placement.settings_of(limits)?;
         for parent in placement.parents() {
             parent.ready()?;
         }
@@ -140,10 +144,11 @@ impl Cgroup {
             groups,
             cpu: None,
             limits: limits.clone(),
+            frozen: false,
             peak: None,
             host: std::process::id(),
         };
-        for (group, settings) in cgroup.groups.iter().zip(&settings) {
+        for (group, settings) in cgroup.groups.iter().zip(settings.iter()) {
             if group.version() == Version::V1 && group.has(Controller::Cpuset) {
                 // A fresh group has neither processors nor memory, and takes no process before it has both.
                 group.inherit("cpuset.cpus", "cpuset.effective_cpus")?;
@@ -229,7 +234,6 @@ impl Cgroup {
     /// If a directory cannot be removed within a second. What is left is tried again on drop.
     pub(crate) fn remove(&mut self) -> Result<()> {
         let mut result = Ok(());
-        self.thaw_to_kill();
         self.groups.retain(|group| match group.remove(PATIENCE) {
             Ok(()) => false,
             Err(error) => {

@@ -8,7 +8,6 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::counters::Counters;
-use super::group::Group;
 use crate::limits::Bytes;
 
 /// What is known of kills for memory in a sandbox.
@@ -36,7 +35,7 @@ pub enum OomScope {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OomVictim {
-    /// What it called itself, at most 15 bytes. It may be anything.
+    /// What it called itself (`PR_SET_NAME` of `prctl(2)`), at most 15 bytes. It may be anything.
     pub name: String,
     /// Its process id in the initial PID namespace, which is the host's unless the host is in a container.
     pub pid: u32,
@@ -44,19 +43,27 @@ pub struct OomVictim {
     pub memory: Bytes,
 }
 
-/// What the counters and the log say of a box, if anything in it was killed. `earlier` victims are passed over.
-pub(super) fn read(groups: &[Group], counters: &Counters, earlier: u64) -> Option<Oom> {
-    counters.oom_kills.filter(|kills| *kills > 0)?;
-    let name = groups.first()?.name();
+/// By what the log tells of one box.
+#[derive(Debug, Clone)]
+pub(crate) struct LogKey {
+    /// The name of its cgroup, which no other ever has.
+    pub(super) name: String,
+    /// The kernel kills all of it at once, and then says once which group that was.
+    pub(super) whole_group: bool,
+}
+
+/// What the counters and the log say of the last kills in a box, as many as were counted.
+pub(crate) fn read(key: &LogKey, counters: &Counters) -> Option<Oom> {
+    let kills = counters.oom_kills.filter(|kills| *kills > 0)?;
     let log = log();
-    let told = victims(log.iter().map(String::as_str), name);
+    let told = victims(log.iter().map(String::as_str), key);
     let scope = match told.last() {
         Some((scope, _)) => *scope,
         // Without a word of the log: did the box run into its own limit at all?
         None if counters.oom == Some(0) => OomScope::Host,
         None => OomScope::Sandbox,
     };
-    let earlier = usize::try_from(earlier).unwrap_or(usize::MAX);
+    let earlier = told.len().saturating_sub(usize::try_from(kills).unwrap_or(usize::MAX));
     Some(Oom { scope, victims: told.into_iter().skip(earlier).map(|(_, victim)| victim).collect() })
 }
 
@@ -88,22 +95,22 @@ fn log() -> Vec<String> {
     lines
 }
 
-/// The victims in the group of this name, from pairs of lines:
+/// The victims in a box, from pairs of lines:
 ///
 /// ```text
 /// oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/a/NAME,task_memcg=/a/NAME,task=tail,pid=713,uid=1000
 /// Memory cgroup out of memory: Killed process 713 (tail) total-vm:35064kB, anon-rss:32640kB, file-rss:1196kB, shmem-rss:0kB, …
 /// ```
-fn victims<'a>(lines: impl Iterator<Item = &'a str>, name: &str) -> Vec<(OomScope, OomVictim)> {
+fn victims<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey) -> Vec<(OomScope, OomVictim)> {
     let mut found = Vec::new();
     let mut expected: Option<(OomScope, u32)> = None;
     for line in lines {
         if let Some(fields) = line.strip_prefix("oom-kill:") {
-            expected = head(fields, name);
+            expected = head(fields, &key.name);
         } else if let Some((scope, pid)) = expected {
-            if let Some(victim) = victim(line).filter(|victim| victim.pid == pid) {
+            if let Some(victim) = victim(line).filter(|victim| key.whole_group || victim.pid == pid) {
                 found.push((scope, victim));
-                expected = None;
+                expected = expected.filter(|_| key.whole_group);
             }
         }
     }
@@ -141,10 +148,28 @@ fn victim(line: &str) -> Option<OomVictim> {
     };
     let pages = ["anon-rss:", "file-rss:", "shmem-rss:"].into_iter().map(|key| kib(key).unwrap_or(0));
     Some(OomVictim {
-        name: name.to_owned(),
+        name: unescape(name),
         pid: pid.parse().ok()?,
         memory: Bytes::kib(pages.fold(0, u64::saturating_add)),
     })
+}
+
+/// Undoes the escapes (`\xc3`) that the log has for what is not printable, the backslash included.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = match tail {
+            [b'x', digits @ ..] if first == b'\\' => {
+                let digits = digits.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                digits.and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            }
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { tail.get(3..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -167,7 +192,7 @@ mod tests {
     }
 
     fn told(lines: &[String]) -> Vec<(OomScope, OomVictim)> {
-        victims(lines.iter().map(String::as_str), NAME)
+        victims(lines.iter().map(String::as_str), &LogKey { name: NAME.into(), whole_group: false })
     }
 
     #[test]
@@ -197,6 +222,29 @@ mod tests {
             assert_eq!(ours.len(), 1, "{comm:?}");
             assert_eq!((ours[0].0, ours[0].1.pid, ours[0].1.name.as_str()), (OomScope::Sandbox, 713, comm));
         }
+    }
+
+    #[test]
+    fn escapes_are_undone_and_bad_ones_kept() {
+        for (text, name) in
+            [("a\\xc3\\xa9b", "aéb"), ("\\x5cx41", "\\x41"), ("\\x", "\\x"), ("\\xzz", "\\xzz"), ("", "")]
+        {
+            assert_eq!(unescape(text), name);
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_killed_at_once_has_one_head() {
+        let [head, first] = pair(&format!("/a/{NAME}"), "one", 713);
+        let [_, second] = pair("/a", "two", 714);
+        let lines =
+            [head, first, second, "oom-kill:constraint=…".to_owned(), pair("/a", "x", 715)[1].clone()];
+        let key = LogKey { name: NAME.into(), whole_group: true };
+        let pids: Vec<_> = victims(lines.iter().map(String::as_str), &key)
+            .into_iter()
+            .map(|(_, victim)| victim.pid)
+            .collect();
+        assert_eq!(pids, [713, 714]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where the boxes of a plan go: worked out once, then used for every spawn.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use nix::fcntl::AtFlags;
@@ -19,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result, Step};
 pub(crate) struct Placement {
     limits: Limits,
     parents: Vec<Arc<Parent>>,
+    /// What to write into each group, in the order of `parents`.
+    settings: Vec<Vec<Setting>>,
 }
 
 impl Placement {
@@ -30,7 +33,7 @@ impl Placement {
     /// express it.
     pub(crate) fn resolve(limits: &Limits, parent: &CgroupParent) -> Result<Self> {
         limits.validate()?;
-        let mut placement = Self { limits: limits.clone(), parents: Vec::new() };
+        let mut placement = Self { limits: limits.clone(), parents: Vec::new(), settings: Vec::new() };
         let mut found: Vec<(Location, Vec<Controller>)> = Vec::new();
         let mut controllers = limits.controllers().peekable();
         if controllers.peek().is_none() {
@@ -58,14 +61,16 @@ impl Placement {
             check_swap(&parent, limits)?;
             placement.parents.push(parent);
         }
-        placement.settings(limits)?;
+        placement.settings = placement.settings(limits)?;
         Ok(placement)
     }
 
     /// A placement in directories that a test has chosen.
     #[cfg(test)]
     pub(super) fn in_parents(limits: &Limits, parents: Vec<Arc<Parent>>) -> Self {
-        Self { limits: limits.clone(), parents }
+        let mut placement = Self { limits: limits.clone(), parents, settings: Vec::new() };
+        placement.settings = placement.settings(limits).expect("a test knows its hierarchies");
+        placement
     }
 
     /// Whether the limits need no cgroup at all.
@@ -81,8 +86,7 @@ impl Placement {
     /// What it comes to, for a dry run: the directories, and the files written in each box.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let settings = self.settings(&self.limits).unwrap_or_default();
-        for (parent, settings) in self.parents.iter().zip(settings) {
+        for (parent, settings) in self.parents.iter().zip(&self.settings) {
             let version = match parent.version {
                 Version::V1 => "version 1",
                 Version::V2 => "version 2",
@@ -104,8 +108,16 @@ impl Placement {
         &self.parents
     }
 
-    /// What to write into each of the groups, in the order of [`parents`](Self::parents).
-    pub(super) fn settings(&self, limits: &Limits) -> Result<Vec<Vec<Setting>>> {
+    /// What to write into each of the groups for some limits: for those that it was made for, what was worked out then.
+    pub(super) fn settings_of(&self, limits: &Limits) -> Result<Cow<'_, [Vec<Setting>]>> {
+        if *limits == self.limits {
+            Ok(Cow::Borrowed(&self.settings))
+        } else {
+            self.settings(limits).map(Cow::Owned)
+        }
+    }
+
+    fn settings(&self, limits: &Limits) -> Result<Vec<Vec<Setting>>> {
         let placed = |wanted| self.parents.iter().any(|parent| parent.controllers.contains(&wanted));
         if let Some(controller) = limits.controllers().find(|&controller| !placed(controller)) {
             let message =

@@ -13,34 +13,34 @@ use crate::error::{Error, ErrorKind, Result, Step};
 #[non_exhaustive]
 pub struct Pressure {
     /// Waiting for a processor, its bandwidth limit included. `cpu.pressure`.
-    pub cpu: Option<Stall>,
+    pub cpu: Option<PressureStall>,
     /// Waiting for memory: reclaim, swap, throttling above [`memory_high`](crate::Limits::memory_high).
     /// `memory.pressure`.
-    pub memory: Option<Stall>,
+    pub memory: Option<PressureStall>,
     /// Waiting for devices. `io.pressure`.
-    pub io: Option<Stall>,
+    pub io: Option<PressureStall>,
 }
 
 /// Time lost on one resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Stall {
+pub struct PressureStall {
     /// While at least one process waited.
-    pub some: Share,
+    pub some: PressureShare,
     /// While all that had something to do waited. For the CPU the kernel tells it since Linux 5.13.
-    pub full: Share,
+    pub full: PressureShare,
 }
 
 /// A share of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
-pub struct Share {
+pub struct PressureShare {
     /// Of the last 10 seconds, in percent.
-    pub percent_10: f32,
+    pub avg10: f32,
     /// Of the last 60 seconds, in percent.
-    pub percent_60: f32,
+    pub avg60: f32,
     /// Of the last 300 seconds, in percent.
-    pub percent_300: f32,
+    pub avg300: f32,
     /// In all, since the sandbox was made.
     pub total: Duration,
 }
@@ -61,18 +61,18 @@ pub(super) fn read(group: &Group) -> Result<Pressure> {
 }
 
 /// Lines of the form `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
-fn parse(text: &str) -> Option<Stall> {
+fn parse(text: &str) -> Option<PressureStall> {
     let share = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
         let word = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        Some(Share {
-            percent_10: word("avg10")?.parse().ok()?,
-            percent_60: word("avg60")?.parse().ok()?,
-            percent_300: word("avg300")?.parse().ok()?,
+        Some(PressureShare {
+            avg10: word("avg10")?.parse().ok()?,
+            avg60: word("avg60")?.parse().ok()?,
+            avg300: word("avg300")?.parse().ok()?,
             total: Duration::from_micros(word("total")?.parse().ok()?),
         })
     };
-    Some(Stall { some: share("some")?, full: share("full").unwrap_or_default() })
+    Some(PressureStall { some: share("some")?, full: share("full").unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -83,11 +83,11 @@ mod tests {
     fn lines_of_the_kernel() {
         let text = "some avg10=1.50 avg60=0.25 avg300=0.00 total=1234567\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=89\n";
         let stall = parse(text).unwrap();
-        assert!((stall.some.percent_10 - 1.5).abs() < 1e-6);
+        assert!((stall.some.avg10 - 1.5).abs() < 1e-6);
         assert_eq!(stall.some.total, Duration::from_micros(1_234_567));
         assert_eq!(stall.full.total, Duration::from_micros(89));
         let old = parse("some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n").unwrap();
-        assert_eq!(old.full, Share::default(), "before Linux 5.13 the CPU has no such line");
+        assert_eq!(old.full, PressureShare::default(), "before Linux 5.13 the CPU has no such line");
     }
 
     #[test]

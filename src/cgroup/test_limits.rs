@@ -9,7 +9,7 @@ use super::counters::cpu_stat;
 use super::layout::{Controller, Layout, Version};
 use super::parent::Parent;
 use super::testing::{cgroup, control, placement, refused, run_in};
-use super::{Access, Cgroup, CgroupParent, CpuFormat, DeviceRules, Limits, Placement};
+use super::{Cgroup, CgroupParent, CpuFormat, DeviceAccess, DeviceRules, Limits, Placement};
 use crate::error::ErrorKind;
 use crate::limits::CpuMax;
 
@@ -234,15 +234,15 @@ fn box_in_v2(limits: &Limits, controllers: Vec<Controller>) -> Option<Cgroup> {
 #[test]
 fn device_rules_of_version_2_are_a_program() {
     let rules = DeviceRules::none()
-        .allow_char(1, 3, Access::READ | Access::WRITE)
-        .allow_char(1, 5, Access::READ)
-        .allow_block(1, 9, Access::all());
+        .allow_char(1, 3, DeviceAccess::READ | DeviceAccess::WRITE)
+        .allow_char(1, 5, DeviceAccess::READ)
+        .allow_block(1, 9, DeviceAccess::ALL);
     let limits = Limits::new().devices(rules);
     let Some(cgroup) = box_in_v2(&limits, vec![Controller::Devices]) else { return };
     let script = "head -c 1 /dev/zero > /dev/null || exit 1; (echo x > /dev/zero) 2>/dev/null && exit 2; \
                   (head -c 1 /dev/urandom) 2>/dev/null && exit 3; exit 0";
     assert_eq!(run_in(&cgroup, script).code(), Some(0));
-    let all = Limits::new().devices(DeviceRules::none().allow_char(1, None, Access::all()));
+    let all = Limits::new().devices(DeviceRules::none().allow_char(1, None, DeviceAccess::ALL));
     let cgroup = box_in_v2(&all, vec![Controller::Devices]).expect("it was there a moment ago");
     assert_eq!(run_in(&cgroup, "head -c 1 /dev/urandom > /dev/null").code(), Some(0));
     let none = Limits::new().devices(DeviceRules::none());
@@ -259,6 +259,7 @@ fn version_2_freezes_and_kills_what_is_frozen() {
     let dir = super::testing::only_path(&cgroup);
     super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
     cgroup.freeze().expect("it is a version 2 group");
+    super::testing::until("it has stopped", || cgroup.has_stopped().expect("it can be read"));
     cgroup.remove().expect("frozen processes die");
     assert_eq!(super::testing::wait(&mut child).signal(), Some(9));
 }
@@ -278,6 +279,7 @@ fn version_1_thaws_what_it_kills() {
     let dir = super::testing::only_path(&cgroup);
     super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
     cgroup.freeze().expect("it has a freezer");
+    super::testing::until("it has stopped", || cgroup.has_stopped().expect("it can be read"));
     assert_eq!(control(&cgroup, "freezer.state").as_deref(), Some("FROZEN"));
     assert!(cgroup.thaw_file().expect("it can be opened").is_some());
     cgroup.remove().expect("it was thawed to be killed");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::counters::{Counters, keyed};
 use super::group::{Group, Setting, Verify};
 use super::layout::Controller;
-use super::limits::{Limits, bounded, bounded_pids, bounded_quota};
+use super::limits::Limits;
 use super::missing;
-use super::v2::page_size_name;
+use super::value::{bounded, bounded_pids, bounded_quota, page_size_name};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Feature;
 
@@ -305,7 +305,7 @@ mod tests {
             .cpu_rt(CpuMax::from_us(1000, 2000))
             .cpuset_cpus(CpuSet::from_iter([0, 1]))
             .hugetlb_max(Bytes::mib(2), Bytes::mib(4))
-            .devices(DeviceRules::none().allow_char(1, 3, crate::Access::READ))
+            .devices(DeviceRules::none().allow_char(1, 3, crate::DeviceAccess::READ))
             .io_weight(200);
         assert_eq!(
             written(&limits),

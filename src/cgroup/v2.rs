@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::counters::{Counters, cpu_stat, io_stat, keyed};
 use super::group::{Group, Setting, Verify};
 use super::layout::Controller;
-use super::limits::{Limits, bounded, bounded_pids, bounded_quota};
+use super::limits::Limits;
 use super::missing;
+use super::value::{bounded, bounded_pids, bounded_quota, page_size_name};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Feature;
-use crate::limits::Bytes;
 
 /// The files to write for the controllers that the group was made for, in order.
 ///
@@ -125,15 +125,6 @@ fn inexpressible(limit: Feature, controller: Controller) -> Error {
     Error::message(ErrorKind::Unsupported, Step::Cgroup, message).with_hint(hint)
 }
 
-/// How the hugetlb controller of either version spells a page size in the names of its files.
-pub(super) fn page_size_name(size: Bytes) -> String {
-    match size.get() {
-        bytes if bytes >= 1 << 30 => format!("{}GB", bytes >> 30),
-        bytes if bytes >= 1 << 20 => format!("{}MB", bytes >> 20),
-        bytes => format!("{}KB", bytes >> 10),
-    }
-}
-
 fn number(value: Option<u64>) -> String {
     value.map_or_else(|| "max".to_owned(), |value| value.to_string())
 }
@@ -188,7 +179,7 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::CpuMax;
+    use crate::limits::{Bytes, CpuMax};
     use crate::{CpuSet, DeviceRules};
 
     fn written(limits: &Limits) -> Vec<(Cow<'static, str>, String)> {

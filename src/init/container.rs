@@ -1,204 +1,25 @@
-//! The container as its init sees it: set-up, then one event loop until the host is gone or the work is done.
+//! The container as its init sees it once it is set up: one event loop until the host is gone or the work is done.
 
 use crate::clock::CpuClock;
 use crate::deadline::{Look, Sampler, parse_usage};
+use crate::handshake::{Container, HOST_SLOT, MAX_PROGRAMS, Table};
 use crate::payload::Departure;
-use crate::program::Program;
+use crate::program::{Program, Shared};
 use crate::pump::Flow;
-use crate::setup::Stage;
-use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage, Wait};
+use crate::sys::{self, Errno, Fd, Owned, PollFd, Wait};
 use crate::wire::{
-    BOX_SLOTS, CONTAINER, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, cause, flag,
-    line, reply,
-    request, stage,
+    ChildFailure, NO_SLOT, PlanImage, Reply, Request, cause, flag, line, reply, request, stage,
 };
 use crate::{broken, failed};
 
-/// Programs at once in one container.
-const MAX_PROGRAMS: usize = 32;
 /// Control socket, host, child signals; then a status pipe and two streams for each program.
 const MAX_POLL: usize = 3 + 3 * MAX_PROGRAMS;
 const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
 
-/// Descriptors that came with messages.
-pub(crate) struct Table {
-    slots: [Option<Owned>; MAX_SLOTS],
-    count: usize,
-    overflow: bool,
-}
-
-impl Table {
-    fn new() -> Self {
-        Self { slots: [const { None }; MAX_SLOTS], count: 0, overflow: false }
-    }
-
-    fn push(&mut self, fd: Owned) {
-        self.overflow |= self.slots.get(self.count).is_some_and(Option::is_some);
-        match self.slots.get_mut(self.count) {
-            Some(slot) => {
-                *slot = Some(fd);
-                self.count += 1;
-            }
-            None => self.overflow = true,
-        }
-    }
-}
-
-/// What all programs of a container share.
-pub(crate) struct Shared<'a> {
-    pub(crate) plan: PlanImage<'a>,
-    pub(crate) slots: &'a [Option<Owned>],
-    pub(crate) cgroup: Option<Fd>,
-    pub(crate) departures: &'a SharedPage<Departure>,
-}
-
-/// A container that was set up.
-pub(crate) struct Container {
-    control: Fd,
-    table: Table,
-    plan: Image,
-    departures: SharedPage<Departure>,
-    children: Owned,
-    is_pid_1: bool,
-    cgroup_slot: u32,
-    usage_slot: u32,
-    thaw_slot: u32,
-    usage_is_cpu_stat: bool,
-    /// Nobody waits to hear that the setup is done.
-    quiet: bool,
-    processors: u64,
-}
-
 /// How many processes are reaped before the init looks at anything else.
 const REAPED_AT_ONCE: usize = 256;
 
-/// A plan of more bytes than this is not kept in memory.
-const LARGE_PLAN: usize = 64 << 10;
-/// Slots of the container's table that are not the plan's.
-const PLAN_SLOT: usize = 0;
-const HOST_SLOT: usize = 1;
-
-/// Waits for a message; `None` when the host is gone.
-fn next_request(control: Fd, host: Option<Fd>, table: &mut Table) -> Result<Option<Request>> {
-    loop {
-        let mut set = [
-            PollFd { fd: control.0, events: sys::POLLIN, revents: 0 },
-            PollFd { fd: host.map_or(-1, |fd| fd.0), events: sys::POLLIN, revents: 0 },
-        ];
-        sys::poll(&mut set, None)?;
-        if set[1].revents != 0 {
-            return Ok(None);
-        }
-        if set[0].revents != 0 {
-            match sys::receive::<Request>(control, |fd| table.push(fd)) {
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                other => return other,
-            }
-        }
-    }
-}
-
 impl Container {
-    /// Receives the plan and carries out its setup operations.
-    pub(crate) fn receive(control: Fd) -> core::result::Result<Self, Reply> {
-        let mut table = Table::new();
-        let start = loop {
-            // The host's pidfd comes with the first message; until then its death shows as the end of the socket, or
-            // not at all while a forked copy of the host holds the other end, for the moment this takes.
-            let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
-            let next = next_request(control, host, &mut table).map_err(|errno| broken(line::START, errno))?;
-            match next {
-                Some(message) if message.kind == request::FDS => {}
-                Some(message) if message.kind == request::START => break message,
-                Some(_) => return Err(broken(line::MALFORMED, Errno::EPROTO)),
-                None => sys::exit(0),
-            }
-        };
-        if table.overflow {
-            return Err(broken(line::MALFORMED, Errno::EOVERFLOW));
-        }
-        let is_pid_1 = start.flags & flag::PID_NS != 0;
-        let plan = Self::map_plan(&table).map_err(|errno| broken(line::PLAN_IMAGE, errno))?;
-        let departures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(line::SHARED_PAGE, errno))?;
-        let children = sys::child_signal_fd().map_err(|errno| broken(line::CHILD_SIGNALS, errno))?;
-        sys::set_session().map_err(|errno| broken(line::SESSION, errno))?;
-        if !is_pid_1 {
-            // Orphans come to us, as they would to PID 1.
-            sys::prctl(sys::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(|errno| broken(line::SUBREAPER, errno))?;
-        }
-        sys::set_umask(0);
-        let image = PlanImage::parse(plan.bytes()).ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
-        let mut setup = Stage::new();
-        for (index, operation) in image.setup().enumerate() {
-            let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
-            if matches!(operation, Setup::Await {}) {
-                // What follows needs the ids that the host maps, or the mounts that it makes.
-                Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
-                continue;
-            }
-            setup.apply(&operation, &table.slots).map_err(|errno| {
-                failed(CONTAINER, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
-            })?;
-        }
-        let mut cgroup =
-            Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, thaw_slot: NO_SLOT, ..Request::default() };
-        if start.flags & flag::EXPECT_BOX != 0 {
-            cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
-        }
-        // From where the host happened to be, or from a place that a mount was made on: below that mount is what it hides.
-        sys::chdir(c"/").map_err(|errno| broken(line::DIRECTORY, errno))?;
-        // Programs of the same user id must not attach to us; the id maps are written, so nothing needs /proc/<pid>.
-        sys::prctl(sys::PR_SET_DUMPABLE, 0, 0).map_err(|errno| broken(line::UNDUMPABLE, errno))?;
-        sys::set_umask(0o022);
-        // Files with given content are in the plan, and their pages would stay ours; what is still needed of it comes
-        // back by itself.
-        let plan = if plan.bytes().len() > LARGE_PLAN {
-            drop(plan);
-            Self::map_plan(&table).map_err(|errno| broken(line::PLAN_IMAGE, errno))?
-        } else {
-            plan
-        };
-        Ok(Self {
-            control,
-            table,
-            plan,
-            departures,
-            children,
-            is_pid_1,
-            cgroup_slot: cgroup.cgroup_slot,
-            usage_slot: cgroup.usage_slot,
-            thaw_slot: cgroup.thaw_slot,
-            usage_is_cpu_stat: cgroup.flags & flag::CPU_STAT != 0,
-            quiet: start.flags & flag::QUIET != 0,
-            processors: u64::from(start.processors.max(1)),
-        })
-    }
-
-    /// Waits for a message of this kind, whose descriptors go to the slots from `first`.
-    fn await_message(
-        control: Fd,
-        table: &mut Table,
-        kind: u32,
-        first: usize,
-    ) -> core::result::Result<Request, Reply> {
-        table.count = first;
-        loop {
-            let host = table.slots[HOST_SLOT].as_ref().map(Owned::fd);
-            match next_request(control, host, table).map_err(|errno| broken(line::AWAIT, errno))? {
-                Some(message) if message.kind == request::FDS => {}
-                Some(_) if table.overflow => return Err(broken(line::MALFORMED, Errno::EOVERFLOW)),
-                Some(message) if message.kind == kind => return Ok(message),
-                Some(_) => return Err(broken(line::MALFORMED, Errno::EPROTO)),
-                None => sys::exit(0),
-            }
-        }
-    }
-
-    fn map_plan(table: &Table) -> Result<Image> {
-        let file = table.slots[PLAN_SLOT].as_ref().ok_or(Errno::EPROTO)?.fd();
-        Image::map(file, Image::size_of_file(file)?)
-    }
-
     /// The event loop. Ends the process.
     pub(crate) fn run(&mut self) -> ! {
         let ready = Reply { kind: reply::READY, ..Reply::default() };
@@ -413,7 +234,6 @@ impl Container {
             program.cause = why;
         }
         program.limits.lift();
-        self.thaw();
         // A process that ended meanwhile is a zombie until we reap it: its id cannot have been given to another.
         sys::kill(program.pid, sys::SIGKILL).ok();
         sys::kill(-program.pid, sys::SIGKILL).ok();
@@ -422,6 +242,7 @@ impl Container {
         if one_shot && self.is_pid_1 {
             sys::kill(-1, sys::SIGKILL).ok();
         }
+        self.thaw();
     }
 
     /// Reaps what has ended, and says whether there may be more: a tree that makes orphans faster than they are reaped
@@ -475,6 +296,7 @@ impl Container {
     fn kill_everything(&self) {
         if self.is_pid_1 {
             sys::kill(-1, sys::SIGKILL).ok();
+            self.thaw();
             while sys::reap(Wait::Yes).is_ok_and(|reaped| reaped.is_some()) {}
             return;
         }
@@ -490,6 +312,7 @@ impl Container {
                     sys::kill(pid as i32, sys::SIGKILL).ok();
                 }
             }
+            self.thaw();
             // Those that were killed end soon; the last one takes the loop out with ECHILD.
             match sys::reap(Wait::Yes) {
                 Ok(Some(_)) | Err(Errno::EINTR) => {}
@@ -508,8 +331,10 @@ impl Container {
 
     /// The host is gone or asked for the end.
     fn end(&self, programs: &[Option<Program>]) -> ! {
-        self.thaw();
-        if !self.is_pid_1 {
+        if self.is_pid_1 {
+            sys::kill(-1, sys::SIGKILL).ok();
+            self.thaw();
+        } else {
             for program in programs.iter().flatten() {
                 sys::kill(program.pid, sys::SIGKILL).ok();
                 sys::kill(-program.pid, sys::SIGKILL).ok();

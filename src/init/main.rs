@@ -15,6 +15,7 @@ mod clock;
 mod container;
 mod deadline;
 mod gate;
+mod handshake;
 mod path;
 mod payload;
 mod program;
@@ -32,7 +33,7 @@ const CONTROL: Fd = Fd(0);
 pub(crate) extern "C" fn start() -> ! {
     let signals = sys::default_signals().and_then(|()| sys::block_signals());
     let ready = signals.map_err(|errno| broken(wire::line::SIGNALS, errno));
-    match ready.and_then(|()| container::Container::receive(CONTROL)) {
+    match ready.and_then(|()| handshake::Container::receive(CONTROL)) {
         Ok(mut container) => container.run(),
         Err(failed) => {
             // The host reads the reason, or is gone; either way this is the end.

@@ -1,12 +1,19 @@
 //! One program that runs in the container: from fork to the report of its end.
 
-use crate::container::Shared;
 use crate::deadline::Limits;
 use crate::gate::{self, Gate};
 use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
-use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result};
-use crate::wire::{ChildFailure, NO_SLOT, Reply, Request, RunHead, cause, flag, line, reply, stage};
+use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage};
+use crate::wire::{ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, cause, flag, line, reply, stage};
+
+/// What all programs of a container share.
+pub(crate) struct Shared<'a> {
+    pub(crate) plan: PlanImage<'a>,
+    pub(crate) slots: &'a [Option<Owned>],
+    pub(crate) cgroup: Option<Fd>,
+    pub(crate) departures: &'a SharedPage<Departure>,
+}
 
 /// A program between fork and the report of its end.
 pub(crate) struct Program {
@@ -57,6 +64,8 @@ impl Program {
         let length = Image::size_of_file(image_fd).map_err(unmapped)?;
         let mut image = Image::map(image_fd, length).map_err(unmapped)?;
         let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
+        // Before the fork: a program that runs while its output cannot be moved would be nobody's.
+        let pumps = [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?];
         let (status, status_write) = sys::pipe().map_err(fork_failed)?;
         // The payload has the other end of its gate by the fork; this one is closed when it does.
         let (gate, barrier, _barrier) = if request.flags & flag::GATE == 0 {
@@ -105,7 +114,7 @@ impl Program {
                     wall_ns: request.wall_ns,
                     cpu_ns: request.cpu_ns,
                     idle_ns: request.idle_ns,
-                    pumps: [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?],
+                    pumps,
                     output: [0; 2],
                     shared_budget: request.budget_sum,
                     cpu_base: 0,

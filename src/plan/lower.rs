@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::capability;
-use crate::cgroup::{Limits, Placement, Version};
+use crate::cgroup::{Cgroup, Limits, Placement, Version};
 use crate::deterministic;
 use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
@@ -68,7 +69,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         lower_root(sandbox, namespaces, program_ids, &mut lowering)?;
     }
 
-    let (limits, placement, sample_cpu) = available_limits(sandbox, &mut enforced)?;
+    let (limits, placement, times) = available_limits(sandbox, &mut enforced)?;
     for (slot, version) in (BOX_SLOT..).zip(placement.versions()) {
         let version = match version {
             Version::V1 => 1,
@@ -150,11 +151,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         placement,
         limits,
         wall_time: sandbox.wall_time,
-        cpu_time: sandbox.cpu_time,
-        idle_time: sandbox.idle_time,
+        cpu_time: times.cpu,
+        idle_time: times.idle,
         extra_time: sandbox.extra_time,
         output_max: sandbox.output_max,
-        sample_cpu,
+        sample_cpu: times.sampled,
         environment: environment(sandbox),
         rlimit_cpu: set(Resource::Cpu),
         rlimit_fsize: set(Resource::Fsize),
@@ -351,36 +352,75 @@ fn lower_identity(
     Ok(())
 }
 
-/// The cgroup limits that are in force, where they are kept, and whether CPU time is sampled instead of counted.
-fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limits, Placement, bool)> {
+/// The limits that are in force, and where they are kept.
+fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limits, Placement, Times)> {
     let mut limits = sandbox.limits.clone();
-    limits.cpu_accounting = sandbox.cpu_time.is_some() || sandbox.idle_time.is_some();
     limits.validate()?;
-    let mut sample_cpu = false;
-    for feature in limits.features().filter(|feature| sandbox.best_effort.contains(feature)) {
-        let Err(error) = Placement::resolve(&limits.only(feature), &sandbox.cgroup_parent) else { continue };
-        let mut reason = match error.hint() {
-            Some(hint) => format!("{error}; {hint}"),
-            None => error.to_string(),
-        };
-        if feature == Feature::CpuTime {
-            sample_cpu = true;
-            reason = format!("sampled from the processes' clocks instead: {reason}");
+    let best = |feature: &Feature| sandbox.best_effort.contains(feature);
+    for feature in limits.features().filter(best) {
+        if let Err(error) = try_out(&limits.only(feature), sandbox) {
+            limits.clear(feature);
+            enforced.skip(feature, reason(&error));
         }
-        limits.clear(feature);
-        enforced.skip(feature, reason);
+    }
+    limits.features().for_each(|feature| enforced.add(feature));
+    let mut times = Times { cpu: sandbox.cpu_time, idle: sandbox.idle_time, sampled: false };
+    limits.cpu_accounting = times.cpu.is_some() || times.idle.is_some();
+    if limits.cpu_accounting && (best(&Feature::CpuTime) || best(&Feature::IdleTime)) {
+        if let Err(error) = try_out(&limits.only(Feature::CpuTime), sandbox) {
+            times.go_without(best, enforced, &reason(&error));
+            limits.cpu_accounting = times.cpu.is_some() && !times.sampled || times.idle.is_some();
+        }
+    }
+    for (feature, limit) in [(Feature::CpuTime, times.cpu), (Feature::IdleTime, times.idle)] {
+        if limit.is_some() && !(feature == Feature::CpuTime && times.sampled) {
+            enforced.add(feature);
+        }
     }
     let placement = Placement::resolve(&limits, &sandbox.cgroup_parent)?;
-    limits.features().for_each(|feature| enforced.add(feature));
-    Ok((limits, placement, sample_cpu))
+    Ok((limits, placement, times))
+}
+
+/// Limits of time that are kept by counting CPU time.
+struct Times {
+    cpu: Option<Duration>,
+    idle: Option<Duration>,
+    /// CPU time is sampled for want of a cgroup that counts it.
+    sampled: bool,
+}
+
+impl Times {
+    /// Without a cgroup that counts. Samples miss what is short-lived, which is good enough for a limit that was to be kept
+    /// as well as can be, and not for saying that nothing was done.
+    fn go_without(&mut self, best: impl Fn(&Feature) -> bool, enforced: &mut Enforced, reason: &str) {
+        if self.cpu.is_some() && best(&Feature::CpuTime) {
+            self.sampled = true;
+            enforced.skip(Feature::CpuTime, format!("sampled from the processes' clocks instead: {reason}"));
+        }
+        if self.idle.is_some() && best(&Feature::IdleTime) {
+            self.idle = None;
+            enforced.skip(Feature::IdleTime, reason);
+        }
+    }
+}
+
+/// Makes a box with these limits and removes it: some things show only then.
+fn try_out(limits: &Limits, sandbox: &Sandbox) -> Result<()> {
+    let placement = Placement::resolve(limits, &sandbox.cgroup_parent)?;
+    placement.ready()?;
+    Cgroup::create(&placement, limits)?.remove()
+}
+
+fn reason(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    }
 }
 
 fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
     if sandbox.wall_time.is_some() {
         enforced.add(Feature::WallTime);
-    }
-    if sandbox.idle_time.is_some() {
-        enforced.add(Feature::IdleTime);
     }
     if sandbox.output_max.is_some() {
         enforced.add(Feature::Output);

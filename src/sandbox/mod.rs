@@ -1,6 +1,7 @@
 //! The policy: what may be seen, used and consumed. Pure data; nothing happens before a plan is made.
 
 mod resources;
+mod scheduling;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

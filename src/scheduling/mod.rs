@@ -7,7 +7,6 @@
 //! ```
 
 mod lower;
-mod setters;
 
 use std::collections::BTreeSet;
 

@@ -15,8 +15,8 @@ pub(crate) mod code {
     pub(crate) const AND: u8 = 0x57;
     /// `BPF_ALU64 | BPF_RSH | BPF_K`
     pub(crate) const RSH: u8 = 0x77;
-    /// `BPF_JMP | BPF_JNE | BPF_K`
-    pub(crate) const JNE: u8 = 0x55;
+    /// `BPF_JMP32 | BPF_JNE | BPF_K`: of the low 32 bits (Linux 5.1).
+    pub(crate) const JNE: u8 = 0x56;
     /// `BPF_JMP | BPF_EXIT`
     pub(crate) const EXIT: u8 = 0x95;
 }
@@ -62,7 +62,7 @@ impl BpfInstruction {
     }
 }
 
-/// The field is signed, the kernel compares its bits.
+/// The field is signed; instructions of 32 bits take its bits as they are.
 fn signed(value: u32) -> i32 {
     i32::from_ne_bytes(value.to_ne_bytes())
 }

@@ -1,7 +1,7 @@
-//! The setters of a policy, which `sandbox.rs` has no room for.
+//! The setters of how the program shares processors and disks.
 
-use super::{IoPriority, Scheduler};
-use crate::sandbox::Sandbox;
+use super::Sandbox;
+use crate::scheduling::{IoPriority, Scheduler};
 
 impl Sandbox {
     /// The policy by which the kernel shares the processors with the program, by
