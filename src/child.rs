@@ -127,6 +127,11 @@ impl Child {
         u32::try_from(pid).ok().filter(|pid| *pid != 0)
     }
 
+    /// Readable when the main process has ended.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
