@@ -188,10 +188,15 @@ fn host(args: &[OsString]) -> i32 {
         let plan = closed().wall_time(Duration::from_secs(60)).plan()?;
         let talk = Interaction::new().stall_time(Duration::from_secs(20));
         let outcome = talk.run((&plan, &payload("judge", &["327"])), (&plan, &payload("player", &[])))?;
-        let deaf = talk.run(
-            (&plan, &payload("until-refused", &["default"])),
-            (&plan, &payload("close", &["0", "100"])),
-        )?;
+        let expected = (Verdict::Signaled(libc::SIGPIPE), DONE);
+        // The host finds the closed end by poll or, in some of the rounds, by its own write.
+        for _ in 0..if text(args, 0) == "plain" { 40 } else { 1 } {
+            let (writer, deaf) = (payload("until-refused", &["default"]), payload("close", &["0", "10"]));
+            let outcome = talk.run((&plan, &writer), (&plan, &deaf))?;
+            if verdicts(&outcome) != expected {
+                return support::fail(format!("{:?}", verdicts(&outcome)));
+            }
+        }
         if text(args, 0) == "forks" {
             let dialogue =
                 talk.start((&plan, &payload("hold", &[])), (&plan, &payload("sleep", &["300"])))?;
@@ -205,9 +210,7 @@ fn host(args: &[OsString]) -> i32 {
             return Ok(status == WaitStatus::Exited(Pid::from_raw(pid), 0)
                 && verdicts(&dialogue.wait()?) == (DONE, DONE));
         }
-        Ok(verdicts(&outcome) == (DONE, DONE)
-            && outcome.second.sent == game(327).0.len() as u64
-            && verdicts(&deaf) == (Verdict::Signaled(libc::SIGPIPE), DONE))
+        Ok(verdicts(&outcome) == (DONE, DONE) && outcome.second.sent == game(327).0.len() as u64)
     };
     match run() {
         Ok(true) => 0,
