@@ -126,6 +126,11 @@ impl Child {
         sys::pid_of(self.pidfd.as_ref()?).ok()?
     }
 
+    /// Readable when the main process has ended.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }

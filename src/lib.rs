@@ -14,6 +14,7 @@
 //! | [`Container`] | a sandbox that is set up and waits for programs |
 //! | [`Child`] | a program that runs; dropping it kills |
 //! | [`Outcome`] | what it did and used, and what was enforced |
+//! | [`Interaction`] | two programs that talk to each other |
 //! | [`Host`] | what this machine can do, really tried, with the cause and the remedy for what it cannot |
 //! | *host* | the program that links this crate, and its machine |
 //! | *init* | PID 1 of every sandbox: a tiny program without libc that this crate embeds |
@@ -124,6 +125,7 @@ mod idmap;
 #[allow(dead_code, reason = "the init uses it; here it is tested")]
 #[path = "init/deadline.rs"]
 mod init_deadline;
+mod interaction;
 mod limits;
 mod link;
 mod lowering;
@@ -154,6 +156,7 @@ pub use error::{Error, ErrorKind, Result, Step};
 pub use feature::{Enforced, Feature, Skipped};
 pub use host::{Check, Disturbance, Host, Noise, Status};
 pub use idmap::UserMap;
+pub use interaction::{Dialogue, Interaction, InteractionOutcome, Side, SideOutcome, Transcript, Turn};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
 pub use outcome::{Outcome, Output, Usage, Verdict};

@@ -75,7 +75,8 @@ pub enum Verdict {
     CpuTimeExceeded,
     /// It ran longer than allowed.
     WallTimeExceeded,
-    /// It used no CPU time for longer than allowed.
+    /// It used no CPU time for longer than allowed; or, in an [`Interaction`](crate::Interaction), it owed its partner an
+    /// answer for longer than allowed.
     IdleExceeded,
     /// A process of the sandbox was killed because the memory limit was reached.
     MemoryExceeded,

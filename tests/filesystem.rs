@@ -367,8 +367,8 @@ fn the_devices_cannot_be_changed() -> Result {
 /// Without a user namespace the program is the host's root, and can do to its `/dev` what it wants; it is its own.
 fn devices_of_a_sandbox_of_the_hosts_root() -> Result {
     let sandbox = Sandbox::bare().mount_ns().pid_ns().rootfs(Rootfs::system());
-    let script =
-        "mount -o remount,rw /dev && rm /dev/null && echo secret > /dev/null && rm /dev/full && echo done";
+    let script = "mount -o remount,rw /dev && umount -q /dev/null /dev/full; \
+                  rm /dev/null /dev/full && echo secret > /dev/null && echo done";
     assert_eq!(run_sh(&sandbox, script)?, "done\n");
     for next in [closed(), sandbox] {
         let script = "stat -c %t:%T:%F /dev/null /dev/full";

@@ -8,6 +8,7 @@ mod fd;
 mod launch;
 mod memfd;
 mod mount;
+mod pipe;
 mod process;
 mod raw;
 mod schedule;
@@ -20,6 +21,7 @@ pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
     Reach, clone_detached, clone_tree, detached_tmpfs, idmap_tree, make_filesystem_read_only, map_namespace,
 };
+pub(crate) use pipe::unread;
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
 };
