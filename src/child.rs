@@ -16,8 +16,9 @@ use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
-use crate::runtime::{self, Init, Purpose, Runtime};
+use crate::runtime::{self, Purpose, Runtime};
 use crate::sys;
+use crate::teardown::Init;
 use crate::wire::{CONTAINER, Reply, cause, reply};
 
 /// One program in a sandbox, with the names of [`std::process::Child`].

@@ -9,7 +9,8 @@ use crate::error::Result;
 use crate::feature::Enforced;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
-use crate::runtime::{self, Init, Runtime};
+use crate::runtime::{self, Runtime};
+use crate::teardown::Init;
 
 /// A running sandbox: its namespaces, its cgroup and its init, set up and waiting. [`spawn`](Container::spawn) starts
 /// a program in it, again and again: they share files in its tmpfs, its network and its limits.

@@ -142,6 +142,7 @@ mod seccomp;
 mod source;
 mod spawn;
 mod sys;
+mod teardown;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 

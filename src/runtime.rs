@@ -38,18 +38,18 @@ fn init_program() -> Result<BorrowedFd<'static>> {
 pub(crate) struct Runtime {
     pub(crate) plan: Plan,
     pub(crate) link: Link,
-    pid: i32,
-    cgroup: Mutex<Option<Cgroup>>,
-    reaped: AtomicBool,
+    pub(crate) pid: i32,
+    pub(crate) cgroup: Mutex<Option<Cgroup>>,
+    pub(crate) reaped: AtomicBool,
     /// The host itself ended the sandbox.
-    ended_by_host: AtomicBool,
+    pub(crate) ended_by_host: AtomicBool,
     /// Given back when the init is dead.
-    block: Mutex<Option<IdBlock>>,
-    next_child: AtomicU32,
+    pub(crate) block: Mutex<Option<IdBlock>>,
+    pub(crate) next_child: AtomicU32,
     /// Held while a request is sent that takes several messages.
-    sending: Mutex<()>,
+    pub(crate) sending: Mutex<()>,
     /// The process that launched it, and alone ends it.
-    owner: u32,
+    pub(crate) owner: u32,
 }
 
 /// What a container is for.
@@ -414,44 +414,6 @@ impl Runtime {
         }
     }
 
-    /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
-    /// Returns the first failure, but always goes to the end. Calling it again does nothing.
-    pub(crate) fn tear_down(&self, init: Init) -> Result<()> {
-        // A forked copy of the host has a copy of this value, and must not end the sandboxes of the original.
-        if !self.is_ours() {
-            return Ok(());
-        }
-        let mut result = Ok(());
-        let mut cgroup = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let thaw = |cgroup: &mut Option<Cgroup>| {
-            if let Some(cgroup) = cgroup {
-                cgroup.thaw_to_die();
-            }
-        };
-        let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
-        if init == Init::Exiting {
-            // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
-            result = remove(cgroup);
-            self.await_init(&mut result);
-        } else {
-            self.ended_by_host.store(true, Ordering::Relaxed);
-            // A PID namespace dies with its init. Without one the init is what finds and kills the processes inside,
-            // and is killed itself only when that takes too long.
-            if !self.plan.0.namespaces.contains(Namespaces::PID) {
-                self.link.hang_up();
-                thaw(&mut cgroup);
-                wait_for(self.link.init(), KILL_PATIENCE);
-            }
-            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
-            // The kernel has killed everything inside by now, and waits for it to die.
-            thaw(&mut cgroup);
-            self.await_init(&mut result);
-            result = result.and(remove(cgroup));
-        }
-        self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
-        result
-    }
-
     /// Whether this is the process that launched it, and not a forked copy.
     pub(crate) fn is_ours(&self) -> bool {
         self.owner == std::process::id()
@@ -460,58 +422,6 @@ impl Runtime {
     /// Whether the host itself ended the sandbox, and not somebody else its init.
     pub(crate) fn ended_by_host(&self) -> bool {
         self.ended_by_host.load(Ordering::Relaxed)
-    }
-
-    fn await_init(&self, result: &mut Result<()>) {
-        if self.reaped.load(Ordering::Relaxed) {
-            return;
-        }
-        if !wait_for(self.link.init(), EXIT_PATIENCE) {
-            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
-        }
-        match sys::reap_pidfd(self.link.init()) {
-            Ok(()) => self.reaped.store(true, Ordering::Relaxed),
-            // Tried again on drop.
-            Err(error) => *result = Err(Error::os(Step::Wait, "reaping the init", error)),
-        }
-    }
-}
-
-/// What the init is doing when its sandbox is taken down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Init {
-    /// It has reported the end of its only program and exits.
-    Exiting,
-    /// It may be doing anything.
-    Running,
-}
-
-/// How long an init may take to exit. It has nothing left to do but to let the kernel take the namespaces down.
-const EXIT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long an init without a PID namespace may take to kill what runs inside.
-const KILL_PATIENCE: Duration = Duration::from_secs(1);
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        // A failure here has nobody to tell; the next use on this machine sweeps what is left.
-        self.tear_down(Init::Running).ok();
-    }
-}
-
-/// Whether the process behind a pidfd ended in time.
-fn wait_for(pidfd: &OwnedFd, patience: Duration) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return false,
-            Ok(_) => return true,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(_) => return false,
-        }
     }
 }
 

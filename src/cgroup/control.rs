@@ -133,9 +133,14 @@ impl Cgroup {
         self.frozen
     }
 
-    /// Lets what was frozen and has been killed go on so that it dies: version 1 does not kill what it has frozen.
-    pub(crate) fn thaw_to_die(&mut self) {
-        if self.frozen && self.freezer().is_ok_and(|group| group.version() == Version::V1) {
+    /// Kills what was frozen and lets it go on so that it dies: version 1 does not kill what it has frozen.
+    pub(crate) fn let_die(&mut self) {
+        if !self.frozen {
+            return;
+        }
+        if let Some(group) = self.freezer().ok().filter(|group| group.version() == Version::V1) {
+            // Nothing of it runs before it is thawed, so one round reaches all.
+            group.kill_round().ok();
             self.thaw().ok();
         }
     }

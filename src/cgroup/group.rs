@@ -253,7 +253,7 @@ impl Group {
 
     /// Sends SIGKILL to what is in it now and says how many processes that were. Processes that fork meanwhile may
     /// get away: look again until there are none.
-    fn kill_round(&self) -> Result<usize, Errno> {
+    pub(super) fn kill_round(&self) -> Result<usize, Errno> {
         let pids = self.pids()?;
         let mut result = Ok(pids.len());
         for pid in pids {
