@@ -324,14 +324,25 @@ fn is_killed_while_the_program_runs() -> Result {
 }
 
 fn is_killed_during_setup() -> Result {
-    // At moments that move through the setup: from before the first call to after the start.
+    // At moments that move through the setup: from before the first call to well after the init is there, which takes
+    // as long as it takes on this machine now.
     let mark = format!("belljar-setup-{}", std::process::id());
-    let mut delays = 0;
-    for n in 0..60_u64 {
+    let start = || -> Result<std::process::Child> {
         let mut host = role_command("victim-setup", &[&mark]).stdout(HostStdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line)?;
-        std::thread::sleep(Duration::from_micros(n * 150) * slack());
+        Ok(host)
+    };
+    let mut host = start()?;
+    let (came, setup) =
+        timed(|| within(Duration::from_secs(10) * slack(), || !oracle::children(host.id()).is_empty()));
+    host.kill()?;
+    host.wait()?;
+    assert!(came, "a host without a sandbox");
+    let mut delays = 0;
+    for n in 0..60_u32 {
+        let mut host = start()?;
+        std::thread::sleep(setup * n / 20);
         delays += u32::from(oracle::children(host.id()).is_empty());
         host.kill()?;
         let before = Instant::now();

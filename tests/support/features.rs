@@ -180,5 +180,7 @@ fn unified_of(own: &str) -> Option<PathBuf> {
         (words[2] == "cgroup2").then(|| PathBuf::from(words[1]))
     })?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+    // The leaf beside the boxes, to which a host moves itself, has the controllers that it has passed on so far.
+    let path = path.strip_suffix("/belljar-host").unwrap_or(path);
     Some(mount.join(path.trim_start_matches('/')))
 }
