@@ -9,6 +9,7 @@ use super::enable;
 use super::layout::{Controller, Hierarchy, Layout, Version};
 use super::missing::{self, Missing};
 use super::parent::CgroupParent;
+use crate::error::ErrorKind;
 
 /// The directory that boxes needing some controller are to be made in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +52,7 @@ impl Layout {
                 Ok(dir) if offers(&dir, name) => return usable(v2, dir, controller, parent),
                 Ok(dir) => {
                     if offers(&v2.mount, name) {
-                        let reason = format!("the {name} controller is not passed on to {}", dir.display());
-                        // What systemd gives root's units is not held back by a user manager.
-                        let hint = if geteuid().is_root() {
-                            missing::DELEGATE
-                        } else {
-                            missing::DELEGATE_CONTROLLER
-                        };
-                        why_not_v2 = Some(Missing::denied(reason, hint));
+                        why_not_v2 = Some(not_passed_on(&dir, name));
                     }
                 }
                 Err(missing) => why_not_v2 = Some(missing),
@@ -103,6 +97,19 @@ impl Layout {
     }
 }
 
+/// Why a controller that the hierarchy has is not offered in one directory of it.
+fn not_passed_on(dir: &Path, name: &str) -> Missing {
+    // A directory that is not there offers nothing either, and that is another mistake.
+    if let Err(missing) = enable::writable(dir, "")
+        && missing.kind == ErrorKind::NotFound
+    {
+        return missing;
+    }
+    // What systemd gives root's units is not held back by a user manager.
+    let hint = if geteuid().is_root() { missing::DELEGATE } else { missing::DELEGATE_CONTROLLER };
+    Missing::denied(format!("the {name} controller is not passed on to {}", dir.display()), hint)
+}
+
 /// Whether `cgroup.controllers` of a cgroup lists a controller.
 fn offers(dir: &Path, name: &str) -> bool {
     let listed = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
@@ -133,7 +140,6 @@ fn usable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     /// A directory tree that looks like cgroup mounts, as far as reading goes.
     struct Fake {
@@ -194,6 +200,9 @@ mod tests {
         let missing = locate(Controller::Cpu).unwrap_err();
         assert!(missing.reason.contains("not passed on"), "{missing:?}");
         assert!(missing.hint.contains("-p Delegate=yes"), "{missing:?}");
+        let path = CgroupParent::Path("no/such".into());
+        let missing = fake.layout("rw").locate(Controller::Memory, &path).unwrap_err();
+        assert_eq!(missing.kind, ErrorKind::NotFound, "{missing:?}");
     }
 
     #[test]

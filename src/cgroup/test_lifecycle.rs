@@ -89,8 +89,14 @@ fn a_forked_copy_of_the_host_leaves_the_box_alone() {
 fn failure_on_the_way_removes_what_was_made() {
     let harmless = Limits { cpu_weight: Some(100), ..Limits::default() };
     let Some(scratch) = Scratch::new("undo-limits", &harmless) else { return };
-    // More than the directory above may have is refused by version 1; in version 2 the directory passes nothing on.
-    fs::write(scratch.dir.join("cpu.cfs_quota_us"), "5000").ok();
+    scratch.parent.ready().expect("it is empty");
+    // More than the directory above may have is refused by version 1. In version 2 the box gets no such file if somebody
+    // stops what we have begun to pass on.
+    let spoil = match scratch.parent.version {
+        Version::V1 => ("cpu.cfs_quota_us", "5000"),
+        Version::V2 => ("cgroup.subtree_control", "-cpu"),
+    };
+    fs::write(scratch.dir.join(spoil.0), spoil.1).expect("it is ours");
     let limits = Limits::new().cpu_max(CpuMax::cpus(0.5));
     let placement = Placement::in_parents(&limits, vec![scratch.parent.clone()]);
     let error = refused(Cgroup::create(&placement, &limits));
