@@ -13,6 +13,8 @@ pub(crate) struct Counters {
     pub(crate) oom_kills: Option<u64>,
     /// How often a limit of its own was run into, in a way that can end in a kill.
     pub(crate) oom: Option<u64>,
+    /// Whether memory and swap together ever were at their limit in version 1, which does not count that.
+    pub(crate) reached_swap_limit: bool,
     /// Processes and threads it holds now.
     pub(crate) pids: Option<u64>,
     /// The most processes and threads it ever held. Since Linux 6.1.
@@ -34,7 +36,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// What was counted since `before`. Peaks are those of the whole life of the box.
+    /// What was counted since `before`. Peaks, and what is known from them, are those of the whole life of the box.
     pub(crate) fn since(self, before: &Self) -> Self {
         let events =
             |now: Option<u64>, before: Option<u64>| now.map(|now| now.saturating_sub(before.unwrap_or(0)));
@@ -46,6 +48,7 @@ impl Counters {
             peak_memory: self.peak_memory,
             oom_kills: events(self.oom_kills, before.oom_kills),
             oom: events(self.oom, before.oom),
+            reached_swap_limit: self.reached_swap_limit,
             pids: self.pids,
             peak_pids: self.peak_pids,
             pids_denied: events(self.pids_denied, before.pids_denied),

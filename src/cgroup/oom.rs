@@ -59,12 +59,18 @@ pub(crate) fn read(key: &LogKey, counters: &Counters) -> Option<Oom> {
     let told = victims(log.iter().map(String::as_str), key);
     let scope = match told.last() {
         Some((scope, _)) => *scope,
-        // Without a word of the log: did the box run into its own limit at all?
-        None if counters.oom == Some(0) => OomScope::Host,
-        None => OomScope::Sandbox,
+        None => scope(counters),
     };
     let earlier = told.len().saturating_sub(usize::try_from(kills).unwrap_or(usize::MAX));
     Some(Oom { scope, victims: told.into_iter().skip(earlier).map(|(_, victim)| victim).collect() })
+}
+
+/// Without a word of the log: did the box run into its own limit at all?
+pub(super) fn scope(counters: &Counters) -> OomScope {
+    match counters.oom {
+        Some(0) if !counters.reached_swap_limit => OomScope::Host,
+        _ => OomScope::Sandbox,
+    }
 }
 
 /// The records of the kernel's log that are about memory; empty where it may not be read.

@@ -9,7 +9,7 @@ use super::counters::cpu_stat;
 use super::layout::{Controller, Layout, Version};
 use super::parent::Parent;
 use super::testing::{cgroup, control, placement, refused, run_in};
-use super::{Cgroup, CgroupParent, CpuFormat, DeviceAccess, DeviceRules, Limits, Placement};
+use super::{Cgroup, CgroupParent, CpuFormat, DeviceAccess, DeviceRules, Limits, OomScope, Placement, oom};
 use crate::error::ErrorKind;
 use crate::limits::CpuMax;
 
@@ -139,6 +139,20 @@ fn running_out_of_memory_is_counted_and_the_peak_is_the_limit() {
         None => assert!(control(&cgroup, "memory.peak").is_none()),
     }
     assert_eq!(counters.pids_denied, None, "not asked for");
+}
+
+/// The kernel's log leaves kills out when there are many, and then these counters decide.
+#[test]
+fn the_counters_alone_know_whose_memory_it_was() {
+    for swap_max in [None, Some(0)] {
+        let limits = Limits { memory_max: Some(32 * MIB), swap_max, ..Limits::default() };
+        let Some(cgroup) = cgroup(&limits) else { return };
+        let before = cgroup.counters().expect("they are readable");
+        assert_eq!(oom::scope(&before), OomScope::Host, "nothing was at its limit");
+        run_in(&cgroup, "exec tail /dev/zero");
+        let counters = cgroup.counters().expect("they are readable");
+        assert_eq!(oom::scope(&counters), OomScope::Sandbox, "{swap_max:?}: {counters:?}");
+    }
 }
 
 #[test]

@@ -176,12 +176,16 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
             Controller::Memory => {
                 counters.memory = group.number("memory.usage_in_bytes")?;
                 counters.peak_memory = group.number("memory.max_usage_in_bytes")?;
-                // Attempts to use more than the limit, a sign that it was this limit that killed.
-                let both = [group.number("memory.failcnt")?, group.number("memory.memsw.failcnt")?];
-                counters.oom = both[0].map(|count| count.saturating_add(both[1].unwrap_or(0)));
+                // Charges that the limit refused, a sign that it was this limit that killed.
+                counters.oom = group.number("memory.failcnt")?;
                 // The line is there since Linux 4.13.
                 counters.oom_kills =
                     group.read("memory.oom_control", &mut buffer)?.and_then(|text| keyed(text, "oom_kill"));
+                if counters.oom_kills != Some(0) {
+                    // The count of refusals for the sum with swap stays 0 (seen on 6.18), so its peak has to tell.
+                    let total = [group.number("memory.memsw.max_usage_in_bytes")?, group.number(MEMSW)?];
+                    counters.reached_swap_limit = matches!(total, [Some(peak), Some(limit)] if peak >= limit);
+                }
             }
             Controller::Pids => {
                 counters.pids = group.number("pids.current")?;
