@@ -42,11 +42,14 @@ fn ids(sandbox: &Sandbox) -> Result<()> {
 }
 
 fn times(sandbox: &Sandbox) -> Result<()> {
-    let limits =
-        [("wall time", sandbox.wall_time), ("CPU time", sandbox.cpu_time), ("idle time", sandbox.idle_time)];
+    let limits = [
+        ("a wall time", sandbox.wall_time),
+        ("a CPU time", sandbox.cpu_time),
+        ("an idle time", sandbox.idle_time),
+    ];
     for (what, limit) in limits {
         if limit == Some(Duration::ZERO) {
-            return Err(Error::invalid(format!("a {what} limit of zero lets nothing run")));
+            return Err(Error::invalid(format!("{what} limit of zero lets nothing run")));
         }
     }
     Ok(())
