@@ -56,13 +56,12 @@ pub(crate) struct LogKey {
 pub(crate) fn read(key: &LogKey, counters: &Counters) -> Option<Oom> {
     let kills = counters.oom_kills.filter(|kills| *kills > 0)?;
     let log = log();
-    let told = victims(log.iter().map(String::as_str), key);
+    let told = victims(log.iter().map(String::as_str), key, usize::try_from(kills).unwrap_or(usize::MAX));
     let scope = match told.last() {
         Some((scope, _)) => *scope,
         None => scope(counters),
     };
-    let earlier = told.len().saturating_sub(usize::try_from(kills).unwrap_or(usize::MAX));
-    Some(Oom { scope, victims: told.into_iter().skip(earlier).map(|(_, victim)| victim).collect() })
+    Some(Oom { scope, victims: told.into_iter().map(|(_, victim)| victim).collect() })
 }
 
 /// Without a word of the log: did the box run into its own limit at all?
@@ -101,24 +100,40 @@ fn log() -> Vec<String> {
     lines
 }
 
-/// The victims in a box, from pairs of lines:
+/// The last `kills` victims in a box, from pairs of lines:
 ///
 /// ```text
 /// oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/a/NAME,task_memcg=/a/NAME,task=tail,pid=713,uid=1000
 /// Memory cgroup out of memory: Killed process 713 (tail) total-vm:35064kB, anon-rss:32640kB, file-rss:1196kB, shmem-rss:0kB, …
 /// ```
-fn victims<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey) -> Vec<(OomScope, OomVictim)> {
+///
+/// Under many kills the kernel leaves out the first line of a pair and never the second. The victims of a group that is
+/// killed at once follow its one head without any other between them, and as many as were counted: what comes then is
+/// of another sandbox.
+fn victims<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    key: &LogKey,
+    kills: usize,
+) -> Vec<(OomScope, OomVictim)> {
     let mut found = Vec::new();
     let mut expected: Option<(OomScope, u32)> = None;
     for line in lines {
         if let Some(fields) = line.strip_prefix("oom-kill:") {
             expected = head(fields, &key.name);
+            if key.whole_group && expected.is_some() {
+                found.clear();
+            }
         } else if let Some((scope, pid)) = expected {
             if let Some(victim) = victim(line).filter(|victim| key.whole_group || victim.pid == pid) {
                 found.push((scope, victim));
                 expected = expected.filter(|_| key.whole_group);
             }
         }
+    }
+    if key.whole_group {
+        found.truncate(kills);
+    } else {
+        found.drain(..found.len().saturating_sub(kills));
     }
     found
 }
@@ -198,7 +213,11 @@ mod tests {
     }
 
     fn told(lines: &[String]) -> Vec<(OomScope, OomVictim)> {
-        victims(lines.iter().map(String::as_str), &LogKey { name: NAME.into(), whole_group: false })
+        victims(
+            lines.iter().map(String::as_str),
+            &LogKey { name: NAME.into(), whole_group: false },
+            usize::MAX,
+        )
     }
 
     #[test]
@@ -245,12 +264,16 @@ mod tests {
         let [_, second] = pair("/a", "two", 714);
         let lines =
             [head, first, second, "oom-kill:constraint=…".to_owned(), pair("/a", "x", 715)[1].clone()];
-        let key = LogKey { name: NAME.into(), whole_group: true };
-        let pids: Vec<_> = victims(lines.iter().map(String::as_str), &key)
-            .into_iter()
-            .map(|(_, victim)| victim.pid)
-            .collect();
-        assert_eq!(pids, [713, 714]);
+        let pids = |lines: &[String], kills| -> Vec<u32> {
+            let key = LogKey { name: NAME.into(), whole_group: true };
+            let told = victims(lines.iter().map(String::as_str), &key, kills);
+            told.into_iter().map(|(_, victim)| victim.pid).collect()
+        };
+        assert_eq!(pids(&lines, 2), [713, 714]);
+        // The kernel left out the head of another sandbox's victim.
+        let mut busy = lines[..3].to_vec();
+        busy.push(pair("/a", "foreign", 900)[1].clone());
+        assert_eq!(pids(&busy, 2), [713, 714]);
     }
 
     #[test]
