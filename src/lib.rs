@@ -95,6 +95,11 @@
 //! program does once it is executed is an [`Outcome`]: its wait status as it is, a [`Verdict`] by written precedence, its
 //! [`Usage`], and in [`Enforced`] what was in force.
 //!
+//! # Features of the crate
+//!
+//! None is on by default. `systemd` brings `CgroupParent::SystemdScope`, a cgroup of its own for a process that shares its
+//! cgroup with others, and with it a D-Bus client.
+//!
 //! # Platform
 //!
 //! Linux on x86_64 and aarch64 (compiled, not yet run). A root filesystem, which [`Sandbox::new`] has, needs Linux 5.12; an

@@ -132,7 +132,7 @@ fn usable(
         _ => missing,
     })?;
     if hierarchy.version == Version::V2 {
-        enable::check(&dir, &[controller], *parent == CgroupParent::Auto)?;
+        enable::check(&dir, &[controller], parent.is_our_own())?;
     }
     Ok(Location { version: hierarchy.version, dir })
 }

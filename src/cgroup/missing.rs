@@ -28,6 +28,20 @@ pub(super) const ALONE: &str = "start the program alone in its cgroup, before it
      `systemd-run --user --scope -p Delegate=yes -- PROGRAM` (as root without `--user`), \
      or name an empty cgroup with `CgroupParent::Path`";
 
+/// Pam_systemd(8) starts a user's manager at login; loginctl(1) starts it without one.
+#[cfg(feature = "systemd")]
+pub(super) const USER_BUS: &str = "log in by a way that starts the user manager (not `su`), or, as root, \
+     `loginctl enable-linger USER`; then set `XDG_RUNTIME_DIR=/run/user/$(id -u)`; or let root start the program: \
+     `systemd-run --scope -p Delegate=yes --uid=USER -- PROGRAM`, and use `CgroupParent::Auto`";
+
+#[cfg(feature = "systemd")]
+pub(super) const SYSTEM_BUS: &str = "install and start the system's bus (`apt-get install dbus`, `systemctl start dbus`), or \
+     start the program with `systemd-run --scope -p Delegate=yes -- PROGRAM` and use `CgroupParent::Auto`";
+
+#[cfg(feature = "systemd")]
+pub(super) const JOURNAL: &str = "see `journalctl -b -n 50` (with `--user` as an ordinary user), or start the program with \
+     `systemd-run --user --scope -p Delegate=yes -- PROGRAM` (as root without `--user`) and use `CgroupParent::Auto`";
+
 pub(super) const MOUNT: &str = "as root: `mount -t cgroup2 none /sys/fs/cgroup`";
 
 pub(super) const WRITABLE_MOUNT: &str = "as root: `mount -o remount,rw MOUNTPOINT`; \

@@ -35,6 +35,8 @@ mod parent;
 mod placement;
 mod pressure;
 mod sweep;
+#[cfg(feature = "systemd")]
+mod systemd;
 #[cfg(test)]
 mod test_lifecycle;
 #[cfg(test)]

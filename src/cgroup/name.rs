@@ -35,10 +35,15 @@ pub(super) struct BoxName {
     pub(super) counter: u64,
 }
 
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.pid_ns, self.pid, self.start)
+    }
+}
+
 impl fmt::Display for BoxName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Owner { pid_ns, pid, start } = self.owner;
-        write!(f, "{PREFIX}{pid_ns}-{pid}-{start}-{}", self.counter)
+        write!(f, "{PREFIX}{}-{}", self.owner, self.counter)
     }
 }
 

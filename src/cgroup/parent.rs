@@ -53,20 +53,62 @@ pub enum CgroupParent {
     ///
     /// `..` is refused.
     Path(PathBuf),
+    /// Below a scope that systemd makes for this process: needs no set-up of the host for an ordinary user who is logged
+    /// in, and gives a process that shares its cgroup with others one of its own.
+    ///
+    /// The first plan of a sandbox with limits, which may be its first spawn, asks the manager of systemd over D-Bus: root
+    /// that of the system, anybody else that of the user. It makes the unit `belljar-….scope` with `Delegate=yes` and
+    /// **moves this process into it**, with all its threads and without its children; from then on everything is as with
+    /// [`Auto`](Self::Auto). The limits of the cgroup that it was in no longer hold for it, and those that systemd gives
+    /// every scope do (`systemctl show -p DefaultTasksMax`). A forked copy of this process gets a scope of its own when it
+    /// plans a sandbox. Systemd removes the scope when the last process in it has ended, whatever that was.
+    ///
+    /// A user's scope has the controllers that the user's manager was given, often only memory, pids and cpu; a limit
+    /// that needs another is an error that says how to get it. Where systemd does not run, where the bus does not answer
+    /// within 10 seconds or the manager refuses, planning fails and the [hint](Error::hint) says what to run instead.
+    ///
+    /// Needs the feature `systemd`; seen to work with systemd 252. See systemd.scope(5), org.freedesktop.systemd1(5).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{CgroupParent, Command, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().memory_max(256 << 20).cgroup_parent(CgroupParent::SystemdScope);
+    /// let outcome = sandbox.spawn(Command::new("/bin/true"))?.wait()?;
+    /// # let _ = outcome;
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    #[cfg(feature = "systemd")]
+    SystemdScope,
 }
 
 impl CgroupParent {
+    /// Sees to it that there is such a place, before anything is looked for in it.
+    pub(super) fn enter(&self) -> Result<()> {
+        match self {
+            Self::Auto | Self::Path(_) => Ok(()),
+            #[cfg(feature = "systemd")]
+            Self::SystemdScope => super::systemd::enter(),
+        }
+    }
+
+    /// Whether it is our own cgroup, which we may leave for the leaf beside the boxes.
+    pub(super) fn is_our_own(&self) -> bool {
+        !matches!(self, Self::Path(_))
+    }
+
     /// The directory it means in one hierarchy.
     pub(super) fn directory(&self, layout: &Layout, hierarchy: &Hierarchy) -> Result<PathBuf, Missing> {
         let path = match self {
-            Self::Auto => {
+            Self::Path(path) => path,
+            _ => {
                 let own = hierarchy.own_dir()?;
                 // We, or the host that started us, have moved here to leave the parent free.
                 let moved =
                     hierarchy.version == Version::V2 && own.ends_with(HOST_GROUP) && own != hierarchy.mount;
                 return Ok(own.parent().filter(|_| moved).map_or_else(|| own.clone(), Path::to_path_buf));
             }
-            Self::Path(path) => path,
         };
         let bad = |what: &str| {
             let reason = format!("the cgroup parent {} {what}", path.display());
@@ -141,7 +183,7 @@ impl Parent {
                 .with_path(dir)
                 .with_hint("unmount what hides the hierarchy, see `findmnt -R /sys/fs/cgroup`"));
         }
-        let may_move = *parent == CgroupParent::Auto;
+        let may_move = parent.is_our_own();
         Ok(Arc::new(Self {
             version,
             dir: dir.to_owned(),

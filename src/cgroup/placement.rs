@@ -25,7 +25,8 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    /// Finds a hierarchy for every limit. Changes nothing; what version 2 needs changed is done for the first box.
+    /// Finds a hierarchy for every limit. Changes nothing but to enter a scope of systemd where that is the parent; what
+    /// version 2 needs changed is done for the first box.
     ///
     /// # Errors
     ///
@@ -39,6 +40,7 @@ impl Placement {
         if controllers.peek().is_none() {
             return Ok(placement);
         }
+        parent.enter()?;
         let layout = Layout::discover()?;
         for controller in controllers {
             // A version 2 group that is made anyway can be frozen, and tells pressure and CPU time.

@@ -63,6 +63,19 @@ fn look(feature: &str) -> Option<String> {
             Some(dir) => writable(&dir),
             None => Some("no version 2 hierarchy is mounted".into()),
         },
+        // The manager that is in charge of this user, and the bus to ask it by.
+        "systemd-bus" => {
+            let user = || std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("bus"));
+            let bus = match nix::unistd::geteuid().is_root() {
+                true => Some(PathBuf::from("/run/dbus/system_bus_socket")),
+                false => user(),
+            };
+            match bus {
+                _ if !Path::new("/run/systemd/system").is_dir() => Some("systemd does not run here".into()),
+                None => Some("XDG_RUNTIME_DIR is not set".into()),
+                Some(bus) => (!bus.exists()).then(|| format!("there is no {}", bus.display())),
+            }
+        }
         "psi" => match fs::read_to_string("/proc/pressure/cpu") {
             Ok(_) => None,
             Err(error) => Some(format!("/proc/pressure/cpu: {error}")),
