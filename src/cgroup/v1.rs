@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::counters::{Counters, keyed};
-use super::group::{Group, Setting, Verify};
+use super::group::{Group, Setting, Verify, page_size};
 use super::layout::Controller;
 use super::limits::Limits;
 use super::missing;
@@ -184,7 +184,8 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
                 if counters.oom_kills != Some(0) {
                     // The count of refusals for the sum with swap stays 0 (seen on 6.18), so its peak has to tell.
                     let total = [group.number("memory.memsw.max_usage_in_bytes")?, group.number(MEMSW)?];
-                    counters.reached_swap_limit = matches!(total, [Some(peak), Some(limit)] if peak >= limit);
+                    counters.reached_swap_limit =
+                        matches!(total, [Some(peak), Some(limit)] if was_reached(peak, limit));
                 }
             }
             Controller::Pids => {
@@ -212,6 +213,12 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a charge can have failed at this limit. What it failed by is in no peak, and one that ends in a kill is of
+/// eight pages at most (`PAGE_ALLOC_COSTLY_ORDER`): the kernel's own memory comes in more than one.
+fn was_reached(peak: u64, limit: u64) -> bool {
+    peak.saturating_add(8 * page_size()) > limit
 }
 
 #[cfg(test)]
@@ -276,6 +283,17 @@ mod tests {
         );
         let sum = Limits { memory_max: Some(1 << 62), swap_max: Some(1 << 62), ..Limits::default() };
         assert_eq!(written(&sum)[1].1, "-1", "a sum beyond the kernel's counting is no limit");
+    }
+
+    /// Seen when the program that was killed had filled its memory with pipes.
+    #[test]
+    fn a_limit_that_was_missed_by_a_page_was_reached() {
+        let page = page_size();
+        assert!(was_reached(100 * page, 100 * page));
+        assert!(was_reached(99 * page, 100 * page));
+        assert!(was_reached(93 * page, 100 * page));
+        assert!(!was_reached(92 * page, 100 * page), "eight more would have fitted");
+        assert!(!was_reached(0, u64::MAX));
     }
 
     #[test]
