@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, PipeReader, Streams};
-use crate::cgroup::{self, Counters};
+use crate::cgroup::{self, Counters, Log};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
@@ -57,6 +57,8 @@ pub struct Child {
     role: Role,
     /// What the box had counted before the program started: the counters go on from program to program.
     before: Counters,
+    /// The kernel's log since then, if processes of this box had been killed for memory already.
+    log: Option<Log>,
     /// What the init told of the end, in case putting the outcome together has to be tried again.
     report: Option<Reply>,
     outcome: Option<Outcome>,
@@ -101,6 +103,7 @@ impl Child {
                 runtime.counters()?
             }
         };
+        let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
         let streams = runtime.request_run(number, command)?;
         let pidfd = Some(runtime.await_started(number, command)?);
         let Streams { stdin, stdout, stderr, captured } = streams;
@@ -114,6 +117,7 @@ impl Child {
             pidfd,
             role,
             before,
+            log,
             report: None,
             outcome: None,
             killed: false,
@@ -328,7 +332,7 @@ impl Child {
             Some(_) => self
                 .runtime
                 .with_cgroup(|cgroup| Ok(cgroup.log_key()))?
-                .and_then(|key| cgroup::read_oom(&key, &counters)),
+                .and_then(|key| cgroup::read_oom(&key, &counters, self.log.as_ref())),
         };
         if self.role == Role::Guest {
             // By now others may have used more; what the init read at the end is this program's.
@@ -341,7 +345,7 @@ impl Child {
             let state = if report.is_some() { Init::Exiting } else { Init::Running };
             self.runtime.tear_down(state)?;
         }
-        self.pidfd = None;
+        (self.pidfd, self.log) = (None, None);
         let lowered = &*self.runtime.plan.0;
         let told = report.unwrap_or_default();
         let user = counters.user.unwrap_or(Duration::from_micros(told.user_us));

@@ -67,7 +67,7 @@ use self::layout::Controller;
 pub(crate) use self::layout::Version;
 pub use self::limits::Limits;
 use self::name::{BoxName, Owner};
-pub(crate) use self::oom::read as read_oom;
+pub(crate) use self::oom::{Log, read as read_oom};
 pub use self::oom::{Oom, OomScope, OomVictim};
 pub use self::parent::CgroupParent;
 use self::parent::Parent;

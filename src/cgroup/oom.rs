@@ -4,7 +4,7 @@
 //! either side of it, and a line that does not parse says nothing.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::counters::Counters;
@@ -52,16 +52,23 @@ pub(crate) struct LogKey {
     pub(super) whole_group: bool,
 }
 
-/// What the counters and the log say of the last kills in a box, as many as were counted.
-pub(crate) fn read(key: &LogKey, counters: &Counters) -> Option<Oom> {
-    let kills = counters.oom_kills.filter(|kills| *kills > 0)?;
-    let log = log();
-    let told = victims(log.iter().map(String::as_str), key, usize::try_from(kills).unwrap_or(usize::MAX));
+/// What the counters and the log, all of it or what came since some moment, say of the last kills in a box, as many as
+/// were counted.
+pub(crate) fn read(key: &LogKey, counters: &Counters, since: Option<&Log>) -> Option<Oom> {
+    counters.oom_kills.filter(|kills| *kills > 0)?;
+    let lines = since.map_or_else(|| Log::whole().lines(), Log::lines);
+    Some(judge(lines.iter().map(String::as_str), key, counters))
+}
+
+/// The last kill that the log tells of decides, and without one the counters do.
+fn judge<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, counters: &Counters) -> Oom {
+    let kills = counters.oom_kills.and_then(|kills| usize::try_from(kills).ok()).unwrap_or(usize::MAX);
+    let told = victims(lines, key, kills);
     let scope = match told.last() {
         Some((scope, _)) => *scope,
         None => scope(counters),
     };
-    Some(Oom { scope, victims: told.into_iter().map(|(_, victim)| victim).collect() })
+    Oom { scope, victims: told.into_iter().map(|(_, victim)| victim).collect() }
 }
 
 /// Without a word of the log: did the box run into its own limit at all?
@@ -72,32 +79,48 @@ pub(super) fn scope(counters: &Counters) -> OomScope {
     }
 }
 
-/// The records of the kernel's log that are about memory; empty where it may not be read.
-fn log() -> Vec<String> {
-    /// More than the largest log has.
-    const MOST: usize = 1 << 17;
-    let options =
-        File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/kmsg");
-    let Ok(mut file) = options else { return Vec::new() };
-    let mut lines = Vec::new();
-    // One read gives one record, at most 8 KiB; EPIPE says that some were overwritten meanwhile.
-    let mut record = vec![0; 8192];
-    for _ in 0..MOST {
-        match file.read(&mut record) {
-            Ok(0) => break,
-            Ok(length) => {
-                let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
-                let message = text.split_once(';').map_or("", |(_, message)| message);
-                let message = message.lines().next().unwrap_or_default();
-                if message.starts_with("oom-kill:") || message.contains("Killed process ") {
-                    lines.push(message.to_owned());
-                }
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
-            Err(_) => break,
-        }
+/// The kernel's log, from some moment on; `None` where it may not be read.
+#[derive(Debug)]
+pub(crate) struct Log(Option<File>);
+
+impl Log {
+    /// With all that it still has.
+    pub(crate) fn whole() -> Self {
+        let options =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/kmsg");
+        Self(options.ok())
     }
-    lines
+
+    /// With what comes from now on: what it told of the same box before is about others.
+    pub(crate) fn from_now() -> Self {
+        Self(Self::whole().0.filter(|mut file| file.seek(SeekFrom::End(0)).is_ok()))
+    }
+
+    /// The records that are about memory and were not read yet.
+    fn lines(&self) -> Vec<String> {
+        /// More than the largest log has.
+        const MOST: usize = 1 << 17;
+        let Some(mut file) = self.0.as_ref() else { return Vec::new() };
+        let mut lines = Vec::new();
+        // One read gives one record, at most 8 KiB; EPIPE says that some were overwritten meanwhile.
+        let mut record = vec![0; 8192];
+        for _ in 0..MOST {
+            match file.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
+                    let message = text.split_once(';').map_or("", |(_, message)| message);
+                    let message = message.lines().next().unwrap_or_default();
+                    if message.starts_with("oom-kill:") || message.contains("Killed process ") {
+                        lines.push(message.to_owned());
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(_) => break,
+            }
+        }
+        lines
+    }
 }
 
 /// The last `kills` victims in a box, from pairs of lines:

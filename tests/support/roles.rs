@@ -185,7 +185,7 @@ fn sleep(args: &[OsString]) -> i32 {
 }
 
 /// Touches so many bytes of memory, page by page.
-fn alloc(args: &[OsString]) -> i32 {
+pub(crate) fn alloc(args: &[OsString]) -> i32 {
     let mut bytes = vec![0_u8; usize::try_from(big(args, 0)).unwrap_or(usize::MAX)];
     for page in bytes.chunks_mut(4096) {
         page[0] = 1;

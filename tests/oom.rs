@@ -1,0 +1,351 @@
+//! Whose memory ran out: the same verdicts whether the kernel's log tells of a kill, leaves it out, or cannot be read.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use belljar::{CgroupParent, Command, Oom, OomScope, Outcome, Sandbox, Verdict};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use support::roles::{alloc, int, text};
+use support::{Fail, Result, closed, fail, mib, payload, raw};
+
+fn main() -> ExitCode {
+    let cases = cases![
+        an_earlier_program_is_not_this_one: ["userns", "root", "cgroup-memory"],
+        verdicts_with_the_log: ["userns", "cgroup-memory"],
+        verdicts_without_the_log: ["userns", "cgroup-memory"],
+        verdicts_of_kills_that_the_log_leaves_out: ["userns", "root", "cgroup-memory"],
+    ];
+    support::main_serial(cases, &[("victim", victim), ("burst", burst)])
+}
+
+/// `victim NAME BYTES CHILDREN CODE` calls itself so and takes the memory. With children the first of them takes it and
+/// the others sleep, and it exits with the code when that one is gone.
+fn victim(args: &[OsString]) -> i32 {
+    fs::write("/proc/self/comm", text(args, 0)).expect("its own name is its own business");
+    let memory = &args[1..2];
+    if int(args, 2) == 0 {
+        return alloc(memory);
+    }
+    let taker = raw::fork().expect("fork");
+    if taker == 0 {
+        // Not before its siblings are there.
+        std::thread::sleep(Duration::from_millis(50));
+        return alloc(memory);
+    }
+    for _ in 1..int(args, 2) {
+        if raw::fork().expect("fork") == 0 {
+            std::thread::sleep(Duration::from_secs(20));
+            return 0;
+        }
+    }
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(taker), None).ok();
+    int(args, 3)
+}
+
+/// `burst COUNT BYTES`: so many children die of it, one after the other.
+fn burst(args: &[OsString]) -> i32 {
+    for _ in 0..int(args, 0) {
+        let child = raw::fork().expect("fork");
+        if child == 0 {
+            return alloc(&args[1..]);
+        }
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).ok();
+    }
+    0
+}
+
+/// A victim of this name.
+fn named(name: &str, megabytes: u64, children: u32, code: u32) -> Command {
+    let [bytes, children, code] = [megabytes << 20, children.into(), code.into()].map(|n: u64| n.to_string());
+    payload("victim", &[name, &bytes, &children, &code])
+}
+
+/// It takes 40 MiB by itself.
+fn alone() -> Command {
+    named("alone", 40, 0, 0)
+}
+
+/// Its child takes 40 MiB.
+fn parent(code: u32) -> Command {
+    named("parent", 40, 2, code)
+}
+
+/// A cgroup above sandboxes. With less memory than they may have it stands for a machine that has none left.
+struct Above(PathBuf);
+
+impl Above {
+    fn new(megabytes: u64) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let own = support::features::controller_dir("memory").expect("the case needs it");
+        // Beside the leaf that version 2 makes this process move to.
+        let beside = own.ancestors().find(|dir| !dir.ends_with("belljar-host")).unwrap_or(&own);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = beside.join(format!("belljar-test-above-{}-{number}", std::process::id()));
+        // The controller is passed on by the first sandbox.
+        closed().memory_max(mib(64)).status(payload("exit", &["0"]))?;
+        fs::create_dir(&dir)?;
+        let above = Self(dir);
+        above.limit(megabytes)?;
+        Ok(above)
+    }
+
+    fn limit(&self, megabytes: u64) -> Result {
+        let file = ["memory.max", "memory.limit_in_bytes"].map(|file| self.0.join(file));
+        let file = file.iter().find(|file| file.exists()).expect("the controller is passed on");
+        Ok(fs::write(file, (megabytes << 20).to_string())?)
+    }
+
+    fn sandbox(&self) -> Sandbox {
+        closed().cgroup_parent(CgroupParent::Path(self.0.clone()))
+    }
+}
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+/// One way to be killed for memory, and what must be said of it.
+struct Fate {
+    name: &'static str,
+    needs: &'static str,
+    run: fn() -> Result<Outcome>,
+    verdict: Verdict,
+    scope: OomScope,
+}
+
+const FATES: [Fate; 14] = {
+    use OomScope::{Host, Sandbox};
+    use Verdict::{Exited, HostOutOfMemory, MemoryExceeded};
+    const fn fate(
+        name: &'static str,
+        needs: &'static str,
+        run: fn() -> Result<Outcome>,
+        verdict: Verdict,
+        scope: OomScope,
+    ) -> Fate {
+        Fate { name, needs, run, verdict, scope }
+    }
+    [
+        fate("own limit", "bare", || own_limit(alone()), MemoryExceeded, Sandbox),
+        fate("own limit, a child", "bare", || own_limit(parent(0)), Exited(0), Sandbox),
+        fate(
+            "own limit, a child whose parent fails",
+            "bare",
+            || own_limit(parent(3)),
+            MemoryExceeded,
+            Sandbox,
+        ),
+        fate("limit above", "bare", || limit_above(alone()), HostOutOfMemory, Host),
+        fate("limit above, a child", "bare", || limit_above(parent(0)), Exited(0), Host),
+        fate(
+            "limit above, a child whose parent fails",
+            "bare",
+            || limit_above(parent(3)),
+            HostOutOfMemory,
+            Host,
+        ),
+        fate("limit above, and no memory limit", "unified", limit_above_alone, HostOutOfMemory, Host),
+        fate("swap limit", "swap-controller", || swap_limit(alone()), MemoryExceeded, Sandbox),
+        fate(
+            "swap limit, a child whose parent fails",
+            "swap-controller",
+            || swap_limit(parent(3)),
+            MemoryExceeded,
+            Sandbox,
+        ),
+        fate("limit above, and a swap limit", "swap-controller", swap_limit_above, HostOutOfMemory, Host),
+        fate("whole group", "unified", || whole_group(parent(0)), MemoryExceeded, Sandbox),
+        fate("whole group, limit above", "unified", whole_group_above, HostOutOfMemory, Host),
+        fate(
+            "first by its own limit, then by the one above",
+            "bare",
+            first_own_then_above,
+            HostOutOfMemory,
+            Host,
+        ),
+        fate(
+            "first by the limit above, then by its own",
+            "bare",
+            first_above_then_own,
+            MemoryExceeded,
+            Sandbox,
+        ),
+    ]
+};
+
+fn own_limit(command: Command) -> Result<Outcome> {
+    Ok(closed().memory_max(mib(16)).status(command)?)
+}
+
+fn limit_above(command: Command) -> Result<Outcome> {
+    let above = Above::new(16)?;
+    Ok(above.sandbox().memory_max(mib(300)).status(command)?)
+}
+
+/// There is a memory cgroup for another reason than a limit of memory.
+fn limit_above_alone() -> Result<Outcome> {
+    let above = Above::new(16)?;
+    Ok(above.sandbox().memory_low(mib(1)).status(alone())?)
+}
+
+fn swap_limit(command: Command) -> Result<Outcome> {
+    Ok(closed().memory_max(mib(16)).swap_max(0).status(command)?)
+}
+
+fn swap_limit_above() -> Result<Outcome> {
+    let above = Above::new(16)?;
+    Ok(above.sandbox().memory_max(mib(300)).swap_max(0).status(alone())?)
+}
+
+fn whole_group(command: Command) -> Result<Outcome> {
+    Ok(closed().memory_max(mib(16)).oom_group().status(command)?)
+}
+
+fn whole_group_above() -> Result<Outcome> {
+    let above = Above::new(16)?;
+    Ok(above.sandbox().memory_max(mib(300)).oom_group().status(parent(0))?)
+}
+
+/// Two programs of one container: the second dies of less memory than the container may have.
+fn first_own_then_above() -> Result<Outcome> {
+    let above = Above::new(300)?;
+    let container = above.sandbox().memory_max(mib(24)).start()?;
+    let first = container.status(alone())?;
+    told(&first, Verdict::MemoryExceeded, OomScope::Sandbox)?;
+    above.limit(12)?;
+    let second = container.status(named("second", 20, 0, 0))?;
+    not_of(&first, &second)?;
+    Ok(second)
+}
+
+fn first_above_then_own() -> Result<Outcome> {
+    let above = Above::new(12)?;
+    let container = above.sandbox().memory_max(mib(24)).start()?;
+    let first = container.status(named("first", 20, 0, 0))?;
+    told(&first, Verdict::HostOutOfMemory, OomScope::Host)?;
+    above.limit(300)?;
+    let second = container.status(alone())?;
+    not_of(&first, &second)?;
+    Ok(second)
+}
+
+fn victims(outcome: &Outcome) -> Vec<(String, u32)> {
+    let victims = outcome.oom.iter().flat_map(|oom| &oom.victims);
+    victims.map(|victim| (victim.name.clone(), victim.pid)).collect()
+}
+
+/// No process dies twice.
+fn not_of(first: &Outcome, second: &Outcome) -> Result {
+    let dead = victims(first);
+    match victims(second).iter().find(|victim| dead.contains(victim)) {
+        Some(again) => fail(format!("{again:?} was killed by the first already: {second:?}")),
+        None => Ok(()),
+    }
+}
+
+fn told(outcome: &Outcome, verdict: Verdict, scope: OomScope) -> Result {
+    let said = (outcome.verdict, outcome.oom.as_ref().map(|oom: &Oom| oom.scope));
+    if said == (verdict, Some(scope)) {
+        return Ok(());
+    }
+    fail(format!("{said:?} instead of {verdict:?} and {scope:?}: {outcome:?}"))
+}
+
+/// Every fate that this host can deal out, each checked.
+fn suffer(mut check: impl FnMut(&Fate) -> Result) -> Result {
+    for fate in FATES.iter().filter(|fate| support::features::missing(fate.needs).is_none()) {
+        check(fate).map_err(|Fail(message)| Fail(format!("{}: {message}", fate.name)))?;
+    }
+    Ok(())
+}
+
+fn meet(fate: &Fate) -> Result<Outcome> {
+    let outcome = (fate.run)()?;
+    told(&outcome, fate.verdict, fate.scope)?;
+    Ok(outcome)
+}
+
+fn verdicts_with_the_log() -> Result {
+    suffer(|fate| meet(fate).map(drop))
+}
+
+/// This case has a thread, and that a mount namespace, where the log is empty. A user cannot read it anyway.
+fn verdicts_without_the_log() -> Result {
+    if fs::File::open("/dev/kmsg").is_ok() {
+        no_log()?;
+    }
+    suffer(|fate| {
+        let outcome = meet(fate)?;
+        assert_eq!(victims(&outcome), [], "nobody can know them");
+        Ok(())
+    })
+}
+
+fn no_log() -> Result {
+    const NONE: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    Ok(mount(Some("/dev/null"), "/dev/kmsg", NONE, MsFlags::MS_BIND, NONE)?)
+}
+
+/// The kernel says whose limit it was ten times in five seconds, whoever died, and then leaves it out.
+fn exhaust_the_log() -> Result {
+    let bytes = (8_u64 << 20).to_string();
+    let outcome = closed().memory_max(mib(4)).status(payload("burst", &["12", &bytes]))?;
+    assert_eq!(outcome.usage.oom_kills, Some(12), "{outcome:?}");
+    Ok(())
+}
+
+/// How often to try what the kernel's clock may come in between of.
+const TRIES: u32 = 20;
+
+fn verdicts_of_kills_that_the_log_leaves_out() -> Result {
+    suffer(|fate| {
+        for _ in 0..TRIES {
+            exhaust_the_log()?;
+            // Every one of these has to be right, and one of them unknown to the log.
+            if victims(&meet(fate)?).is_empty() {
+                return Ok(());
+            }
+        }
+        fail("the log leaves nothing out")
+    })
+}
+
+/// The log told of the first program of a container and left out the second, which then was said to be the first one.
+fn an_earlier_program_is_not_this_one() -> Result {
+    for _ in 0..TRIES {
+        let above = Above::new(300)?;
+        let container = above.sandbox().memory_max(mib(24)).start()?;
+        let first = container.status(alone())?;
+        told(&first, Verdict::MemoryExceeded, OomScope::Sandbox)?;
+        exhaust_the_log()?;
+        above.limit(12)?;
+        let second = container.status(named("second", 20, 0, 0))?;
+        told(&second, Verdict::HostOutOfMemory, OomScope::Host)?;
+        if !victims(&first).is_empty() && victims(&second).is_empty() {
+            return Ok(());
+        }
+        // Until the kernel says something again.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    fail("the log never told of the first alone")
+}
