@@ -60,13 +60,14 @@ pub(crate) fn read(key: &LogKey, counters: &Counters, since: Option<&Log>) -> Op
     Some(judge(lines.iter().map(String::as_str), key, counters))
 }
 
-/// The last kill that the log tells of decides, and without one the counters do.
+/// The log decides where it has all kills. Otherwise it may lack the very one that ended the program, and the counters
+/// decide as they do without it.
 fn judge<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, counters: &Counters) -> Oom {
     let kills = counters.oom_kills.and_then(|kills| usize::try_from(kills).ok()).unwrap_or(usize::MAX);
     let told = victims(lines, key, kills);
     let scope = match told.last() {
-        Some((scope, _)) => *scope,
-        None => scope(counters),
+        Some((scope, _)) if told.len() == kills => *scope,
+        _ => scope(counters),
     };
     Oom { scope, victims: told.into_iter().map(|(_, victim)| victim).collect() }
 }
@@ -297,6 +298,62 @@ mod tests {
         let mut busy = lines[..3].to_vec();
         busy.push(pair("/a", "foreign", 900)[1].clone());
         assert_eq!(pids(&busy, 2), [713, 714]);
+    }
+
+    /// What the kernel leaves out of its log changes no verdict.
+    #[test]
+    fn whose_memory_it_was_whatever_the_log_says() {
+        use OomScope::{Host, Sandbox};
+        let own = pair(&format!("/a/{NAME}"), "tail", 713);
+        let above = pair("/a", "tail", 713);
+        let other = pair("/a", "other", 714).map(|line| line.replace(NAME, "belljar-1-2-3-4"));
+        let [v1, v2] = [
+            // A charge fails more than once before it ends in a kill.
+            |kills, oom| Counters { oom_kills: Some(kills), oom: Some(oom * 7), ..Counters::default() },
+            |kills, oom| Counters { oom_kills: Some(kills), oom: Some(oom), ..Counters::default() },
+        ];
+        let swap = |kills| Counters { reached_swap_limit: true, ..v1(kills, 0) };
+        let unknown = Counters { oom_kills: Some(1), ..Counters::default() };
+        let both = |first: &[String; 2], second: &[String; 2]| [&first[..], &second[..]].concat();
+        let without_head = |lines: &[String]| lines[1..].to_vec();
+        let group = [&own[..], &[own[1].replace("713", "714")]].concat();
+        type Row = (&'static str, bool, Vec<String>, Counters, OomScope, usize);
+        let table: [Row; 22] = [
+            ("own limit", false, own.to_vec(), v2(1, 1), Sandbox, 1),
+            ("own limit, left out", false, without_head(&own), v2(1, 1), Sandbox, 0),
+            ("own limit, no log", false, vec![], v2(1, 1), Sandbox, 0),
+            ("own limit of v1, left out", false, without_head(&own), v1(1, 1), Sandbox, 0),
+            ("above", false, above.to_vec(), v2(1, 0), Host, 1),
+            ("above, left out", false, without_head(&above), v2(1, 0), Host, 0),
+            ("above, no log", false, vec![], v2(1, 0), Host, 0),
+            ("above in v1, left out", false, without_head(&above), v1(1, 0), Host, 0),
+            ("above, the own one had been touched", false, above.to_vec(), v1(1, 1), Host, 1),
+            ("swap limit", false, own.to_vec(), swap(1), Sandbox, 1),
+            ("swap limit, left out", false, without_head(&own), swap(1), Sandbox, 0),
+            ("above, the swap limit had been touched", false, above.to_vec(), swap(1), Host, 1),
+            ("only another's line", false, other.to_vec(), v2(1, 0), Host, 0),
+            (
+                "another's line and ours left out",
+                false,
+                both(&other, &own)[..2].to_vec(),
+                v2(1, 1),
+                Sandbox,
+                0,
+            ),
+            ("two kills", false, both(&own, &own), v2(2, 2), Sandbox, 2),
+            ("above, then the own one", false, both(&above, &own), v2(2, 1), Sandbox, 2),
+            ("above, then the own one, left out", false, above.to_vec(), v2(2, 1), Sandbox, 1),
+            ("above twice, one left out", false, above.to_vec(), v2(2, 0), Host, 1),
+            ("no counter of attempts", false, above.to_vec(), unknown, Host, 1),
+            ("a group", true, group.clone(), v2(2, 1), Sandbox, 2),
+            ("a group, left out", true, without_head(&group), v2(2, 1), Sandbox, 0),
+            ("a group from above, left out", true, without_head(&group), v2(2, 0), Host, 0),
+        ];
+        for (what, whole_group, lines, counters, scope, victims) in table {
+            let key = LogKey { name: NAME.into(), whole_group };
+            let oom = judge(lines.iter().map(String::as_str), &key, &counters);
+            assert_eq!((oom.scope, oom.victims.len()), (scope, victims), "{what}");
+        }
     }
 
     #[test]
