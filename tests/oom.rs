@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use belljar::{CgroupParent, Command, Oom, OomScope, Outcome, Sandbox, Verdict};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use support::roles::{alloc, int, text};
-use support::{Fail, Result, closed, fail, mib, payload, raw};
+use support::{Fail, Result, closed, fail, mib, payload, raw, soak};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         verdicts_with_the_log: ["userns", "cgroup-memory"],
         verdicts_without_the_log: ["userns", "cgroup-memory"],
         verdicts_of_kills_that_the_log_leaves_out: ["userns", "root", "cgroup-memory"],
+        many_die_at_once: ["userns", "cgroup-memory"],
     ];
     support::main_serial(cases, &[("victim", victim), ("burst", burst)])
 }
@@ -348,4 +350,54 @@ fn an_earlier_program_is_not_this_one() -> Result {
         std::thread::sleep(Duration::from_secs(1));
     }
     fail("the log never told of the first alone")
+}
+
+/// Each of them is named, or nobody is: never one for another. Whole groups among them where the host kills such.
+fn many_die_at_once() -> Result {
+    let groups = support::features::missing("unified").is_none();
+    let above = Above::new(20)?;
+    let count: u32 = if soak() { 200 } else { 40 };
+    let next = AtomicU32::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    let work = || -> Result {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(());
+            }
+            let name = format!("bomb-{number}");
+            let whole_group = |sandbox: Sandbox| if groups { sandbox.oom_group() } else { sandbox };
+            let (sandbox, children, expected) = match number % 4 {
+                0 => (closed().memory_max(mib(16)), 0, (Verdict::MemoryExceeded, OomScope::Sandbox)),
+                1 => (
+                    whole_group(closed().memory_max(mib(16))),
+                    4,
+                    (Verdict::MemoryExceeded, OomScope::Sandbox),
+                ),
+                2 => (closed().memory_max(mib(16)), 2, (Verdict::Exited(0), OomScope::Sandbox)),
+                _ => (above.sandbox().memory_max(mib(300)), 0, (Verdict::HostOutOfMemory, OomScope::Host)),
+            };
+            // Without whole groups the others of a group go on, and their parent fails.
+            let code = u32::from(number % 4 == 1);
+            let outcome = sandbox.status(named(&name, 40, children, code))?;
+            told(&outcome, expected.0, expected.1)
+                .map_err(|Fail(message)| Fail(format!("{name}: {message}")))?;
+            outcomes.lock().expect("no panic").push((name, outcome));
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })?;
+    let mut dead = Vec::new();
+    for (name, outcome) in outcomes.into_inner().expect("no panic") {
+        for (victim, pid) in victims(&outcome) {
+            assert_eq!(victim, name, "{outcome:?}");
+            dead.push(pid);
+        }
+        let kills = outcome.usage.oom_kills.unwrap_or(0);
+        assert!(victims(&outcome).len() as u64 <= kills, "{outcome:?}");
+    }
+    println!("{count} programs died at once, and the log tells of {} processes", dead.len());
+    Ok(())
 }
