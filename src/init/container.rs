@@ -306,7 +306,9 @@ impl Container {
         for _ in 0..1024 {
             let Ok(file) = sys::open(Fd::CWD, c"/proc/thread-self/children", sys::O_RDONLY, 0) else { return };
             let Ok(count) = sys::read(file.fd(), &mut buffer) else { return };
-            let list = buffer.get(..count).unwrap_or(&[]);
+            // A blank follows each number: what no blank follows may be the beginning of a longer one.
+            let end = buffer.iter().take(count).rposition(|byte| *byte == b' ').unwrap_or(0);
+            let list = buffer.get(..end).unwrap_or(&[]);
             for word in list.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
                 if let Some(pid) = parse_usage(word, false) {
                     sys::kill(pid as i32, sys::SIGKILL).ok();
