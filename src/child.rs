@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::capture::{self, PipeReader, Streams};
@@ -96,6 +96,7 @@ impl Child {
     }
 
     fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+        let starting = runtime.starting.read().unwrap_or_else(PoisonError::into_inner);
         let before = match role {
             Role::Owner => Counters::default(),
             Role::Guest => {
@@ -106,6 +107,7 @@ impl Child {
         let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
         let streams = runtime.request_run(number, command)?;
         let pidfd = Some(runtime.await_started(number, command)?);
+        drop(starting);
         let Streams { stdin, stdout, stderr, captured } = streams;
         Ok(Self {
             stdin,
@@ -318,12 +320,18 @@ impl Child {
             }
         }
         let outcome = self.conclude(self.report)?;
+        // It is true whatever comes of the removal, after which nothing could be read again.
         self.outcome = Some(outcome.clone());
+        (self.pidfd, self.log) = (None, None);
+        if self.role == Role::Owner {
+            let state = if self.report.is_some() { Init::Exiting } else { Init::Running };
+            self.runtime.tear_down(state)?;
+        }
         Ok(Some(outcome))
     }
 
-    /// Puts the outcome together, and removes the sandbox when it was this program's own.
-    fn conclude(&mut self, report: Option<Reply>) -> Result<Outcome> {
+    /// Puts the outcome together.
+    fn conclude(&self, report: Option<Reply>) -> Result<Outcome> {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
@@ -341,11 +349,6 @@ impl Child {
             (counters.user, counters.system) = (None, None);
         }
         let by_host = self.runtime.ended_by_host();
-        if self.role == Role::Owner {
-            let state = if report.is_some() { Init::Exiting } else { Init::Running };
-            self.runtime.tear_down(state)?;
-        }
-        (self.pidfd, self.log) = (None, None);
         let lowered = &*self.runtime.plan.0;
         let told = report.unwrap_or_default();
         let user = counters.user.unwrap_or(Duration::from_micros(told.user_us));

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::capture::Streams;
@@ -46,6 +46,8 @@ pub(crate) struct Runtime {
     /// Given back when the init is dead.
     pub(crate) block: Mutex<Option<IdBlock>>,
     pub(crate) next_child: AtomicU32,
+    /// Shared by programs that are being started, which must not be frozen meanwhile.
+    pub(crate) starting: RwLock<()>,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
     /// The process that launched it, and alone ends it.
@@ -89,6 +91,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         ended_by_host: AtomicBool::new(false),
         block: Mutex::new(block),
         next_child: AtomicU32::new(1),
+        starting: RwLock::new(()),
         sending: Mutex::new(()),
         owner: std::process::id(),
     };
@@ -305,10 +308,13 @@ impl Runtime {
                     // Of a process that is gone the init tells why.
                     refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
                     let flags = if refused.is_some() { flag::REFUSED } else { 0 };
-                    self.link.send(
-                        &Request { kind: request::PASS, flags, child: number, ..Request::default() },
-                        &[],
-                    )?;
+                    let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
+                    if let Err(error) = self.link.send(&pass, &[]) {
+                        // Nobody holds it any more, and it must not wait at the gate.
+                        self.link.forget(number);
+                        self.request_kill(number).ok();
+                        return Err(error);
+                    }
                 }
                 // Its process is dead by now, and the reason is ours.
                 last => {
@@ -410,7 +416,8 @@ impl Runtime {
                 Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the sandbox has no cgroup")
                     .with_hint("add a limit to it, or freezable()"))
             }
-            None => Err(Error::message(ErrorKind::Setup, Step::Cgroup, "the sandbox has ended")),
+            None => Err(Error::message(ErrorKind::Setup, Step::Cgroup, "the sandbox has ended")
+                .with_hint("what it used is in its Outcome")),
         }
     }
 

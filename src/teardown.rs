@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::namespace::Namespaces;
 use crate::runtime::Runtime;
 use crate::sys;
@@ -41,7 +41,13 @@ impl Runtime {
                 cgroup.let_die();
             }
         };
-        let remove = |cgroup: Option<Cgroup>| cgroup.map_or(Ok(()), |mut cgroup| cgroup.remove());
+        let remove = |cgroup: Option<Cgroup>| {
+            let Some(mut cgroup) = cgroup else { return Ok(()) };
+            cgroup.remove().inspect_err(|_| {
+                // Tried again on drop.
+                *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) = Some(cgroup);
+            })
+        };
         if init == Init::Exiting {
             // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
             result = remove(cgroup);
@@ -61,7 +67,9 @@ impl Runtime {
             self.await_init(&mut result);
             result = result.and(remove(cgroup));
         }
-        self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.reaped.load(Ordering::Relaxed) {
+            self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         result
     }
 
@@ -71,6 +79,16 @@ impl Runtime {
         }
         if !wait_for(self.link.init(), EXIT_PATIENCE) {
             sys::send_signal(self.link.init(), libc::SIGKILL).ok();
+            // A process inside that waits in the kernel for a device, a dead network filesystem for instance, holds its
+            // namespace, and must not hold us.
+            if !wait_for(self.link.init(), EXIT_PATIENCE) {
+                let message =
+                    "the sandbox's init does not die: a process inside waits in the kernel for a device";
+                *result = Err(Error::message(ErrorKind::Setup, Step::Wait, message).with_hint(
+                    "`ps -eo pid,stat,wchan,comm` shows it in state D; it dies when the device answers",
+                ));
+                return;
+            }
         }
         match sys::reap_pidfd(self.link.init()) {
             Ok(()) => self.reaped.store(true, Ordering::Relaxed),
