@@ -1,8 +1,9 @@
 //! What a host can do with a sandbox while it runs.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::cgroup::{Cgroup, Events, Limits, Pressure};
+use crate::cgroup::{Cgroup, Events, Limits, Pressure, Stopping};
 use crate::child::Child;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -13,21 +14,44 @@ use crate::runtime::Runtime;
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Runtime {
-    /// Others may use the box between the looks.
     fn freeze(&self) -> Result<()> {
-        self.with_cgroup(Cgroup::freeze)?;
+        {
+            // A program that is being started must not be stopped before it can say that it was.
+            let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+            self.with_cgroup(Cgroup::freeze)?;
+        }
+        self.await_stop().inspect_err(|_| {
+            self.with_cgroup(Cgroup::thaw).ok();
+        })
+    }
+
+    /// Others may use the box between the looks.
+    fn await_stop(&self) -> Result<()> {
         let deadline = Instant::now() + FREEZE_PATIENCE;
         let mut pause = Duration::from_micros(50);
-        while !self.with_cgroup(|cgroup| cgroup.has_stopped())? {
-            if Instant::now() > deadline {
-                self.with_cgroup(Cgroup::thaw)?;
-                let message = "a process of the sandbox did not stop: it waits in the kernel for a device";
-                return Err(Error::message(ErrorKind::Setup, Step::Cgroup, message));
+        let failed =
+            |message, hint| Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_hint(hint));
+        loop {
+            match self.with_cgroup(|cgroup| cgroup.stopping())? {
+                Stopping::Done => return Ok(()),
+                Stopping::No => {
+                    return failed(
+                        "the sandbox was thawed while it was being frozen",
+                        "another thread has called thaw(), or a program of it was killed: freeze it again",
+                    );
+                }
+                Stopping::NotYet if Instant::now() > deadline => {
+                    return failed(
+                        "a process of the sandbox did not stop: it waits in the kernel for a device",
+                        "freeze it again when the device answers, or kill it",
+                    );
+                }
+                Stopping::NotYet => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(10));
+                }
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
         }
-        Ok(())
     }
 
     fn events(&self) -> Result<Events> {
@@ -72,7 +96,8 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox that is not
             /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
-            /// stop within five seconds.
+            /// stop within five seconds, when it is thawed meanwhile, and when the sandbox has ended. Then nothing is
+            /// frozen.
             pub fn freeze(&self) -> Result<()> {
                 self.runtime().freeze()
             }
@@ -91,7 +116,8 @@ macro_rules! live_control {
             ///
             /// # Errors
             ///
-            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup.
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup,
+            /// [`Setup`](crate::ErrorKind::Setup) when it has ended: the [`Outcome`](crate::Outcome) has its usage.
             pub fn usage(&self) -> Result<Usage> {
                 self.runtime().usage()
             }
@@ -102,7 +128,7 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without
             /// [`pressure`](crate::Sandbox::pressure), [`Unsupported`](crate::ErrorKind::Unsupported) on a kernel without
-            /// `CONFIG_PSI`.
+            /// `CONFIG_PSI`, [`Setup`](crate::ErrorKind::Setup) when it has ended.
             pub fn pressure(&self) -> Result<Pressure> {
                 self.runtime().with_cgroup(|cgroup| cgroup.pressure())
             }
@@ -112,7 +138,9 @@ macro_rules! live_control {
             ///
             /// # Errors
             ///
-            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup.
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup,
+            /// [`Setup`](crate::ErrorKind::Setup) when it has ended, and when this user has too many of them (on version 2
+            /// each is an inotify instance: `fs.inotify.max_user_instances`).
             pub fn events(&self) -> Result<Events> {
                 self.runtime().events()
             }

@@ -14,7 +14,10 @@ mod support;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use belljar::{Bytes, Command, CpuMax, CpuSet, ErrorKind, Event, Events, Limits, Sandbox, Stdio, Verdict};
+use belljar::{
+    Bytes, CgroupParent, Command, CpuMax, CpuSet, DeviceAccess, DeviceRules, ErrorKind, Event, Events,
+    Limits, Sandbox, Stdio, Verdict,
+};
 use support::{Result, closed, fail, hold, mib, payload, run_role, sh, slack, timed, within};
 
 fn main() -> ExitCode {
@@ -23,6 +26,11 @@ fn main() -> ExitCode {
         bandwidth_is_changed_while_a_program_runs: ["userns", "cgroup-cpu", "cgroup-cpuacct"],
         updates_that_cannot_be: ["userns", "cgroup-memory", "cgroup-pids"],
         an_update_that_fails_changes_nothing: ["userns", "cgroup-cpu", "cgroup-cpuset", "cgroup-cpuacct"],
+        an_update_that_fails_kills_nothing: ["userns", "cgroup-memory", "cgroup-cpuset"],
+        device_rules_come_back: ["userns", "root", "cgroup-memory"],
+        bandwidth_may_have_any_period: ["userns", "cgroup-cpu"],
+        freezing_and_spawning_do_not_meet: ["userns", "cgroup-v2"],
+        the_outcome_outlives_a_failed_removal: ["userns", "cgroup-memory"],
         a_frozen_container_takes_no_program: ["userns", "cgroup-v2"],
         the_end_is_told: ["userns", "cgroup-v2", "cgroup-pids"],
         a_frozen_program_does_nothing: ["userns", "cgroup-v2", "cgroup-cpuacct"],
@@ -141,6 +149,110 @@ fn an_update_that_fails_changes_nothing() -> Result {
     held.child.update(&Limits::new().cpu_max(CpuMax::cpus(0.5)).cpu_weight(200))?;
     assert_ne!(look(), before);
     held.release().map(drop)
+}
+
+/// A program that has touched so many MiB and waits.
+fn hold_memory(sandbox: &Sandbox, mib: u64) -> Result<support::Held> {
+    support::hold_with(sandbox, payload("alloc", &[&(mib << 20).to_string(), "hold"]))
+}
+
+/// Less memory than is in use would be the death of the program on version 2, and the other limit is refused.
+fn an_update_that_fails_kills_nothing() -> Result {
+    let held = hold_memory(&closed().memory_max(mib(200)).cpuset_cpus(CpuSet::from_iter([0])), 64)?;
+    let limits = Limits::new().memory_max(mib(8)).cpuset_cpus(CpuSet::from_iter([4000]));
+    held.child.update(&limits).expect_err("there is no such processor");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(held.child.usage()?.oom_kills, Some(0));
+    held.release().map(drop)
+}
+
+/// What was told about devices is told again when another limit is refused.
+fn device_rules_come_back() -> Result {
+    let null = DeviceRules::none().allow_char(1, 3, DeviceAccess::READ | DeviceAccess::WRITE);
+    let sandbox = closed().memory_max(mib(200)).swap_max(0).devices(null);
+    let held = hold_memory(&sandbox, 64)?;
+    let wider = DeviceRules::none().allow_char(1, 5, DeviceAccess::READ);
+    let limits = Limits::new().devices(wider).memory_max(mib(8)).swap_max(0);
+    // Version 1 refuses to have less memory than is in use, version 2 to change devices.
+    held.child.update(&limits).expect_err("one of the two is refused");
+    let devices = support::features::directory_of(&held.pid.to_string(), "devices");
+    if let Some(list) = devices.and_then(|dir| std::fs::read_to_string(dir.join("devices.list")).ok()) {
+        assert_eq!(list, "c 1:3 rw\n");
+    }
+    held.release().map(drop)
+}
+
+/// The quota and the period are files of their own on version 1, and between the two the share is another one. Below a
+/// group with one processor, nothing may have more, not for a moment.
+fn bandwidth_may_have_any_period() -> Result {
+    let own = support::features::controller_dir("cpu").expect("the case needs it");
+    let above = support::TestGroup::make_in(&own)?;
+    let quota = above.path().join("cpu.cfs_quota_us");
+    if quota.exists() {
+        std::fs::write(quota, "100000")?;
+    }
+    let limit = |quota, period| CpuMax::new(Duration::from_micros(quota), Duration::from_micros(period));
+    let sandbox = closed().cpu_max(limit(90_000, 100_000));
+    let held = hold(&sandbox.cgroup_parent(CgroupParent::Path(above.path().to_owned())))?;
+    let dir = support::features::directory_of(&held.pid.to_string(), "cpu").expect("it has the controller");
+    for (quota, period) in
+        [(9_000, 10_000), (900_000, 1_000_000), (1_000, 1_000_000), (1_000, 1_100), (90_000, 100_000)]
+    {
+        held.child.update(&Limits::new().cpu_max(limit(quota, period)))?;
+        let read = |file: &str| std::fs::read_to_string(dir.join(file)).ok();
+        let is = read("cpu.max").or_else(|| {
+            Some(format!("{} {}", read("cpu.cfs_quota_us")?.trim_end(), read("cpu.cfs_period_us")?))
+        });
+        assert_eq!(is, Some(format!("{quota} {period}\n")));
+    }
+    held.release().map(drop)
+}
+
+/// A program that was born frozen would never say that it started.
+fn freezing_and_spawning_do_not_meet() -> Result {
+    let container = freezable().start()?;
+    for round in 0..40 {
+        let (done, spawned) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| -> Result {
+            let container = &container;
+            let freezing = scope.spawn(move || {
+                std::thread::sleep(Duration::from_micros(25 * round) * slack());
+                container.freeze()?;
+                spawned.recv_timeout(Duration::from_secs(5)).ok();
+                container.thaw()
+            });
+            let (spawned, took) = timed(|| container.spawn(payload("exit", &["0"])));
+            drop(done);
+            freezing.join().expect("no panic")?;
+            assert!(took < Duration::from_secs(2) * slack(), "{took:?}");
+            match spawned {
+                Ok(mut child) => assert_eq!(child.wait()?.verdict, Verdict::Exited(0)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", support::explain(&error))
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn the_outcome_outlives_a_failed_removal() -> Result {
+    let mut child = hold(&closed().memory_max(mib(64)))?;
+    let dir = support::features::directory_of(&child.pid.to_string(), "memory").expect("it is in a box");
+    // Somebody who may, an agent of the machine for instance, makes a group in ours.
+    let foreign = dir.join("foreign");
+    std::fs::create_dir(&foreign)?;
+    child.child.kill()?;
+    let error = child.child.wait().expect_err("what is not empty cannot be removed");
+    assert_eq!(error.path(), Some(dir.as_path()), "{error}");
+    let outcome = child.child.wait()?;
+    assert_eq!(outcome.verdict, Verdict::Killed);
+    assert!(outcome.usage.peak_memory.is_some(), "it has what was counted: {outcome:?}");
+    std::fs::remove_dir(foreign)?;
+    drop(child);
+    assert!(!dir.exists(), "it is tried again at the end");
+    Ok(())
 }
 
 fn a_frozen_container_takes_no_program() -> Result {

@@ -392,29 +392,17 @@ fn the_victim_is_named() -> Result {
 /// A cgroup above the sandbox, with less memory than the sandbox may have, stands for a machine that has none left.
 fn memory_of_the_host_runs_out() -> Result {
     let own = support::features::controller_dir("memory").expect("the case needs it");
-    // Beside the leaf that version 2 makes this process move to.
-    let above = own.ancestors().find(|dir| !dir.ends_with("belljar-host")).unwrap_or(&own).to_path_buf();
-    let dir = Removed(above.join(format!("belljar-test-above-{}", std::process::id())));
     // The controller is passed on by the first sandbox.
     closed().memory_max(mib(64)).status(payload("exit", &["0"]))?;
-    fs::create_dir(&dir.0)?;
-    let file = ["memory.max", "memory.limit_in_bytes"].map(|file| dir.0.join(file));
+    let above = support::TestGroup::make_in(&own)?;
+    let file = ["memory.max", "memory.limit_in_bytes"].map(|file| above.path().join(file));
     let file = file.iter().find(|file| file.exists()).expect("the controller is passed on");
     fs::write(file, (48 << 20).to_string())?;
-    let sandbox = closed().memory_max(mib(300)).cgroup_parent(CgroupParent::Path(dir.0.clone()));
+    let sandbox = closed().memory_max(mib(300)).cgroup_parent(CgroupParent::Path(above.path().to_owned()));
     let outcome = sandbox.status(payload("alloc", &[&(100_u64 << 20).to_string()]))?;
     assert_eq!(outcome.verdict, Verdict::HostOutOfMemory, "{outcome:?}");
     assert_eq!(outcome.oom.map(|oom| oom.scope), Some(OomScope::Host));
     Ok(())
-}
-
-/// A directory that is removed at the end.
-struct Removed(std::path::PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        fs::remove_dir(&self.0).ok();
-    }
 }
 
 fn memory_too_little_to_execute() -> Result {

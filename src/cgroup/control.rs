@@ -14,6 +14,15 @@ use super::pressure::{self, Pressure};
 use super::{Cgroup, v1, v2};
 use crate::error::{Error, ErrorKind, Result, Step};
 
+/// What became of a request to stop every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    Done,
+    NotYet,
+    /// Somebody has let them go on since.
+    No,
+}
+
 impl Cgroup {
     /// Changes the limits that are set in `new`; the others stay. Either all are in force afterwards, or those from before.
     pub(crate) fn update(&mut self, new: &Limits) -> Result<()> {
@@ -53,24 +62,30 @@ impl Cgroup {
                 )
                 .with_hint("start another sandbox with the new rules"));
             }
-            let mut settings = match group.version() {
-                Version::V1 => v1::settings(limits, &controllers)?,
+            let settings = match group.version() {
+                Version::V1 => {
+                    let mut settings = v1::settings(limits, &controllers)?;
+                    v1::order_for_update(group, &mut settings)?;
+                    settings
+                }
                 Version::V2 => v2::settings(limits, &controllers)?,
             };
-            // The limit of memory and swap together must never be below that of memory: which of the two is written first
-            // depends on which way they go.
-            if settings.iter().any(|setting| setting.file == v1::MEMSW)
-                && group.number(v1::MEMSW)?.is_some_and(|now| limits.memory_max.is_some_and(|max| max > now))
-            {
-                settings.reverse();
-            }
             all.extend(settings.into_iter().map(|setting| (index, setting)));
         }
+        // Less memory than is in use is the death of somebody, which nothing undoes: when it is written, nothing else is
+        // left that could be refused.
+        all.sort_by_key(|(_, setting)| setting.file.starts_with("memory."));
         for (index, setting) in all {
             let Some(group) = self.groups.get(index) else { continue };
-            let before = group.before(&setting)?;
+            // First, for a value may be in force and not be the one that was meant.
+            if setting.file == v1::DENY_DEVICES {
+                // There is no saying what was told the kernel about devices: it is told again.
+                let before = v1::settings(&self.limits, &[Controller::Devices])?;
+                written.extend(before.into_iter().rev().map(|before| (index, before)));
+            } else if setting.file != v1::ALLOW_DEVICES {
+                written.extend(group.before(&setting)?.into_iter().map(|before| (index, before)));
+            }
             group.set(&setting)?;
-            written.extend(before.into_iter().map(|before| (index, before)));
         }
         Ok(())
     }
@@ -88,7 +103,9 @@ impl Cgroup {
             Some(failure) => {
                 let message =
                     format!("{error}, and then not all limits from before could be restored: {failure}");
-                Error::message(ErrorKind::Setup, Step::Cgroup, message)
+                Error::message(ErrorKind::Setup, Step::Cgroup, message).with_hint(
+                    "set the limits anew, or end the sandbox: it may have more than either set of them",
+                )
             }
         }
     }
@@ -104,17 +121,26 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Whether every process has stopped. Version 2 tells since Linux 5.2.
-    pub(crate) fn has_stopped(&self) -> Result<bool> {
+    /// How far the kernel is with stopping every process. Version 2 tells since Linux 5.2.
+    pub(crate) fn stopping(&self) -> Result<Stopping> {
         let group = self.freezer()?;
         let mut buffer = [0; 4096];
-        Ok(match group.version() {
+        // The init thaws what it has to kill, and does not ask.
+        let (asked, done) = match group.version() {
             Version::V1 => {
-                group.read("freezer.state", &mut buffer)?.is_some_and(|text| text.trim_end() == "FROZEN")
+                let state = group.read("freezer.state", &mut buffer)?.map_or("", str::trim_end);
+                (state != "THAWED", state == "FROZEN")
             }
             Version::V2 => {
-                group.read("cgroup.events", &mut buffer)?.and_then(|text| keyed(text, "frozen")) == Some(1)
+                let asked = group.number("cgroup.freeze")? == Some(1);
+                let events = group.read("cgroup.events", &mut buffer)?;
+                (asked, events.and_then(|text| keyed(text, "frozen")) == Some(1))
             }
+        };
+        Ok(match (self.frozen && asked, done) {
+            (false, _) => Stopping::No,
+            (true, false) => Stopping::NotYet,
+            (true, true) => Stopping::Done,
         })
     }
 

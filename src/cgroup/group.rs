@@ -98,15 +98,10 @@ impl Group {
         self.parent.controllers.contains(&controller)
     }
 
-    /// What undoes a setting that is going to be made: the file with what it says now. Nothing undoes what is told the kernel
-    /// about devices but telling it everything anew, which the old limits do.
+    /// What undoes a setting that is going to be made: the file with what it says now.
     pub(super) fn before(&self, setting: &Setting) -> Result<Option<Setting>> {
         let file = &*setting.file;
-        if file.starts_with("devices.") {
-            return Ok(None);
-        }
-        let mut buffer = [0; 4096];
-        let Some(text) = self.read(file, &mut buffer)? else { return Ok(None) };
+        let Some(text) = self.read_all(file)? else { return Ok(None) };
         let value = match setting.value.split_once(' ') {
             // One line for each device; without one there is no limit.
             Some((device, _)) if file == "io.max" || file.starts_with("blkio.throttle.") => {
@@ -114,7 +109,8 @@ impl Group {
                 let none = if file == "io.max" { "rbps=max wbps=max riops=max wiops=max" } else { "0" };
                 line.map_or_else(|| format!("{device} {none}"), str::to_owned)
             }
-            _ => text.lines().next().unwrap_or_default().to_owned(),
+            // Nothing at all cannot be written, an empty line can.
+            _ => text.lines().next().filter(|line| !line.is_empty()).unwrap_or("\n").to_owned(),
         };
         Ok(Some(Setting { value, verify: Verify::No, ..setting.clone() }))
     }
@@ -227,6 +223,22 @@ impl Group {
             // memory.peak and its like are there but not supported for some groups.
             Err(Errno::EOPNOTSUPP) => Ok(None),
             Err(errno) => Err(self.failed("reading", file, errno)),
+        }
+    }
+
+    /// The text of a control file that has a line for each device of the machine; `None` if this kernel does not have it.
+    pub(super) fn read_all(&self, file: &str) -> Result<Option<String>> {
+        let fd = match self.try_open(file, OFlag::O_RDONLY) {
+            Err(Errno::ENOENT) => return Ok(None),
+            opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
+        };
+        let mut text = String::new();
+        match File::from(fd).read_to_string(&mut text) {
+            Ok(_) => Ok(Some(text)),
+            Err(source) => {
+                let path = self.path().join(file);
+                Err(Error::os(Step::Cgroup, format!("reading {file}"), source).with_path(path))
+            }
         }
     }
 

@@ -56,6 +56,7 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
+pub(crate) use self::control::Stopping;
 pub(crate) use self::counters::Counters;
 pub use self::cpuset::CpuSet;
 pub use self::device::{DeviceAccess, DeviceRules};

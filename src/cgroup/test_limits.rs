@@ -9,7 +9,9 @@ use super::counters::cpu_stat;
 use super::layout::{Controller, Layout, Version};
 use super::parent::Parent;
 use super::testing::{cgroup, control, placement, refused, run_in};
-use super::{Cgroup, CgroupParent, CpuFormat, DeviceAccess, DeviceRules, Limits, OomScope, Placement, oom};
+use super::{
+    Cgroup, CgroupParent, CpuFormat, DeviceAccess, DeviceRules, Limits, OomScope, Placement, Stopping, oom,
+};
 use crate::error::ErrorKind;
 use crate::limits::CpuMax;
 
@@ -273,7 +275,7 @@ fn version_2_freezes_and_kills_what_is_frozen() {
     let dir = super::testing::only_path(&cgroup);
     super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
     cgroup.freeze().expect("it is a version 2 group");
-    super::testing::until("it has stopped", || cgroup.has_stopped().expect("it can be read"));
+    super::testing::until("it has stopped", || cgroup.stopping().expect("it can be read") == Stopping::Done);
     cgroup.remove().expect("frozen processes die");
     assert_eq!(super::testing::wait(&mut child).signal(), Some(9));
 }
@@ -293,7 +295,7 @@ fn version_1_thaws_what_it_kills() {
     let dir = super::testing::only_path(&cgroup);
     super::testing::until("it is inside", || !super::testing::processes(&dir).is_empty());
     cgroup.freeze().expect("it has a freezer");
-    super::testing::until("it has stopped", || cgroup.has_stopped().expect("it can be read"));
+    super::testing::until("it has stopped", || cgroup.stopping().expect("it can be read") == Stopping::Done);
     assert_eq!(control(&cgroup, "freezer.state").as_deref(), Some("FROZEN"));
     assert!(cgroup.thaw_file().expect("it can be opened").is_some());
     cgroup.remove().expect("it was thawed to be killed");

@@ -13,8 +13,14 @@ use super::value::{bounded, bounded_pids, bounded_quota, page_size_name};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Feature;
 
+const MEMORY: &str = "memory.limit_in_bytes";
+
 /// Total of memory and swap; there is no file for swap alone.
 pub(super) const MEMSW: &str = "memory.memsw.limit_in_bytes";
+
+/// What nothing may be done with any more, and what may be: lines that are told one by one.
+pub(super) const DENY_DEVICES: &str = "devices.deny";
+pub(super) const ALLOW_DEVICES: &str = "devices.allow";
 
 /// The files to write for the controllers of one hierarchy, in order.
 ///
@@ -55,14 +61,45 @@ pub(super) fn settings(limits: &Limits, controllers: &[Controller]) -> Result<Ve
             }
             Controller::Devices => {
                 if let Some(rules) = &limits.devices {
-                    settings.push(setting("devices.deny", "a".to_owned(), Verify::No));
-                    settings.extend(rules.lines().map(|line| setting("devices.allow", line, Verify::No)));
+                    settings.push(setting(DENY_DEVICES, "a".to_owned(), Verify::No));
+                    settings.extend(rules.lines().map(|line| setting(ALLOW_DEVICES, line, Verify::No)));
                 }
             }
             Controller::Freezer | Controller::Pressure | Controller::CpuAcct => {}
         }
     }
     Ok(settings)
+}
+
+/// Pairs of files that must fit each other at every moment: the second must not be above what the first allows, so which
+/// of them is written first depends on which way they go. The limits of memory, and shares of processor time.
+const PAIRS: [[&str; 2]; 3] =
+    [[MEMORY, MEMSW], ["cpu.cfs_period_us", "cpu.cfs_quota_us"], ["cpu.rt_period_us", "cpu.rt_runtime_us"]];
+
+/// Changes the order of settings for a group that has some already.
+pub(super) fn order_for_update(group: &Group, settings: &mut [Setting]) -> Result<()> {
+    for pair in PAIRS {
+        let place = |file| settings.iter().position(|setting| setting.file == file);
+        let [Some(first), Some(second)] = pair.map(place) else { continue };
+        let wanted = |index: usize| settings.get(index).and_then(|setting| setting.value.parse::<u64>().ok());
+        let swap = match pair {
+            // The sum of memory and swap must not be below memory, which grows beyond what the sum is now.
+            [MEMORY, MEMSW] => match (wanted(first), group.number(MEMSW)?) {
+                (None, _) => true,
+                (Some(memory), now) => now.is_some_and(|now| memory > now),
+            },
+            // A smaller quota in the old period is less than before, and the old one in the new period may be anything.
+            // No number is no quota.
+            [_, file] => match (wanted(second), group.number(file)?) {
+                (Some(quota), now) => now.is_some_and(|now| quota <= now),
+                (None, _) => true,
+            },
+        };
+        if swap {
+            settings.swap(first, second);
+        }
+    }
+    Ok(())
 }
 
 /// The error for a limit that only version 2 has.
@@ -113,7 +150,7 @@ fn memory(limits: &Limits, settings: &mut Vec<Setting>) -> Result<()> {
     }
     let memory_max = limits.memory_max.and_then(bounded);
     if limits.memory_max.is_some() {
-        settings.push(setting("memory.limit_in_bytes", number(memory_max), Verify::Bytes(memory_max)));
+        settings.push(setting(MEMORY, number(memory_max), Verify::Bytes(memory_max)));
     }
     let Some(swap_max) = limits.swap_max.map(bounded) else { return Ok(()) };
     // The total must not be less than the memory alone (EINVAL), so it is written after it.

@@ -155,8 +155,8 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
                     group.read("pids.events", &mut buffer)?.and_then(|text| keyed(text, "max"));
             }
             Controller::Io => {
-                if let Some(text) = group.read("io.stat", &mut buffer)? {
-                    (counters.read_bytes, counters.written_bytes) = io_stat(text);
+                if let Some(text) = group.read_all("io.stat")? {
+                    (counters.read_bytes, counters.written_bytes) = io_stat(&text);
                 }
             }
             Controller::Cpu

@@ -239,6 +239,31 @@ impl Drop for Scratch {
     }
 }
 
+/// A cgroup of this test, removed at the end.
+pub(crate) struct TestGroup(PathBuf);
+
+impl TestGroup {
+    /// Below a directory, or beside the leaf in it that version 2 makes this process move to.
+    pub(crate) fn make_in(own: &Path) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let above = own.ancestors().find(|dir| !dir.ends_with("belljar-host")).unwrap_or(own);
+        let path = above.join(format!("belljar-test-{}-{number}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TestGroup {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
 /// This program.
 pub(crate) fn own_exe() -> PathBuf {
     std::env::current_exe().expect("/proc/self/exe can be read")
