@@ -32,7 +32,7 @@ pub(super) const ALONE: &str = "start the program alone in its cgroup, before it
 #[cfg(feature = "systemd")]
 pub(super) const USER_BUS: &str = "log in by a way that starts the user manager (not `su`), or, as root, \
      `loginctl enable-linger USER`; then set `XDG_RUNTIME_DIR=/run/user/$(id -u)`; or let root start the program: \
-     `systemd-run --scope -p Delegate=yes --uid=USER -- PROGRAM`, and use `CgroupParent::Auto`";
+     `systemd-run --pipe --wait -p Delegate=yes --uid=USER -- PROGRAM`, and use `CgroupParent::Auto`";
 
 #[cfg(feature = "systemd")]
 pub(super) const SYSTEM_BUS: &str = "install and start the system's bus (`apt-get install dbus`, `systemctl start dbus`), or \
