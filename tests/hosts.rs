@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         forks_while_it_spawns: ["userns"],
         has_a_forked_child_that_drops_its_copies: ["userns"],
         panics: ["userns"],
+        replaces_itself: ["userns", "cgroup-pids"],
     ];
     let roles: &[support::Role] = &[
         ("ignoring", ignoring),
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         ("forker", forker),
         ("dropper", dropper),
         ("panicker", panicker),
+        ("replacing", replacing),
     ];
     support::main_serial(cases, roles)
 }
@@ -682,4 +684,36 @@ fn dropper(_: &[OsString]) -> i32 {
         Ok(())
     };
     finish(run())
+}
+
+/// It keeps its pid and its start time, and must not use the name of a box again: the kernel's log may tell of the first.
+fn replaces_itself() -> Result {
+    let helper = run_helper(&mut role_command("replacing", &["3"]), Duration::from_secs(30) * slack())?;
+    let said = helper.succeed()?;
+    let names: std::collections::BTreeSet<_> = said.lines().collect();
+    assert_eq!(names.len(), 3, "{said}");
+    Ok(())
+}
+
+/// `replacing COUNT`
+fn replacing(args: &[OsString]) -> i32 {
+    use std::os::unix::process::CommandExt;
+    let run = || {
+        let held = hold(&closed().pids_max(8))?;
+        let dir = support::features::directory_of(&held.pid.to_string(), "pids").expect("it is in a box");
+        println!("{}", dir.file_name().expect("it has one").to_string_lossy());
+        held.release()?;
+        Ok(())
+    };
+    if let Err(support::Fail(message)) = run() {
+        println!("{message}");
+        return 1;
+    }
+    let left = support::roles::int(args, 0) - 1;
+    if left == 0 {
+        return 0;
+    }
+    std::io::stdout().flush().ok();
+    println!("{}", role_command("replacing", &[&left.to_string()]).exec());
+    1
 }

@@ -50,8 +50,8 @@ mod value;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(test)]
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -79,8 +79,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// How long the last processes of a box may take to die.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many names are tried. A host that replaced itself by execve(2) has its pid and start time still, and starts
-/// counting again beside the boxes it left.
+/// How many names are tried. They are taken only where somebody wants them to be.
 const NAMES: u32 = 4096;
 
 /// A box: the directories, with their limits. Dropping it kills what is inside and removes them.
@@ -259,9 +258,16 @@ impl Drop for Cgroup {
     }
 }
 
+fn nanoseconds_since_boot() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map_or(0, |now| u64::try_from(Duration::from(now).as_nanos()).unwrap_or(0))
+}
+
 /// Makes a directory of the same new name in every parent.
 fn make_groups(parents: &[Arc<Parent>]) -> Result<Vec<Group>> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    // A host that replaces itself by execve(2) has its pid and start time still, and the kernel's log has told of boxes
+    // that it made before: it goes on beyond their numbers, for none takes as little as a nanosecond to make.
+    static COUNTER: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(nanoseconds_since_boot()));
     let owner = match parents {
         [] => return Ok(Vec::new()),
         _ => Owner::current()?,
