@@ -31,9 +31,10 @@ fn main() -> ExitCode {
         verdicts_with_the_log: ["userns", "cgroup-memory"],
         verdicts_without_the_log: ["userns", "cgroup-memory"],
         verdicts_of_kills_that_the_log_leaves_out: ["userns", "root", "cgroup-memory"],
+        a_program_says_nothing_in_the_kernels_name: ["userns", "root", "cgroup-memory"],
         many_die_at_once: ["userns", "cgroup-memory"],
     ];
-    support::main_serial(cases, &[("victim", victim), ("burst", burst)])
+    support::main_serial(cases, &[("victim", victim), ("burst", burst), ("forger", forger)])
 }
 
 /// `victim NAME BYTES CHILDREN CODE` calls itself so and takes the memory. With children the first of them takes it and
@@ -399,5 +400,41 @@ fn many_die_at_once() -> Result {
         assert!(victims(&outcome).len() as u64 <= kills, "{outcome:?}");
     }
     println!("{count} programs died at once, and the log tells of {} processes", dead.len());
+    Ok(())
+}
+
+/// Its child runs out of memory, and then it has the kernel say that it was the machine, and somebody else.
+fn forger(_: &[OsString]) -> i32 {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("proc is mounted");
+    let path = own.lines().find(|line| line.contains(":memory:") || line.starts_with("0::"));
+    let own_box = path.and_then(|line| line.rsplit('/').next()).expect("it is in a box").to_owned();
+    let run = |body: &dyn Fn()| {
+        let child = raw::fork().expect("fork");
+        if child == 0 {
+            body();
+            std::process::exit(0);
+        }
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).ok();
+    };
+    run(&|| {
+        alloc(&[(64 << 20).to_string().into()]);
+    });
+    run(&|| {
+        fs::write("/proc/self/comm", "oom-kill:").expect("its own name is its own business");
+        raw::fault_in(&format!("/,oom_memcg=up,task_memcg={own_box},task=x,pid=713,uid=5"));
+    });
+    run(&|| {
+        let sizes = "total-vm:1kB, anon-rss:4kB, file-rss:0kB, shmem-rss:0kB";
+        raw::fault_in(&format!("/Killed process 713 (innocent) {sizes}"));
+    });
+    1
+}
+
+fn a_program_says_nothing_in_the_kernels_name() -> Result {
+    let outcome = closed().share_cgroup().memory_max(mib(32)).status(payload("forger", &[]))?;
+    let Some(oom) = outcome.oom else { return fail("nobody was killed for memory") };
+    assert_eq!(oom.scope, OomScope::Sandbox);
+    assert!(oom.victims.iter().all(|victim| victim.name != "innocent"), "{oom:?}");
+    assert_eq!(outcome.verdict, Verdict::MemoryExceeded);
     Ok(())
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use super::counters::Counters;
 use crate::limits::Bytes;
@@ -55,22 +56,28 @@ pub(crate) struct LogKey {
 /// What the counters and the log, all of it or what came since some moment, say of the last kills in a box, as many as
 /// were counted.
 pub(crate) fn read(key: &LogKey, counters: &Counters, since: Option<&Log>) -> Option<Oom> {
-    counters.oom_kills.filter(|kills| *kills > 0)?;
-    let lines = since.map_or_else(|| Log::whole().lines(), Log::lines);
-    Some(judge(lines.iter().map(String::as_str), key, counters))
+    let kills = counters.oom_kills.filter(|kills| *kills > 0)?;
+    let kills = usize::try_from(kills).unwrap_or(usize::MAX);
+    let mut lines = Vec::new();
+    let mut told = Told::default();
+    for _ in 0..LOOKS {
+        lines.extend(since.map_or_else(|| Log::whole().lines(), Log::lines));
+        told = Told::of(lines.iter().map(String::as_str), key, kills);
+        if !told.lacks_a_victim {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        if since.is_none() {
+            lines.clear();
+        }
+    }
+    Some(told.judge(key.whole_group, kills, counters))
 }
 
-/// The log decides where it has all kills. Otherwise it may lack the very one that ended the program, and the counters
-/// decide as they do without it.
-fn judge<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, counters: &Counters) -> Oom {
-    let kills = counters.oom_kills.and_then(|kills| usize::try_from(kills).ok()).unwrap_or(usize::MAX);
-    let told = victims(lines, key, kills);
-    let scope = match told.last() {
-        Some((scope, _)) if told.len() == kills => *scope,
-        _ => scope(counters),
-    };
-    Oom { scope, victims: told.into_iter().map(|(_, victim)| victim).collect() }
-}
+/// How often the log is looked at, and the time between: a victim gets its signal before the kernel says which it was,
+/// and may be gone by then.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Without a word of the log: did the box run into its own limit at all?
 pub(super) fn scope(counters: &Counters) -> OomScope {
@@ -110,11 +117,7 @@ impl Log {
                 Ok(0) => break,
                 Ok(length) => {
                     let text = String::from_utf8_lossy(record.get(..length).unwrap_or_default());
-                    let message = text.split_once(';').map_or("", |(_, message)| message);
-                    let message = message.lines().next().unwrap_or_default();
-                    if message.starts_with("oom-kill:") || message.contains("Killed process ") {
-                        lines.push(message.to_owned());
-                    }
+                    lines.extend(about_memory(&text).map(str::to_owned));
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(_) => break,
@@ -124,7 +127,17 @@ impl Log {
     }
 }
 
-/// The last `kills` victims in a box, from pairs of lines:
+/// The message of a record (`PRIORITY,NUMBER,TIME,FLAGS;MESSAGE`), if it is the kernel's and about a kill for memory.
+fn about_memory(record: &str) -> Option<&str> {
+    let (prefix, message) = record.split_once(';')?;
+    // What somebody has written into `/dev/kmsg` has a facility other than the kernel's, which is 0.
+    let priority: u32 = prefix.split(',').next()?.parse().ok()?;
+    let message = message.lines().next()?;
+    let wanted = message.starts_with(HEAD) || KILLED.iter().any(|start| message.starts_with(start));
+    (priority >> 3 == 0 && wanted).then_some(message)
+}
+
+/// What the log tells of the last kills in a box, from pairs of lines:
 ///
 /// ```text
 /// oom-kill:constraint=CONSTRAINT_MEMCG,…,oom_memcg=/a/NAME,task_memcg=/a/NAME,task=tail,pid=713,uid=1000
@@ -132,59 +145,91 @@ impl Log {
 /// ```
 ///
 /// Under many kills the kernel leaves out the first line of a pair and never the second. The victims of a group that is
-/// killed at once follow its one head without any other between them, and as many as were counted: what comes then is
-/// of another sandbox.
-fn victims<'a>(
-    lines: impl Iterator<Item = &'a str>,
-    key: &LogKey,
-    kills: usize,
-) -> Vec<(OomScope, OomVictim)> {
-    let mut found = Vec::new();
-    let mut expected: Option<(OomScope, u32)> = None;
-    for line in lines {
-        if let Some(fields) = line.strip_prefix("oom-kill:") {
-            expected = head(fields, &key.name);
-            if key.whole_group && expected.is_some() {
-                found.clear();
-            }
-        } else if let Some((scope, pid)) = expected {
-            if let Some(victim) = victim(line).filter(|victim| key.whole_group || victim.pid == pid) {
-                found.push((scope, victim));
-                expected = expected.filter(|_| key.whole_group);
+/// killed at once follow its one head without any other between them, for the kernel kills one group at a time, and are
+/// as many as were counted: what comes then is of another sandbox.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Whose memory it was, for each kill, or for a group that was killed at once.
+    scopes: Vec<OomScope>,
+    victims: Vec<OomVictim>,
+    /// The last kill's first line is there and its second is not.
+    lacks_a_victim: bool,
+}
+
+impl Told {
+    fn of<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, kills: usize) -> Self {
+        let mut told = Self::default();
+        let mut expected: Option<u32> = None;
+        for line in lines {
+            if let Some(fields) = line.strip_prefix(HEAD) {
+                let head = head(fields, &key.name);
+                expected = head.map(|(_, pid)| pid);
+                if let Some((scope, _)) = head {
+                    if key.whole_group {
+                        told = Self::default();
+                    }
+                    told.scopes.push(scope);
+                    told.lacks_a_victim = true;
+                }
+            } else if let Some(pid) = expected {
+                if let Some(victim) = victim(line).filter(|victim| key.whole_group || victim.pid == pid) {
+                    told.victims.push(victim);
+                    told.lacks_a_victim = key.whole_group && told.victims.len() < kills;
+                    expected = expected.filter(|_| key.whole_group);
+                }
             }
         }
+        if key.whole_group {
+            told.victims.truncate(kills);
+        } else {
+            told.victims.drain(..told.victims.len().saturating_sub(kills));
+            told.scopes.drain(..told.scopes.len().saturating_sub(kills));
+        }
+        told
     }
-    if key.whole_group {
-        found.truncate(kills);
-    } else {
-        found.drain(..found.len().saturating_sub(kills));
+
+    /// The log decides where it has all kills. Otherwise it may lack the very one that ended the program, and the counters
+    /// decide as they do without it.
+    fn judge(self, whole_group: bool, kills: usize, counters: &Counters) -> Oom {
+        let complete = whole_group || self.scopes.len() == kills;
+        let last = self.scopes.last().copied().filter(|_| complete);
+        Oom { scope: last.unwrap_or_else(|| scope(counters)), victims: self.victims }
     }
-    found
 }
+
+/// How the two lines begin. A line of the kernel's may well begin with the name of a process, as that of a fault does
+/// (`NAME[713]: segfault at …`), and have more of the program's choosing at its end; but a name has 15 bytes at most.
+const HEAD: &str = "oom-kill:constraint=CONSTRAINT_";
+const KILLED: [&str; 3] = [
+    "Memory cgroup out of memory: Killed process ",
+    "Out of memory: Killed process ",
+    "Out of memory (oom_kill_allocating_task): Killed process ",
+];
 
 /// The scope and the victim's id, if the victim was in the group of this name.
 fn head(fields: &str, name: &str) -> Option<(OomScope, u32)> {
-    // The names of groups come before that of the process, and ours have no comma.
-    let group = |key: &str| {
-        let (_, rest) = fields.split_once(key)?;
-        rest.split(',').next()
-    };
+    const GROUP: &str = ",task_memcg=";
+    // Read from the end, for the groups that come first may be called what other users like.
+    let (rest, _uid) = fields.rsplit_once(",uid=")?;
+    let (rest, pid) = rest.rsplit_once(",pid=")?;
+    let (mut rest, mut task) = rest.rsplit_once(GROUP)?;
+    // The process may be called so, too: with three bytes more at most, each of which can take four here.
+    if rest.rsplit_once(",task=").is_some_and(|(_, begun)| begun.len() <= 12) {
+        (rest, task) = rest.rsplit_once(GROUP)?;
+    }
     let is_ours = |path: &str| path.rsplit('/').next() == Some(name);
-    if !group(",task_memcg=").is_some_and(is_ours) {
+    if !task.split(',').next().is_some_and(is_ours) {
         return None;
     }
-    let scope = match group(",oom_memcg=") {
-        Some(path) if is_ours(path) => OomScope::Sandbox,
+    let scope = match rest.rsplit_once(",oom_memcg=") {
+        Some((_, path)) if is_ours(path) => OomScope::Sandbox,
         _ => OomScope::Host,
     };
-    // The name of the process may hold anything, so what follows it is found from the end.
-    let (rest, _uid) = fields.rsplit_once(",uid=")?;
-    let (_, pid) = rest.rsplit_once(",pid=")?;
     Some((scope, pid.parse().ok()?))
 }
 
 fn victim(line: &str) -> Option<OomVictim> {
-    let (_, rest) = line.split_once("Killed process ")?;
+    let rest = KILLED.iter().find_map(|start| line.strip_prefix(start))?;
     let (pid, rest) = rest.split_once(" (")?;
     let (name, sizes) = rest.rsplit_once(") total-vm:")?;
     let kib = |key: &str| -> Option<u64> {
@@ -236,12 +281,14 @@ mod tests {
         ]
     }
 
+    fn told_of(lines: &[String], whole_group: bool, kills: usize) -> Told {
+        let key = LogKey { name: NAME.into(), whole_group };
+        Told::of(lines.iter().map(String::as_str), &key, kills)
+    }
+
     fn told(lines: &[String]) -> Vec<(OomScope, OomVictim)> {
-        victims(
-            lines.iter().map(String::as_str),
-            &LogKey { name: NAME.into(), whole_group: false },
-            usize::MAX,
-        )
+        let Told { scopes, victims, .. } = told_of(lines, false, usize::MAX);
+        scopes.into_iter().zip(victims).collect()
     }
 
     #[test]
@@ -266,11 +313,66 @@ mod tests {
             "",
             "Killed process",
             ",oom_memcg=",
+            ",task_memcg=/ab",
+            "a,task=b",
         ] {
             let ours = told(&pair(&format!("/a/{NAME}"), comm, 713));
             assert_eq!(ours.len(), 1, "{comm:?}");
             assert_eq!((ours[0].0, ours[0].1.pid, ours[0].1.name.as_str()), (OomScope::Sandbox, 713, comm));
         }
+    }
+
+    /// Lines that programs can have the kernel say: of a fault, with their name at the beginning and that of a file at the
+    /// end, and such as some can write themselves.
+    #[test]
+    fn lines_of_a_programs_choosing_prove_nothing() {
+        let [head, victim] = pair("/a", "innocent", 713);
+        for line in [&head, &victim] {
+            assert_eq!(about_memory(&format!("6,1,2,-;{line}\n SUBSYSTEM=x\n")), Some(&**line));
+            assert_eq!(about_memory(&format!("14,1,2,-;{line}")), None, "from /dev/kmsg");
+            let (name, tail) = line.split_at(15);
+            for faulted in
+                [format!("{name}[713]: segfault at 0 ip 0 sp 0 error 4 in {tail}[7f0,1000]"), tail.to_owned()]
+            {
+                assert_eq!(about_memory(&format!("6,1,2,-;{faulted}")), None, "{faulted}");
+            }
+        }
+        for record in ["", ";", "6;", "x,1;y", &format!(",;{head}"), &format!("-1,1,2,-;{head}")] {
+            assert_eq!(about_memory(record), None, "{record}");
+        }
+    }
+
+    /// The cpuset of a victim is named before its cgroup, and may be another user's to name.
+    #[test]
+    fn names_of_other_groups_prove_nothing() {
+        for cpuset in [
+            format!("/x,oom_memcg=/a/{NAME},task_memcg=/a/{NAME}"),
+            format!("/x,task_memcg=/a/{NAME},task=x"),
+            format!("/x,oom_memcg=/a/{NAME}"),
+        ] {
+            let head = |above: &str, group: &str| {
+                format!(
+                    "{HEAD}MEMCG,nodemask=(null),cpuset={cpuset},mems_allowed=0,oom_memcg={above},\
+                     task_memcg={group},task=tail,pid=713,uid=1000"
+                )
+            };
+            let [_, tail] = pair("/a", "tail", 713);
+            assert_eq!(told(&[head("/b", "/b/other"), tail.clone()]), [], "{cpuset}");
+            let ours = told(&[head("/a", &format!("/a/{NAME}")), tail]);
+            assert_eq!(ours[0].0, OomScope::Host, "{cpuset}");
+        }
+    }
+
+    /// The kernel says who was killed after it has killed.
+    #[test]
+    fn the_first_line_tells_the_scope() {
+        let [head, tail] = pair("/a", "tail", 713);
+        let early = told_of(std::slice::from_ref(&head), false, 1);
+        assert!(early.lacks_a_victim);
+        let touched = Counters { oom_kills: Some(1), oom: Some(7), ..Counters::default() };
+        assert_eq!(early.judge(false, 1, &touched), Oom { scope: OomScope::Host, victims: vec![] });
+        assert!(!told_of(&[head.clone(), tail.clone()], false, 1).lacks_a_victim);
+        assert!(told_of(&[head, tail], true, 2).lacks_a_victim);
     }
 
     #[test]
@@ -289,9 +391,7 @@ mod tests {
         let lines =
             [head, first, second, "oom-kill:constraint=…".to_owned(), pair("/a", "x", 715)[1].clone()];
         let pids = |lines: &[String], kills| -> Vec<u32> {
-            let key = LogKey { name: NAME.into(), whole_group: true };
-            let told = victims(lines.iter().map(String::as_str), &key, kills);
-            told.into_iter().map(|(_, victim)| victim.pid).collect()
+            told_of(lines, true, kills).victims.into_iter().map(|victim| victim.pid).collect()
         };
         assert_eq!(pids(&lines, 2), [713, 714]);
         // The kernel left out the head of another sandbox's victim.
@@ -350,8 +450,8 @@ mod tests {
             ("a group from above, left out", true, without_head(&group), v2(2, 0), Host, 0),
         ];
         for (what, whole_group, lines, counters, scope, victims) in table {
-            let key = LogKey { name: NAME.into(), whole_group };
-            let oom = judge(lines.iter().map(String::as_str), &key, &counters);
+            let kills = usize::try_from(counters.oom_kills.expect("there were some")).expect("a few");
+            let oom = told_of(&lines, whole_group, kills).judge(whole_group, kills, &counters);
             assert_eq!((oom.scope, oom.victims.len()), (scope, victims), "{what}");
         }
     }

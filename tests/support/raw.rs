@@ -79,3 +79,18 @@ pub(crate) fn read_to_end(fd: i32) -> io::Result<Vec<u8>> {
         }
     }
 }
+
+/// Ends by a fault in a file of this name, which the kernel's log then has at the end of a line, after ours at its
+/// beginning.
+pub(crate) fn fault_in(name: &str) -> ! {
+    let name = std::ffi::CString::new(name).expect("no zero in it");
+    // SAFETY: memfd_create(2) and mmap(2) take these values, and the mapping is new. What is called is not executable, so
+    // the call ends the process, which is what it is for.
+    unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), 0);
+        libc::ftruncate(fd, 4096);
+        let page = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, fd, 0);
+        let function: extern "C" fn() -> ! = std::mem::transmute(page);
+        function()
+    }
+}
