@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         what_may_be_skipped: ["userns", "cgroup-memory"],
         idle_programs_are_killed: ["userns", "cgroup-cpuacct"],
         busy_programs_are_not_idle: ["userns", "cgroup-cpuacct", "sh"],
+        held_back_by_its_quota_is_not_idle: ["userns", "cgroup-cpu", "cgroup-cpuacct"],
         times_are_reported_to_the_millisecond: ["userns", "cgroup-cpuacct"],
         extra_time_shows_by_how_much: ["userns", "cgroup-cpuacct"],
         many_at_once: ["userns", "cgroup-memory", "cgroup-pids"],
@@ -429,6 +430,27 @@ fn busy_programs_are_not_idle() -> Result {
     let script =
         "for i in 1 2 3 4 5; do /bin/sleep 0.25; n=0; while [ $n -lt 20000 ]; do n=$((n+1)); done; done";
     assert_eq!(sandbox.status(sh(script))?.verdict, Verdict::Exited(0));
+    Ok(())
+}
+
+/// A quota that would make a busy program look idle is refused together with the idle time; with the least idle time that is
+/// taken a busy program is not idle.
+fn held_back_by_its_quota_is_not_idle() -> Result {
+    let milliseconds = Duration::from_millis;
+    for (quota, period, least) in [(10, 1000, 3000), (20, 200, 400), (1, 100, 1200)] {
+        let limit = CpuMax::new(milliseconds(quota), milliseconds(period));
+        // The weight makes others on this machine no reason to get less than the quota.
+        let sandbox = closed().cpu_max(limit).cpu_weight(10_000).wall_time(Duration::from_secs(60));
+        let error = sandbox.clone().idle_time(milliseconds(least - 1)).plan().expect_err("it may look idle");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(&format!("idle_time({least} ms)")), "{hint}");
+        let sandbox = sandbox.idle_time(milliseconds(least) * slack());
+        let burn = payload("burn", &[&(2 * least).to_string()]);
+        assert_eq!(sandbox.status(burn)?.verdict, Verdict::Exited(0));
+    }
+    // What limits nothing holds nothing back.
+    closed().cpu_max(CpuMax::cpus(f64::INFINITY)).idle_time(milliseconds(10)).plan()?;
     Ok(())
 }
 

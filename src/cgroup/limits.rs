@@ -1,9 +1,12 @@
 //! What the tree of a sandbox may use, in the kernel's own units.
 
+use std::time::Duration;
+
 use super::cpuset::CpuSet;
 use super::device::DeviceRules;
 use super::io::{BlockDevice, IoMax};
 use super::layout::Controller;
+use super::value::bounded_quota;
 use crate::error::{Error, Result};
 use crate::feature::Feature;
 use crate::limits::{Bytes, CpuMax};
@@ -269,6 +272,18 @@ impl Limits {
         Controller::ALL
             .into_iter()
             .filter(move |controller| table.iter().any(|(_, takes, set)| *set && takes == controller))
+    }
+
+    /// The longest that [`cpu_max`](Self::cpu_max) may keep a busy tree from using a millisecond of CPU time.
+    ///
+    /// The scheduler looks at the quota at its tick, which comes 100 times a second or more often. A tree that has run for
+    /// so long beyond its quota is stopped until as many periods as that takes have paid for it; then it must be given
+    /// the millisecond. The first of these periods may begin when it is stopped already.
+    pub(crate) fn longest_pause(&self) -> Option<Duration> {
+        const TICK_US: u64 = 10_000;
+        let max = self.cpu_max?;
+        let periods = 1 + (TICK_US + 1_000).div_ceil(bounded_quota(max)?);
+        Some(Duration::from_micros(max.period_us().saturating_mul(periods)))
     }
 
     /// Only what belongs to one feature, with what that is counted from.

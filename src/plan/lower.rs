@@ -355,7 +355,6 @@ fn lower_identity(
 /// The limits that are in force, and where they are kept.
 fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limits, Placement, Times)> {
     let mut limits = sandbox.limits.clone();
-    limits.validate()?;
     let best = |feature: &Feature| sandbox.best_effort.contains(feature);
     for feature in limits.features().filter(best) {
         if let Err(error) = try_out(&limits.only(feature), sandbox) {

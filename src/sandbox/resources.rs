@@ -171,7 +171,17 @@ impl Sandbox {
     /// The longest the tree may do nothing: use less than a millisecond of CPU time. For interactive programs, whose wall
     /// time is not theirs alone. The verdict is [`IdleExceeded`](crate::Verdict::IdleExceeded).
     ///
+    /// A program that could run and is not let counts as idle, too: one that is starved by others, stopped, or held back by
+    /// a quota of a cgroup above or one that [`update`](crate::Container::update) has brought. Its own
+    /// [`cpu_max`](Sandbox::cpu_max) is reckoned with: the idle time must be two periods of it or longer, and with a quota
+    /// below 11 ms, of which the scheduler may give several in advance, one period and as many as make up 11 ms.
+    ///
     /// It needs what [`cpu_time`](Sandbox::cpu_time) needs.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for an idle time that is shorter
+    /// than what `cpu_max` may hold a busy program back.
     ///
     /// # Examples
     ///
