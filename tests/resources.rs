@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         disks_that_are_none: ["userns"],
         huge_pages: ["userns", "cgroup-hugetlb"],
         each_knob_is_set_or_names_its_hierarchy: ["userns", "cgroup-memory", "cgroup-cpu"],
+        memory_is_protected_as_far_as_above: ["userns", "unified", "root"],
         values_at_the_edges: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpu"],
         what_may_be_skipped: ["userns", "cgroup-memory"],
         idle_programs_are_killed: ["userns", "cgroup-cpuacct"],
@@ -344,6 +345,40 @@ fn each_knob_is_set_or_names_its_hierarchy() -> Result {
                 assert!(told || text.contains("cpu.rt_"), "{name}: {text}");
                 assert!(error.hint().is_some(), "{text}");
             }
+        }
+    }
+    Ok(())
+}
+
+/// The kernel takes any amount where the groups above have none, and protects nothing: that is refused until they have it.
+fn memory_is_protected_as_far_as_above() -> Result {
+    let wanted = (8 << 20).to_string();
+    let kinds = [
+        (Limits::new().memory_min(mib(8)), Feature::MemoryMin, "memory.min"),
+        (Limits::new().memory_low(mib(8)), Feature::MemoryLow, "memory.low"),
+    ];
+    for (limits, feature, file) in kinds {
+        let sandbox = closed().limits(limits);
+        let mut written = Vec::new();
+        // As each hint says, until there is none.
+        while let Err(error) = sandbox.plan() {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            let path = error.path().unwrap_or(Path::new("")).to_owned();
+            assert!(path.ends_with(file) && !written.contains(&path), "{error}");
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(&format!("echo {wanted} > {}", path.display())), "{hint}");
+            let skipped = sandbox.clone().best_effort(feature).status(payload("exit", &["0"]))?;
+            assert!(!skipped.enforced.contains(feature), "{}", skipped.enforced);
+            fs::write(&path, &wanted)?;
+            written.push(path);
+        }
+        assert!(!written.is_empty(), "a fresh group protects nothing");
+        let held = hold(&sandbox)?;
+        let dir = directory_of(&held.pid.to_string(), "memory").expect("it has the controller");
+        assert_eq!(fs::read_to_string(dir.join(file))?.trim(), wanted);
+        assert!(held.release()?.enforced.contains(feature));
+        for path in written {
+            fs::write(path, "0")?;
         }
     }
     Ok(())

@@ -82,12 +82,17 @@ impl Limits {
 
     /// The memory that is not reclaimed from the tree while others have some that is not protected. v2 `memory.low`; the
     /// nearest in version 1 is [`memory_soft`](Limits::memory_soft).
+    ///
+    /// A group is protected only as far as each one above it is, by default not at all; planning fails where one protects
+    /// less than this. Sandboxes that are promised more together than the group above has share that by what they use. See
+    /// `memory.min` in the kernel's [cgroup v2 document](https://docs.kernel.org/admin-guide/cgroup-v2.html).
     pub fn memory_low(mut self, bytes: impl Into<Bytes>) -> Self {
         self.memory_low = Some(bytes.into().get());
         self
     }
 
-    /// The memory that is never reclaimed from the tree; the kernel kills others rather. v2 `memory.min`.
+    /// The memory that is never reclaimed from the tree; the kernel kills others rather. v2 `memory.min`, which the groups
+    /// above must have as well: see [`memory_low`](Limits::memory_low).
     pub fn memory_min(mut self, bytes: impl Into<Bytes>) -> Self {
         self.memory_min = Some(bytes.into().get());
         self

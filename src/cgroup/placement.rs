@@ -1,6 +1,9 @@
 //! Where the boxes of a plan go: worked out once, then used for every spawn.
 
 use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::AtFlags;
@@ -12,8 +15,10 @@ use super::limits::Limits;
 use super::locate::Location;
 use super::missing;
 use super::parent::{CgroupParent, Parent};
+use super::value::page_size;
 use super::{v1, v2};
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::feature::Feature;
 
 /// The directories that boxes with some limits are made in. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,6 +66,7 @@ impl Placement {
             // The controllers were checked one by one; together they may still break the rule of version 2.
             parent.check()?;
             check_swap(&parent, limits)?;
+            check_protection(&parent, limits)?;
             placement.parents.push(parent);
         }
         placement.settings = placement.settings(limits)?;
@@ -134,6 +140,53 @@ impl Placement {
     }
 }
 
+/// The kernel takes any amount, and protects of it what every group above protects too, which by default is nothing.
+fn check_protection(parent: &Parent, limits: &Limits) -> Result<()> {
+    if parent.version == Version::V1 || !parent.controllers.contains(&Controller::Memory) {
+        return Ok(());
+    }
+    for (limit, file, wanted) in [
+        (Feature::MemoryLow, "memory.low", limits.memory_low),
+        (Feature::MemoryMin, "memory.min", limits.memory_min),
+    ] {
+        let Some(wanted) = wanted else { continue };
+        let Some((above, protected)) = protects_less(&parent.dir, file, wanted)? else { continue };
+        let message = format!(
+            "{limit} of {wanted} bytes cannot be had of the version 2 memory controller: {} is {protected}, and a group is \
+             protected only as far as those above it",
+            above.display()
+        );
+        let hint = format!(
+            "as root: `echo {wanted} > {}`, and more for several sandboxes, which share what is protected there",
+            above.display()
+        );
+        return Err(Error::message(ErrorKind::Unsupported, Step::Cgroup, message)
+            .with_path(above)
+            .with_hint(hint));
+    }
+    Ok(())
+}
+
+/// The nearest file of this name, from `dir` upwards, with less than `wanted`, and what it says. The root of the hierarchy
+/// does not have it and bounds nothing, and neither does what is above the mount point.
+fn protects_less(dir: &Path, file: &str, wanted: u64) -> Result<Option<(PathBuf, u64)>> {
+    for path in dir.ancestors().map(|dir| dir.join(file)) {
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| {
+                Error::os(Step::Cgroup, format!("reading {}", path.display()), error).with_path(&path)
+            })?,
+        };
+        // `max` is no number.
+        let protected = text.trim_end().parse().unwrap_or(u64::MAX);
+        // The kernel rounds down to whole pages.
+        if wanted.saturating_sub(protected) >= page_size() {
+            return Ok(Some((path, protected)));
+        }
+    }
+    Ok(None)
+}
+
 /// Version 1 has the file in every group if swap is accounted at all.
 fn check_swap(parent: &Parent, limits: &Limits) -> Result<()> {
     let concerned = parent.version == Version::V1 && parent.controllers.contains(&Controller::Memory);
@@ -146,4 +199,34 @@ fn check_swap(parent: &Parent, limits: &Limits) -> Result<()> {
             .with_path(parent.dir.join(v1::MEMSW))
             .with_hint(missing::SWAPACCOUNT)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_protected_group_above_bounds() {
+        let base = std::env::temp_dir().join(format!("belljar-protection-{}", std::process::id()));
+        let (root, a, b) = (base.join("root"), base.join("root/a"), base.join("root/a/b"));
+        fs::create_dir_all(&b).unwrap();
+        let less = |wanted| protects_less(&b, "memory.min", wanted).unwrap();
+        assert_eq!(less(u64::MAX), None, "this may be the root");
+        fs::write(b.join("memory.min"), "max\n").unwrap();
+        assert_eq!(less(u64::MAX), None);
+        fs::write(a.join("memory.min"), "1048576\n").unwrap();
+        assert_eq!(less(1 << 20), None);
+        assert_eq!(less((1 << 20) + 1), None, "which is as many pages");
+        assert_eq!(less((1 << 20) + page_size()), Some((a.join("memory.min"), 1 << 20)));
+        assert_eq!(less(u64::MAX), Some((a.join("memory.min"), 1 << 20)));
+        fs::write(root.join("memory.min"), "0\n").unwrap();
+        assert_eq!(less(0), None, "nothing is protected by nothing");
+        assert_eq!(less(page_size()), Some((root.join("memory.min"), 0)));
+        assert_eq!(
+            protects_less(&b, "memory.low", 1 << 20).unwrap(),
+            None,
+            "the other has a file of its own"
+        );
+        fs::remove_dir_all(base).unwrap();
+    }
 }

@@ -1,5 +1,7 @@
 //! What values of limits mean to the kernel.
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use crate::limits::{Bytes, CpuMax};
 
 /// From here on a value means "no limit": the kernel counts pages in a signed long, so it cannot tell larger values
@@ -24,6 +26,11 @@ pub(super) fn bounded_pids(value: u64) -> Option<u64> {
 pub(super) fn bounded_quota(max: CpuMax) -> Option<u64> {
     const PROCESSORS: u64 = 1 << 16;
     (max.quota_us() / PROCESSORS < max.period_us()).then_some(max.quota_us())
+}
+
+/// Bytes in a page, to whole ones of which the kernel rounds limits down.
+pub(super) fn page_size() -> u64 {
+    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
 /// How the hugetlb controller of either version spells a page size in the names of its files.

@@ -39,13 +39,15 @@ impl Sandbox {
         self
     }
 
-    /// Memory that is protected from reclaim while there is other (version 2). See [`Limits::memory_low`].
+    /// Memory that is protected from reclaim while there is other (version 2), where the groups above are as well. See
+    /// [`Limits::memory_low`].
     pub fn memory_low(mut self, bytes: impl Into<Bytes>) -> Self {
         self.limits = self.limits.memory_low(bytes);
         self
     }
 
-    /// Memory that is never reclaimed (version 2). See [`Limits::memory_min`].
+    /// Memory that is never reclaimed (version 2), where the groups above are protected as well. See
+    /// [`Limits::memory_min`].
     pub fn memory_min(mut self, bytes: impl Into<Bytes>) -> Self {
         self.limits = self.limits.memory_min(bytes);
         self
