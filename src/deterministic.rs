@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Error, Result, Step};
+use crate::error::Result;
 use crate::namespace::TimeOffsets;
 use crate::run_image::DEFAULT_PATH;
 use crate::sandbox::{Base, Sandbox};
-use crate::sys;
+use crate::scheduling;
 
 /// What the monotonic and the boot-time clock show when the sandbox is made. Not 0: programs subtract from it.
 const START_SECONDS: i64 = 1000;
@@ -75,8 +75,7 @@ pub(crate) fn with_processor(sandbox: &Sandbox) -> Result<Cow<'_, Sandbox>> {
     if !sandbox.fixed_addresses || sandbox.scheduling.processors.is_some() {
         return Ok(Cow::Borrowed(sandbox));
     }
-    let own = sys::own_processors()
-        .map_err(|error| Error::os(Step::Plan, "asking for this thread's processors", error))?;
+    let own: Vec<u32> = scheduling::own_processors()?.iter().collect();
     let turn = TURN.fetch_add(1, Ordering::Relaxed) % own.len().max(1);
     let chosen = own.get(turn).copied().unwrap_or(0);
     Ok(Cow::Owned(sandbox.clone().cpu_affinity([chosen])))
@@ -99,12 +98,12 @@ mod tests {
     #[test]
     fn one_processor_is_chosen_in_turn() {
         let sandbox = Sandbox::new().deterministic();
-        let own = sys::own_processors().unwrap();
-        let chosen: Vec<_> = (0..2 * own.len())
+        let own = scheduling::own_processors().unwrap();
+        let chosen: Vec<_> = (0..2 * own.iter().count())
             .map(|_| with_processor(&sandbox).unwrap().scheduling.processors.clone().unwrap())
             .collect();
-        assert!(chosen.iter().all(|set| set.len() == 1 && set.iter().all(|one| own.contains(one))));
-        assert!(own.iter().all(|one| chosen.contains(&[*one].into())), "{chosen:?} of {own:?}");
+        assert!(chosen.iter().all(|set| set.iter().count() == 1 && set.iter().all(|one| own.contains(one))));
+        assert!(own.iter().all(|one| chosen.contains(&[one].into())), "{chosen:?} of {own:?}");
         let plain = Sandbox::new();
         assert_eq!(with_processor(&plain).unwrap().scheduling.processors, None);
     }

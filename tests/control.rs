@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use belljar::{
-    Bytes, CgroupParent, Command, CpuMax, CpuSet, DeviceAccess, DeviceRules, ErrorKind, Event, Events,
-    Limits, Sandbox, Stdio, Verdict,
+    Bytes, CgroupParent, Command, CpuMax, DeviceAccess, DeviceRules, ErrorKind, Event, Events, Limits,
+    Sandbox, Stdio, Verdict,
 };
 use support::{Result, closed, fail, hold, mib, payload, run_role, sh, slack, timed, within};
 
@@ -127,8 +127,7 @@ fn updates_that_cannot_be() -> Result {
 
 /// Of two limits the second is refused: the first, which the sandbox did not have before, is taken back.
 fn an_update_that_fails_changes_nothing() -> Result {
-    let sandbox =
-        closed().cpu_weight(100).cpuset_cpus(CpuSet::from_iter([0])).cpu_time(Duration::from_secs(60));
+    let sandbox = closed().cpu_weight(100).cpuset_cpus([0]).cpu_time(Duration::from_secs(60));
     let held = hold(&sandbox)?;
     let dir = |name: &str| {
         support::features::directory_of(&held.pid.to_string(), name).expect("it has the controller")
@@ -142,8 +141,7 @@ fn an_update_that_fails_changes_nothing() -> Result {
     ];
     let look = || files.map(|(name, file)| std::fs::read_to_string(dir(name).join(file)).ok());
     let before = look();
-    let limits =
-        Limits::new().cpu_max(CpuMax::cpus(0.05)).cpu_weight(7).cpuset_cpus(CpuSet::from_iter([4000]));
+    let limits = Limits::new().cpu_max(CpuMax::cpus(0.05)).cpu_weight(7).cpuset_cpus([4000]);
     assert!(held.child.update(&limits).is_err(), "there is no such processor");
     assert_eq!(look(), before);
     held.child.update(&Limits::new().cpu_max(CpuMax::cpus(0.5)).cpu_weight(200))?;
@@ -158,8 +156,8 @@ fn hold_memory(sandbox: &Sandbox, mib: u64) -> Result<support::Held> {
 
 /// Less memory than is in use would be the death of the program on version 2, and the other limit is refused.
 fn an_update_that_fails_kills_nothing() -> Result {
-    let held = hold_memory(&closed().memory_max(mib(200)).cpuset_cpus(CpuSet::from_iter([0])), 64)?;
-    let limits = Limits::new().memory_max(mib(8)).cpuset_cpus(CpuSet::from_iter([4000]));
+    let held = hold_memory(&closed().memory_max(mib(200)).cpuset_cpus([0]), 64)?;
+    let limits = Limits::new().memory_max(mib(8)).cpuset_cpus([4000]);
     held.child.update(&limits).expect_err("there is no such processor");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(held.child.usage()?.oom_kills, Some(0));

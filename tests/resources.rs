@@ -59,7 +59,7 @@ fn shares<const N: usize>(weights: [u32; N]) -> Result<[f64; N]> {
     let children: Vec<Child> = weights
         .iter()
         .map(|weight| {
-            let sandbox = closed().cpuset_cpus(CpuSet::from_iter([0])).cpu_weight(*weight);
+            let sandbox = closed().cpuset_cpus([0]).cpu_weight(*weight);
             sandbox.cpu_time(Duration::from_secs(60)).spawn(payload("burn", &["60000"]))
         })
         .collect::<belljar::Result<_>>()?;
@@ -113,7 +113,7 @@ fn processors() -> Result {
     let all = support::oracle::status_of("self").remove("Cpus_allowed_list").unwrap_or_default();
     let all: CpuSet = all.parse()?;
     let Some(last) = all.iter().last() else { return fail("a process may run nowhere") };
-    let one = closed().cpuset_cpus(CpuSet::from_iter([last]));
+    let one = closed().cpuset_cpus([last]);
     assert_eq!(allowed(&one, "Cpus_allowed_list")?, last.to_string());
     assert_eq!(allowed(&closed().cpuset_cpus(all.clone()), "Cpus_allowed_list")?, all.to_string());
     assert!(one.plan()?.enforced().contains(Feature::Cpuset));
@@ -121,7 +121,7 @@ fn processors() -> Result {
 }
 
 fn processors_that_are_not_there() -> Result {
-    for set in [CpuSet::from_iter([4000]), CpuSet::from_iter([0, 4000]), CpuSet::from_iter([65_000])] {
+    for set in [CpuSet::from([4000]), [0, 4000].into(), [65_000].into()] {
         let error = closed().cpuset_cpus(set).status(payload("exit", &["0"])).expect_err("no such processor");
         assert_eq!(error.step(), belljar::Step::Cgroup, "{error}");
     }
@@ -131,9 +131,9 @@ fn processors_that_are_not_there() -> Result {
 }
 
 fn memory_nodes() -> Result {
-    let sandbox = closed().limits(Limits::new().cpuset_mems(CpuSet::from_iter([0])));
+    let sandbox = closed().limits(Limits::new().cpuset_mems([0]));
     assert_eq!(allowed(&sandbox, "Mems_allowed_list")?, "0");
-    let sandbox = closed().limits(Limits::new().cpuset_mems(CpuSet::from_iter([63])));
+    let sandbox = closed().limits(Limits::new().cpuset_mems([63]));
     assert!(sandbox.status(payload("exit", &["0"])).is_err(), "no such node");
     Ok(())
 }

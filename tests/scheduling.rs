@@ -61,7 +61,7 @@ fn own() -> oracle::Schedule {
 }
 
 /// The last processor that this process may use: not the first, which is a likely accident.
-fn last_processor() -> usize {
+fn last_processor() -> u32 {
     let list = own().processors;
     list.rsplit([',', '-']).next().and_then(|last| last.parse().ok()).expect("a list of processors")
 }
@@ -344,7 +344,7 @@ fn values_that_cannot_be() -> Result {
         ("level most", Sandbox::new().io_priority(IoPriority::RealTime(u32::MAX))),
         ("no processor", Sandbox::new().cpu_affinity([])),
         ("processor 4096", Sandbox::new().cpu_affinity([0, 4096])),
-        ("processor most", Sandbox::new().cpu_affinity([usize::MAX])),
+        ("processor most", Sandbox::new().cpu_affinity([u32::MAX])),
     ];
     for (name, sandbox) in wrong {
         // Best effort is for what a host lacks, and not for what no host has.

@@ -1,9 +1,8 @@
 //! The values of `--sched`, `--ioprio` and `--cpu-list`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
-use belljar::{IoPriority, Scheduler};
+use belljar::{CpuSet, IoPriority, Scheduler};
 
 use crate::value::Parsed;
 
@@ -38,19 +37,7 @@ pub(crate) fn io_priority(text: &OsStr) -> Parsed<IoPriority> {
 }
 
 /// `0-2,5`.
-pub(crate) fn processors(text: &OsStr) -> Parsed<BTreeSet<usize>> {
-    /// More than any kernel has, so that a range cannot fill the memory.
-    const MOST: usize = 1 << 16;
-    let wrong = "is no list of processors like 0-2,5";
-    let mut found = BTreeSet::new();
-    for part in text.to_str().ok_or(wrong)?.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.parse().ok().filter(|number| *number < MOST).ok_or(wrong);
-        let (first, last): (usize, usize) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(wrong);
-        }
-        found.extend(first..=last);
-    }
-    Ok(found)
+pub(crate) fn processors(text: &OsStr) -> Parsed<CpuSet> {
+    let set = text.to_str().and_then(|text| text.parse().ok()).filter(|set: &CpuSet| !set.is_empty());
+    set.ok_or("is no list of processors like 0-2,5")
 }

@@ -8,13 +8,15 @@ use crate::error::{Error, Result};
 
 /// A set of processors, or of memory nodes, by number.
 ///
+/// Setters take `impl Into<CpuSet>`, so an array of numbers works too.
+///
 /// # Examples
 ///
 /// ```
 /// use belljar::CpuSet;
 ///
 /// let set: CpuSet = "0-2,7".parse()?;
-/// assert_eq!(set, CpuSet::from_iter([0, 1, 2, 7]));
+/// assert_eq!(set, CpuSet::from([0, 1, 2, 7]));
 /// assert_eq!(set.to_string(), "0-2,7");
 /// # Ok::<(), belljar::Error>(())
 /// ```
@@ -31,9 +33,21 @@ impl CpuSet {
         self.0.is_empty()
     }
 
+    /// Whether this number is in it.
+    #[must_use]
+    pub fn contains(&self, number: u32) -> bool {
+        self.0.contains(&number)
+    }
+
     /// The numbers in it, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().copied()
+    }
+}
+
+impl<const N: usize> From<[u32; N]> for CpuSet {
+    fn from(numbers: [u32; N]) -> Self {
+        Self::from_iter(numbers)
     }
 }
 

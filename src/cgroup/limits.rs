@@ -45,7 +45,7 @@ pub struct Limits {
     pub(super) cpu_max: Option<CpuMax>,
     pub(super) cpu_weight: Option<u32>,
     pub(super) cpu_rt: Option<CpuMax>,
-    pub(super) cpuset_cpus: Option<CpuSet>,
+    pub(crate) cpuset_cpus: Option<CpuSet>,
     pub(super) cpuset_mems: Option<CpuSet>,
     pub(super) io_max: Vec<(BlockDevice, IoMax)>,
     pub(super) io_weight: Option<u32>,
@@ -157,19 +157,19 @@ impl Limits {
     /// # Examples
     ///
     /// ```
-    /// use belljar::{CpuSet, Limits};
+    /// use belljar::Limits;
     ///
-    /// let pinned = Limits::new().cpuset_cpus(CpuSet::from_iter([2, 3]));
+    /// let pinned = Limits::new().cpuset_cpus([2, 3]);
     /// # let _ = pinned;
     /// ```
-    pub fn cpuset_cpus(mut self, cpus: CpuSet) -> Self {
-        self.cpuset_cpus = Some(cpus);
+    pub fn cpuset_cpus(mut self, cpus: impl Into<CpuSet>) -> Self {
+        self.cpuset_cpus = Some(cpus.into());
         self
     }
 
     /// The memory nodes that the tree may allocate from. `cpuset.mems`. See `cpuset(7)`.
-    pub fn cpuset_mems(mut self, nodes: CpuSet) -> Self {
-        self.cpuset_mems = Some(nodes);
+    pub fn cpuset_mems(mut self, nodes: impl Into<CpuSet>) -> Self {
+        self.cpuset_mems = Some(nodes.into());
         self
     }
 

@@ -179,8 +179,8 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DeviceRules;
     use crate::limits::{Bytes, CpuMax};
-    use crate::{CpuSet, DeviceRules};
 
     fn written(limits: &Limits) -> Vec<(Cow<'static, str>, String)> {
         let settings = settings(limits, &Controller::ALL).expect("version 2 can express it");
@@ -242,7 +242,7 @@ mod tests {
             .memory_low(Bytes::mib(2))
             .memory_min(Bytes::mib(1))
             .oom_group()
-            .cpuset_cpus(CpuSet::from_iter([1, 2, 3, 7]))
+            .cpuset_cpus([1, 2, 3, 7])
             .io_weight(50)
             .hugetlb_max(Bytes::gib(1), u64::MAX)
             .devices(DeviceRules::minimal());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::cause::{self, Explanation, Refusal};
 use super::facts::Facts;
 use super::{Check, Host, Status};
-use crate::cgroup::{BlockDevice, CpuSet, DeviceRules, IoMax, Limits};
+use crate::cgroup::{BlockDevice, DeviceRules, IoMax, Limits};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::feature::Feature;
@@ -156,7 +156,6 @@ impl Probe {
     fn limits(&mut self) {
         let limits = Limits::new();
         // The one processor and the disk that every machine has.
-        let first = CpuSet::from_iter([0]);
         let root = BlockDevice::at("/");
         let huge = huge_page_size();
         let limits = [
@@ -172,7 +171,7 @@ impl Probe {
             (Feature::CpuMax, limits.clone().cpu_max(CpuMax::cpus(1.0))),
             (Feature::CpuWeight, limits.clone().cpu_weight(100)),
             (Feature::CpuRt, limits.clone().cpu_rt(CpuMax::new(Duration::ZERO, Duration::from_secs(1)))),
-            (Feature::Cpuset, limits.clone().cpuset_cpus(first)),
+            (Feature::Cpuset, limits.clone().cpuset_cpus([0])),
             (Feature::IoMax, limits.clone().io_max(root, IoMax::new().read(Bytes::gib(1024)))),
             (Feature::IoWeight, limits.clone().io_weight(100)),
             (Feature::HugetlbMax, limits.clone().hugetlb_max(huge, 0)),

@@ -84,7 +84,7 @@ impl Sandbox {
     }
 
     /// The processors that the tree may run on. See [`Limits::cpuset_cpus`].
-    pub fn cpuset_cpus(mut self, cpus: CpuSet) -> Self {
+    pub fn cpuset_cpus(mut self, cpus: impl Into<CpuSet>) -> Self {
         self.limits = self.limits.cpuset_cpus(cpus);
         self
     }

@@ -1,6 +1,7 @@
 //! The setters of how the program shares processors and disks.
 
 use super::Sandbox;
+use crate::cgroup::CpuSet;
 use crate::scheduling::{IoPriority, Scheduler};
 
 impl Sandbox {
@@ -89,7 +90,7 @@ impl Sandbox {
 
     /// The processors that the program may use, by number, by
     /// [sched_setaffinity(2)](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html). Without this call they
-    /// are the host's. Calling it again replaces the list.
+    /// are the host's. Calling it again replaces the set.
     ///
     /// The kernel lets every process widen its own list up to its cpuset; the default filter takes
     /// `sched_setaffinity` away from a program whose sandbox has this call, unless
@@ -97,7 +98,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// [`plan`](Sandbox::plan) says [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for an empty list and for a
+    /// [`plan`](Sandbox::plan) says [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for an empty set and for a
     /// processor that is not online. A spawn says [`Step::Scheduling`](crate::Step::Scheduling) for one that the cpuset
     /// of the program lacks: the kernel would leave it out without a word.
     ///
@@ -110,8 +111,8 @@ impl Sandbox {
     /// # let _ = on_the_first;
     /// ```
     #[doc(alias = "taskset")]
-    pub fn cpu_affinity(mut self, processors: impl IntoIterator<Item = usize>) -> Self {
-        self.scheduling.processors = Some(processors.into_iter().collect());
+    pub fn cpu_affinity(mut self, processors: impl Into<CpuSet>) -> Self {
+        self.scheduling.processors = Some(processors.into());
         self
     }
 }

@@ -1,9 +1,8 @@
 //! From a policy to operations of the program's process, and to steps of the gate for what it may not do itself.
 
-use std::collections::BTreeSet;
-
-use super::{IDLE, IoPriority, Scheduler, Scheduling, parse_list};
+use super::{IDLE, IoPriority, Scheduler, Scheduling};
 use crate::capability;
+use crate::cgroup::CpuSet;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate::{Action, HostStep};
 use crate::limits::Resource;
@@ -129,8 +128,10 @@ pub(crate) fn lower(scheduling: &Scheduling, power: &Power, lowering: &mut Lower
         }
     }
     if let Some(processors) = &scheduling.processors {
-        let names = processors.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        own(format!("allowing processors {names} only"), &Confine::Affinity { mask: &mask(processors)? });
+        own(
+            format!("allowing processors {processors} only"),
+            &Confine::Affinity { mask: &mask(processors)? },
+        );
     }
     // Last, so that a program that idles or runs in real time has its other settings by then.
     if let Some(scheduler) = scheduling.scheduler {
@@ -146,18 +147,17 @@ pub(crate) fn lower(scheduling: &Scheduling, power: &Power, lowering: &mut Lower
 }
 
 /// A bit for each processor, in the kernel's words of 8 bytes.
-fn mask(processors: &BTreeSet<usize>) -> Result<Vec<u8>> {
+fn mask(processors: &CpuSet) -> Result<Vec<u8>> {
     let online = online()?;
-    if let Some(missing) = processors.difference(&online).next() {
-        let names = online.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    if let Some(missing) = processors.iter().find(|processor| !online.contains(*processor)) {
         return Err(Error::invalid(format!("there is no processor {missing} online"))
-            .with_hint(format!("processors are numbered from 0; these are online: {names}")));
+            .with_hint(format!("processors are numbered from 0; these are online: {online}")));
     }
-    let words = processors.last().map_or(0, |last| last / 64 + 1);
+    let words = processors.iter().last().map_or(0, |last| last as usize / 64 + 1);
     let mut mask = vec![0_u8; words * 8];
-    for processor in processors {
+    for processor in processors.iter() {
         // The words have the machine's byte order, which on both architectures is little-endian.
-        if let Some(byte) = mask.get_mut(processor / 8) {
+        if let Some(byte) = mask.get_mut(processor as usize / 8) {
             *byte |= 1 << (processor % 8);
         }
     }
@@ -165,16 +165,18 @@ fn mask(processors: &BTreeSet<usize>) -> Result<Vec<u8>> {
 }
 
 /// The processors that run. Without `/sys`, those that this thread may use.
-fn online() -> Result<BTreeSet<usize>> {
-    if let Some(online) = std::fs::read_to_string("/sys/devices/system/cpu/online")
+fn online() -> Result<CpuSet> {
+    std::fs::read_to_string("/sys/devices/system/cpu/online")
         .ok()
-        .and_then(|text| parse_list(&text))
-        .filter(|online| !online.is_empty())
-    {
-        return Ok(online);
-    }
+        .and_then(|text| text.trim_end().parse().ok())
+        .filter(|online: &CpuSet| !online.is_empty())
+        .map_or_else(own_processors, Ok)
+}
+
+/// The processors that this thread may use.
+pub(crate) fn own_processors() -> Result<CpuSet> {
     sys::own_processors()
-        .map(BTreeSet::from_iter)
+        .map(CpuSet::from_iter)
         .map_err(|error| Error::os(Step::Plan, "asking for this thread's processors", error))
 }
 
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn masks_are_the_kernels() {
         assert_eq!(mask(&[0].into()).unwrap(), [1, 0, 0, 0, 0, 0, 0, 0]);
-        for missing in [4096, usize::MAX] {
+        for missing in [4096, u32::MAX] {
             let error = mask(&[0, missing].into()).unwrap_err();
             assert!(error.to_string().contains(&missing.to_string()), "{error}");
         }

@@ -8,10 +8,9 @@
 
 mod lower;
 
-use std::collections::BTreeSet;
+pub(crate) use lower::{Power, lower, own_processors};
 
-pub(crate) use lower::{Power, lower};
-
+use crate::cgroup::CpuSet;
 use crate::error::{Error, Result};
 
 /// The policy by which the kernel shares the processors, as [sched(7)] describes it.
@@ -131,7 +130,7 @@ pub(crate) struct Scheduling {
     pub(crate) scheduler: Option<Scheduler>,
     pub(crate) nice: Option<i32>,
     pub(crate) io: Option<IoPriority>,
-    pub(crate) processors: Option<BTreeSet<usize>>,
+    pub(crate) processors: Option<CpuSet>,
 }
 
 impl Scheduling {
@@ -157,28 +156,12 @@ impl Scheduling {
                     .with_hint("ioprio_set(2): they go from 0, the first, to 7"));
             }
         }
-        if self.processors.as_ref().is_some_and(BTreeSet::is_empty) {
+        if self.processors.as_ref().is_some_and(CpuSet::is_empty) {
             return Err(Error::invalid("a program that may use no processor cannot run")
                 .with_hint("name at least one in cpu_affinity()"));
         }
         Ok(())
     }
-}
-
-/// The numbers in a list of the kernel's: `0-3,7`. `None` for what is no such list.
-pub(crate) fn parse_list(text: &str) -> Option<BTreeSet<usize>> {
-    // More than any kernel can be built for, so that a range cannot fill the memory.
-    const MOST: usize = 1 << 16;
-    let mut found = BTreeSet::new();
-    for part in text.trim().split(',').filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        if last >= MOST || first > last {
-            return None;
-        }
-        found.extend(first..=last);
-    }
-    Some(found)
 }
 
 #[cfg(test)]
@@ -206,23 +189,12 @@ mod tests {
             Scheduling { nice: Some(20), ..Scheduling::default() },
             Scheduling { nice: Some(i32::MIN), ..Scheduling::default() },
             Scheduling { io: Some(IoPriority::BestEffort(8)), ..Scheduling::default() },
-            Scheduling { processors: Some(BTreeSet::new()), ..Scheduling::default() },
+            Scheduling { processors: Some(CpuSet::default()), ..Scheduling::default() },
         ];
         for scheduling in wrong {
             let error = scheduling.check().unwrap_err();
             assert!(error.hint().is_some(), "{error}");
         }
         assert!(Scheduling::default().check().is_ok());
-    }
-
-    #[test]
-    fn lists_of_processors() {
-        let set = |numbers: &[usize]| Some(numbers.iter().copied().collect::<BTreeSet<_>>());
-        assert_eq!(parse_list("0-1\n"), set(&[0, 1]));
-        assert_eq!(parse_list("0,2-3,7"), set(&[0, 2, 3, 7]));
-        assert_eq!(parse_list(""), set(&[]));
-        for odd in ["3-1", "a", "0-99999999999", "-", "1-2-3", "0;1"] {
-            assert_eq!(parse_list(odd), None, "{odd}");
-        }
     }
 }

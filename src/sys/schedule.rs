@@ -56,14 +56,16 @@ pub(crate) fn own_scheduling() -> io::Result<(u32, i32)> {
 }
 
 /// The processors that this thread may use, by number. See `sched_getaffinity(2)`.
-pub(crate) fn own_processors() -> io::Result<Vec<usize>> {
+pub(crate) fn own_processors() -> io::Result<Vec<u32>> {
     // Room for 8192 processors, the most a kernel can be built for.
     let mut mask = [0_u8; 1024];
     // SAFETY: a number, and a live buffer with its length.
     let length =
         check(unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, mask.len(), mask.as_mut_ptr()) })?;
     let length = usize::try_from(length).unwrap_or(0);
-    Ok((0..8 * length).filter(|n| mask.get(n / 8).is_some_and(|byte| byte >> (n % 8) & 1 == 1)).collect())
+    let bits =
+        (0_u32..).zip(mask.iter().take(length).flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1)));
+    Ok(bits.filter(|(_, bit)| *bit == 1).map(|(number, _)| number).collect())
 }
 
 /// The soft limit of a resource of this process; 0 where the kernel does not say.
