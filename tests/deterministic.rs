@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         two_runs_of_a_c_program_are_the_same: ["userns", "cc"],
         what_is_fixed_is_what_is_said: ["userns"],
         later_calls_override: ["userns"],
+        the_processor_is_one_of_the_cpuset: ["userns", "cgroup-cpuset", "two-processors"],
         without_privilege: ["userns", "setpriv"],
         in_an_open_sandbox: ["root", "payload-place"],
     ];
@@ -147,6 +148,24 @@ fn later_calls_override() -> Result {
     let host = raw::clock(libc::CLOCK_MONOTONIC) as u64;
     let inside: u64 = line(&shared, "monotonic").parse().unwrap_or(0);
     assert!(host.abs_diff(inside) < 10 * u64::from(slack()), "{host} and {inside}");
+    Ok(())
+}
+
+/// Whichever turn it is, the one processor is among those that the cpuset leaves.
+fn the_processor_is_one_of_the_cpuset() -> Result {
+    let own = oracle::schedule(std::process::id()).processors;
+    let own: belljar::CpuSet = own.parse()?;
+    for processor in own.iter() {
+        let sandbox = closed().deterministic().cpuset_cpus([processor]);
+        for _ in 0..2 * own.iter().count() {
+            let held = hold(&sandbox)?;
+            assert_eq!(oracle::schedule(held.pid).processors, processor.to_string());
+            held.release()?;
+        }
+    }
+    let error = closed().deterministic().cpuset_cpus([65_000]).plan().expect_err("nobody has so many");
+    assert_eq!(error.kind(), belljar::ErrorKind::InvalidConfig, "{}", support::explain(&error));
+    assert!(error.hint().is_some_and(|hint| hint.contains(&own.to_string())), "{}", support::explain(&error));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
 use crate::rootfs::UserNs;
 use crate::sandbox::{Base, Sandbox};
-use crate::scheduling::{self, Power};
+use crate::scheduling::{self, Power, Scheduling};
 use crate::seccomp::{Options, Program};
 use crate::sys;
 use crate::wire::{Confine, Setup, section, verify};
@@ -32,7 +32,6 @@ const BOX_SLOT: u32 = crate::wire::BOX_SLOTS as u32;
 const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
-    let sandbox = &*deterministic::with_processor(sandbox)?;
     let caller = Caller::now()?;
     let mut enforced = Enforced::default();
     let namespaces = available_namespaces(sandbox, &mut enforced)?;
@@ -87,7 +86,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
-    let mut gate = lower_scheduling(sandbox, &mut lowering, &mut enforced)?;
+    let scheduling = deterministic::with_processor(sandbox, &limits)?;
+    let mut gate = lower_scheduling(sandbox, &scheduling, &mut lowering, &mut enforced)?;
     if sandbox.fixed_addresses {
         let what = "turning address randomisation off";
         lowering.confine(section::CONFINE, Step::Addresses, what, &Confine::FixAddresses {});
@@ -114,8 +114,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 || sandbox.rootfs.as_ref().is_some_and(crate::rootfs::Rootfs::is_writable_on_host);
             let options = Options {
                 setuid_guard: guard,
-                fixed_processors: sandbox.scheduling.processors.is_some(),
-                fixed_io_priority: sandbox.scheduling.io.is_some(),
+                fixed_processors: scheduling.processors.is_some(),
+                fixed_io_priority: scheduling.io.is_some(),
             };
             let program = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
@@ -251,10 +251,10 @@ fn hard_rlimit(resource: Resource) -> Result<u64> {
 /// Whatever can be had of scheduling; the steps that the host must do.
 fn lower_scheduling(
     sandbox: &Sandbox,
+    asked: &Scheduling,
     lowering: &mut Lowering,
     enforced: &mut Enforced,
 ) -> Result<Vec<HostStep>> {
-    let asked = &sandbox.scheduling;
     if asked.is_empty() {
         return Ok(Vec::new());
     }
