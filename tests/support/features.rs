@@ -183,7 +183,12 @@ pub(crate) fn directory_of(pid: &str, name: &str) -> Option<PathBuf> {
 }
 
 pub(crate) fn unified_dir() -> Option<PathBuf> {
-    unified_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+    unified_dir_of("self")
+}
+
+/// Where a process is in the version 2 hierarchy.
+pub(crate) fn unified_dir_of(pid: &str) -> Option<PathBuf> {
+    unified_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
 fn unified_of(own: &str) -> Option<PathBuf> {

@@ -323,18 +323,25 @@ pub(crate) fn hold(sandbox: &Sandbox) -> Result<Held> {
     hold_with(sandbox, payload("hold", &[]))
 }
 
-pub(crate) fn hold_with(sandbox: &Sandbox, command: Command) -> Result<Held> {
+pub(crate) fn hold_with(sandbox: &Sandbox, mut command: Command) -> Result<Held> {
+    // Not the test's own stderr, which may be a file of the host.
+    command.stderr(Stdio::null());
     held(command, |command| sandbox.spawn(command))
 }
 
 /// The same in a container.
 pub(crate) fn hold_in(container: &belljar::Container) -> Result<Held> {
-    held(payload("hold", &[]), |command| container.spawn(command))
+    let mut command = payload("hold", &[]);
+    command.stderr(Stdio::null());
+    held(command, |command| container.spawn(command))
 }
 
-fn held(mut command: Command, spawn: impl FnOnce(&Command) -> belljar::Result<Child>) -> Result<Held> {
-    // Not the test's own stderr, which may be a file of the host.
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+/// The same, however it is started; its stderr is the command's.
+pub(crate) fn held(
+    mut command: Command,
+    spawn: impl FnOnce(&Command) -> belljar::Result<Child>,
+) -> Result<Held> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = spawn(&command)?;
     let stdout = child.stdout.as_mut().expect("stdout is piped");
     let mut line = String::new();

@@ -61,7 +61,7 @@ fn report(result: std::io::Result<()>) -> i32 {
 }
 
 /// Says "ready" and waits until stdin ends.
-fn hold(_: &[OsString]) -> i32 {
+pub(crate) fn hold(_: &[OsString]) -> i32 {
     println!("ready");
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest).ok();
@@ -69,7 +69,7 @@ fn hold(_: &[OsString]) -> i32 {
 }
 
 /// Kills itself with a signal.
-fn raise(args: &[OsString]) -> i32 {
+pub(crate) fn raise(args: &[OsString]) -> i32 {
     let signal = int(args, 0);
     raw::disposition(signal, false);
     let pid = std::process::id();
@@ -162,7 +162,7 @@ fn spin(time: Duration) {
 }
 
 /// Uses the processor for so many milliseconds of wall time.
-fn burn(args: &[OsString]) -> i32 {
+pub(crate) fn burn(args: &[OsString]) -> i32 {
     spin(Duration::from_millis(big(args, 0)));
     0
 }
@@ -179,7 +179,7 @@ fn burn_tree(args: &[OsString]) -> i32 {
     0
 }
 
-fn sleep(args: &[OsString]) -> i32 {
+pub(crate) fn sleep(args: &[OsString]) -> i32 {
     std::thread::sleep(Duration::from_millis(big(args, 0)));
     0
 }
@@ -198,7 +198,7 @@ pub(crate) fn alloc(args: &[OsString]) -> i32 {
 }
 
 /// A child touches the memory; its parent waits for it and exits with 0.
-fn alloc_child(args: &[OsString]) -> i32 {
+pub(crate) fn alloc_child(args: &[OsString]) -> i32 {
     let pid = raw::fork().expect("fork");
     if pid == 0 {
         return alloc(args);
