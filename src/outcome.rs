@@ -134,7 +134,8 @@ pub struct Usage {
     /// The largest resident size of any one process, in bytes (`ru_maxrss` of `getrusage(2)`). It misses what several
     /// processes use together, and counts pages that they share.
     pub max_rss: u64,
-    /// How many processes the kernel killed because the memory limit was reached. `None` without a memory cgroup.
+    /// How many processes the kernel killed for memory, by its own count: of a [whole group](crate::Sandbox::oom_group) it
+    /// may count the first one twice. `None` without a memory cgroup.
     pub oom_kills: Option<u64>,
     /// Processes and threads at the moment. `None` without a pids cgroup.
     pub pids: Option<u64>,

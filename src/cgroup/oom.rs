@@ -3,6 +3,7 @@
 //! The log is hostile text: the name of a process is whatever it called itself. Everything is read from fixed words on
 //! either side of it, and a line that does not parse says nothing.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -193,7 +194,10 @@ impl Told {
     fn judge(self, whole_group: bool, kills: usize, counters: &Counters) -> Oom {
         let complete = whole_group || self.scopes.len() == kills;
         let last = self.scopes.last().copied().filter(|_| complete);
-        Oom { scope: last.unwrap_or_else(|| scope(counters)), victims: self.victims }
+        // The kernel kills the first victim of a whole group a second time when it comes to it among the others.
+        let mut seen = HashSet::new();
+        let victims = self.victims.into_iter().filter(|victim| seen.insert(victim.pid)).collect();
+        Oom { scope: last.unwrap_or_else(|| scope(counters)), victims }
     }
 }
 
@@ -400,12 +404,25 @@ mod tests {
         assert_eq!(pids(&busy, 2), [713, 714]);
     }
 
+    /// The kernel tells and counts its second death, too.
+    #[test]
+    fn the_first_of_a_group_is_named_once() {
+        let [head, first] = pair(&format!("/a/{NAME}"), "first", 713);
+        let [_, second] = pair("", "second", 714);
+        let lines = [head, first.clone(), second, first];
+        let counters = Counters { oom_kills: Some(3), oom: Some(0), ..Counters::default() };
+        let oom = told_of(&lines, true, 3).judge(true, 3, &counters);
+        assert_eq!(oom.scope, OomScope::Sandbox, "the log has all three");
+        assert_eq!(oom.victims.iter().map(|victim| victim.pid).collect::<Vec<_>>(), [713, 714]);
+    }
+
     /// What the kernel leaves out of its log changes no verdict.
     #[test]
     fn whose_memory_it_was_whatever_the_log_says() {
         use OomScope::{Host, Sandbox};
         let own = pair(&format!("/a/{NAME}"), "tail", 713);
-        let above = pair("/a", "tail", 713);
+        let above = pair("/a", "tail", 712);
+        let later = pair(&format!("/a/{NAME}"), "tail", 715);
         let other = pair("/a", "other", 714).map(|line| line.replace(NAME, "belljar-1-2-3-4"));
         let [v1, v2] = [
             // A charge fails more than once before it ends in a kill.
@@ -440,7 +457,7 @@ mod tests {
                 Sandbox,
                 0,
             ),
-            ("two kills", false, both(&own, &own), v2(2, 2), Sandbox, 2),
+            ("two kills", false, both(&own, &later), v2(2, 2), Sandbox, 2),
             ("above, then the own one", false, both(&above, &own), v2(2, 1), Sandbox, 2),
             ("above, then the own one, left out", false, above.to_vec(), v2(2, 1), Sandbox, 1),
             ("above twice, one left out", false, above.to_vec(), v2(2, 0), Host, 1),
