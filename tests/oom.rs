@@ -11,19 +11,20 @@
 #[allow(dead_code, reason = "no test program uses all of it")]
 mod support;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belljar::{CgroupParent, Command, Oom, OomScope, Outcome, Sandbox, Verdict};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use support::roles::{alloc, int, text};
-use support::{Fail, Result, closed, fail, mib, payload, raw, soak};
+use support::roles::{alloc, big, int, text};
+use support::{Fail, Result, closed, fail, hold_with, mib, payload, raw, soak};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -33,8 +34,12 @@ fn main() -> ExitCode {
         verdicts_of_kills_that_the_log_leaves_out: ["userns", "root", "cgroup-memory"],
         a_program_says_nothing_in_the_kernels_name: ["userns", "root", "cgroup-memory"],
         many_die_at_once: ["userns", "cgroup-memory"],
+        memory_of_the_machine_runs_out: ["userns", "cgroup-memory", "starve"],
     ];
-    support::main_serial(cases, &[("victim", victim), ("burst", burst), ("forger", forger)])
+    support::main_serial(
+        cases,
+        &[("victim", victim), ("burst", burst), ("forger", forger), ("volunteer", volunteer), ("eat", eat)],
+    )
 }
 
 /// `victim NAME BYTES CHILDREN CODE` calls itself so and takes the memory. With children the first of them takes it and
@@ -69,6 +74,30 @@ fn burst(args: &[OsString]) -> i32 {
             return alloc(&args[1..]);
         }
         nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).ok();
+    }
+    0
+}
+
+/// Says that it is there, with 32 MiB, and is the first whom the kernel kills when the machine has no memory left.
+fn volunteer(_: &[OsString]) -> i32 {
+    fs::write("/proc/self/oom_score_adj", "1000").expect("everybody may do that");
+    alloc(&[(32 << 20).to_string().into(), "hold".into()])
+}
+
+/// `eat BYTES SECONDS` takes so much memory step by step. It is the second whom the kernel kills, by its size.
+fn eat(args: &[OsString]) -> i32 {
+    const STEP: usize = 2 << 20;
+    let end = Instant::now() + Duration::from_secs(big(args, 1));
+    let mut eaten = Vec::new();
+    while Instant::now() < end {
+        if (eaten.len() * STEP) as u64 >= big(args, 0) {
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        }
+        let mut step = vec![0_u8; STEP];
+        step.chunks_mut(4096).for_each(|page| page[0] = 1);
+        eaten.push(step);
+        std::thread::sleep(Duration::from_millis(2));
     }
     0
 }
@@ -368,18 +397,18 @@ fn many_die_at_once() -> Result {
             }
             let name = format!("bomb-{number}");
             let whole_group = |sandbox: Sandbox| if groups { sandbox.oom_group() } else { sandbox };
-            let (sandbox, children, expected) = match number % 4 {
-                0 => (closed().memory_max(mib(16)), 0, (Verdict::MemoryExceeded, OomScope::Sandbox)),
-                1 => (
-                    whole_group(closed().memory_max(mib(16))),
-                    4,
-                    (Verdict::MemoryExceeded, OomScope::Sandbox),
-                ),
-                2 => (closed().memory_max(mib(16)), 2, (Verdict::Exited(0), OomScope::Sandbox)),
-                _ => (above.sandbox().memory_max(mib(300)), 0, (Verdict::HostOutOfMemory, OomScope::Host)),
-            };
+            let own = closed().memory_max(mib(16));
+            let exceeded = (Verdict::MemoryExceeded, OomScope::Sandbox);
             // Without whole groups the others of a group go on, and their parent fails.
-            let code = u32::from(number % 4 == 1);
+            let (sandbox, children, code, expected) = match number % 4 {
+                0 => (whole_group(own), 4, 1, exceeded),
+                1 => {
+                    let sandbox = whole_group(above.sandbox().memory_max(mib(300)));
+                    (sandbox, 3, 1, (Verdict::HostOutOfMemory, OomScope::Host))
+                }
+                2 => (own, 2, 0, (Verdict::Exited(0), OomScope::Sandbox)),
+                _ => (own, 0, 0, exceeded),
+            };
             let outcome = sandbox.status(named(&name, 40, children, code))?;
             told(&outcome, expected.0, expected.1)
                 .map_err(|Fail(message)| Fail(format!("{name}: {message}")))?;
@@ -399,6 +428,8 @@ fn many_die_at_once() -> Result {
         let kills = outcome.usage.oom_kills.unwrap_or(0);
         assert!(victims(&outcome).len() as u64 <= kills, "{outcome:?}");
     }
+    let distinct: HashSet<_> = dead.iter().collect();
+    assert_eq!(distinct.len(), dead.len(), "somebody died twice: {dead:?}");
     println!("{count} programs died at once, and the log tells of {} processes", dead.len());
     Ok(())
 }
@@ -437,4 +468,59 @@ fn a_program_says_nothing_in_the_kernels_name() -> Result {
     assert!(oom.victims.iter().all(|victim| victim.name != "innocent"), "{oom:?}");
     assert_eq!(outcome.verdict, Verdict::MemoryExceeded);
     Ok(())
+}
+
+/// The size of the machine, in bytes.
+fn whole_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").expect("proc is mounted");
+    let total = support::oracle::fields(&text).remove("MemTotal").unwrap_or_default();
+    total.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).expect("it is a number") << 10
+}
+
+/// No cgroup stands for the machine here: it has no memory left.
+fn memory_of_the_machine_runs_out() -> Result {
+    let whole = whole_memory();
+    starve(whole, &closed().memory_max(whole * 2))?;
+    if support::features::missing("unified").is_none() {
+        starve(whole, &closed().memory_max(whole * 2).oom_group())?;
+    }
+    // The kernel's log is not what decides.
+    if nix::unistd::geteuid().is_root() {
+        no_log()?;
+        starve(whole, &closed().memory_max(whole * 2))?;
+    }
+    Ok(())
+}
+
+/// Three ways to run out of it: by what is no sandbox, by one that has no limit, and by one that is within its limit.
+fn starve(whole: u64, sandbox: &Sandbox) -> Result {
+    // Nobody waits forever for a kernel that kills others.
+    let patience = Duration::from_secs(120);
+    let sandbox = &sandbox.clone().wall_time(patience);
+    let eaten = [whole, patience.as_secs()].map(|number| number.to_string());
+    let eaten = eaten.each_ref().map(String::as_str);
+
+    let mut held = hold_with(sandbox, payload("volunteer", &[]))?;
+    // Waiting would close it, which lets the volunteer go.
+    let _stdin = held.child.stdin.take();
+    let mut eater = support::role_command("eat", &eaten).spawn()?;
+    let outcome = held.child.wait();
+    eater.kill()?;
+    eater.wait()?;
+    starved(&outcome?, "by a process")?;
+
+    let mut held = hold_with(sandbox, payload("volunteer", &[]))?;
+    let _stdin = held.child.stdin.take();
+    let eater = closed().spawn(payload("eat", &eaten))?;
+    let outcome = held.child.wait();
+    drop(eater);
+    starved(&outcome?, "by a sandbox without a limit")?;
+
+    let outcome = sandbox.status(payload("alloc", &[&whole.to_string()]))?;
+    starved(&outcome, "by itself")
+}
+
+fn starved(outcome: &Outcome, how: &str) -> Result {
+    println!("starved {how}: {:?}, {:?}", outcome.verdict, outcome.oom);
+    told(outcome, Verdict::HostOutOfMemory, OomScope::Host)
 }

@@ -44,6 +44,7 @@ fn look(feature: &str) -> Option<String> {
             (count < 2).then(|| "this process may use one processor only".into())
         }
         "bare" => None,
+        "starve" => starve(),
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
         "userns" => {
@@ -130,6 +131,19 @@ fn look(feature: &str) -> Option<String> {
             None => Some(format!("no such feature is known: {other}")),
         },
     }
+}
+
+/// Whether all memory of this machine may be used up: it is one that was made for that, and says so.
+fn starve() -> Option<String> {
+    const MOST_KIB: u64 = 4 << 20;
+    if std::env::var_os("BELLJAR_TEST_STARVE").is_none() {
+        return Some("BELLJAR_TEST_STARVE does not say that this machine may run out of memory".into());
+    }
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = super::oracle::fields(&text).remove("MemTotal").unwrap_or_default();
+    let kib = total.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(u64::MAX);
+    (kib > MOST_KIB)
+        .then(|| format!("with {total} of memory this is no guest that was made to run out of it"))
 }
 
 fn capability(number: u32, name: &str) -> Option<String> {
