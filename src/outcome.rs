@@ -50,6 +50,11 @@ impl Outcome {
 ///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
 /// 7. Its own exit code or signal.
 ///
+/// Processes of a [`Container`](crate::Container) share its cgroup, which does not say whose they were: where several
+/// programs run at the same time, a kill for memory counts for each program that failed meanwhile (line 3), and CPU time
+/// is that of all of them together, in the limit as well (lines 4 and 5); none is idle while another works. Programs that
+/// must not answer for each other are run one after the other, or in sandboxes of their own.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -71,14 +76,14 @@ pub enum Verdict {
     Exited(i32),
     /// A signal ended it that is not explained by any of the others.
     Signaled(i32),
-    /// The tree used more CPU time than allowed.
+    /// The tree used more CPU time than allowed, with whatever ran beside it in its container.
     CpuTimeExceeded,
     /// It ran longer than allowed.
     WallTimeExceeded,
     /// It used no CPU time for longer than allowed; or, in an [`Interaction`](crate::Interaction), it owed its partner an
     /// answer for longer than allowed.
     IdleExceeded,
-    /// A process of the sandbox was killed because the memory limit was reached.
+    /// A process of the sandbox was killed because the memory limit was reached, of this program or of one beside it.
     MemoryExceeded,
     /// A process of the sandbox was killed because memory ran out outside of it: in a cgroup above, or on the machine.
     HostOutOfMemory,
@@ -134,8 +139,9 @@ pub struct Usage {
     /// The largest resident size of any one process, in bytes (`ru_maxrss` of `getrusage(2)`). It misses what several
     /// processes use together, and counts pages that they share.
     pub max_rss: u64,
-    /// How many processes the kernel killed for memory, by its own count: of a [whole group](crate::Sandbox::oom_group) it
-    /// may count the first one twice. `None` without a memory cgroup.
+    /// How many processes the kernel killed for memory, by its own count, whether the sandbox's own limit was reached or
+    /// memory ran out outside of it: [`Outcome::oom`] tells which. Of a [whole group](crate::Sandbox::oom_group) it may
+    /// count the first one twice. `None` without a memory cgroup.
     pub oom_kills: Option<u64>,
     /// Processes and threads at the moment. `None` without a pids cgroup.
     pub pids: Option<u64>,

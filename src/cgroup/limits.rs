@@ -193,9 +193,10 @@ impl Limits {
         self
     }
 
-    /// The share of I/O when a device is contended, 1 to 10000, 100 being usual. v2 `io.weight` or, with the bfq
-    /// scheduler, `io.bfq.weight`; v1 `blkio.bfq.weight`, which ends at 1000. It takes a kernel with `CONFIG_BLK_CGROUP_IOCOST`
-    /// or bfq to have an effect.
+    /// The share of I/O when a device is contended, 1 to 10000, 100 being usual. v2 `io.weight`, of kernels with
+    /// `CONFIG_BLK_CGROUP_IOCOST`; it has an effect on devices for which the host has enabled that cost model (`io.cost.qos`
+    /// of the root). v1 `blkio.bfq.weight`, which ends at 1000, for disks whose scheduler is bfq. The `io.bfq.weight` of
+    /// version 2 is not set.
     pub fn io_weight(mut self, weight: u32) -> Self {
         self.io_weight = Some(weight);
         self

@@ -83,8 +83,8 @@ pub struct InteractionOutcome {
     /// `first_to_close`: a process that ends closes its streams a moment before its end.
     pub first_to_end: Side,
     /// Who owed an answer for longer than the [stall time](crate::Interaction::stall_time), which has the rules. `None` if
-    /// nobody did, or if nobody ever said a word; then both have the verdict
-    /// [`IdleExceeded`](crate::Verdict::IdleExceeded).
+    /// nobody did, or if it cannot be told: nobody ever said a word, and there is no [opener](crate::Interaction::opener).
+    /// Then both have the verdict [`IdleExceeded`](crate::Verdict::IdleExceeded).
     pub first_to_stall: Option<Side>,
     /// Who said what and when, as far as the budget went.
     pub transcript: Transcript,
