@@ -11,6 +11,8 @@
 #[allow(dead_code, reason = "no test program uses all of it")]
 mod support;
 
+use std::ffi::OsString;
+use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,10 @@ use belljar::{
     Bytes, CgroupParent, Command, CpuMax, DeviceAccess, DeviceRules, ErrorKind, Event, Events, Limits,
     Sandbox, Stdio, Verdict,
 };
-use support::{Result, closed, fail, hold, mib, payload, run_role, sh, slack, timed, within};
+use support::{
+    Result, closed, explain, fail, hold, mib, payload, role_command, run_helper, run_role, sh, slack, timed,
+    within,
+};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -42,9 +47,10 @@ fn main() -> ExitCode {
         a_refused_fork_is_told: ["userns", "cgroup-pids"],
         a_kill_for_memory_is_told: ["userns", "cgroup-memory"],
         freezing_is_told: ["userns", "cgroup-v2"],
+        more_events_than_the_user_may_watch: ["userns", "cgroup-v2", "bare"],
         without_a_cgroup_there_is_nothing_to_control: ["userns"],
     ];
-    support::main_serial(cases, &[])
+    support::main_serial(cases, &[("watch-nothing", watch_nothing)])
 }
 
 /// The next event of this kind; others may come before it.
@@ -139,7 +145,7 @@ fn an_update_that_fails_changes_nothing() -> Result {
         ("cpu", "cpu.weight"),
         ("cpuset", "cpuset.cpus"),
     ];
-    let look = || files.map(|(name, file)| std::fs::read_to_string(dir(name).join(file)).ok());
+    let look = || files.map(|(name, file)| fs::read_to_string(dir(name).join(file)).ok());
     let before = look();
     let limits = Limits::new().cpu_max(CpuMax::cpus(0.05)).cpu_weight(7).cpuset_cpus([4000]);
     assert!(held.child.update(&limits).is_err(), "there is no such processor");
@@ -427,6 +433,38 @@ fn freezing_is_told() -> Result {
     child.kill()?;
     child.wait()?;
     await_event(&mut events, Event::Empty)
+}
+
+fn more_events_than_the_user_may_watch() -> Result {
+    let helper = run_helper(&mut role_command("watch-nothing", &[]), Duration::from_secs(30) * slack())?;
+    helper.succeed().map(drop)
+}
+
+/// A host in a user namespace of its own, where the number of inotify instances is bounded by its own choice.
+fn watch_nothing(_: &[OsString]) -> i32 {
+    let run = || -> Result {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?;
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+        let container = Sandbox::bare().freezable().start()?;
+        drop(container.events()?);
+        fs::write("/proc/sys/user/max_inotify_instances", "0")?;
+        let error = container.events().expect_err("there is no instance left");
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains("sysctl fs.inotify.max_user_instances="), "{}", explain(&error));
+        container.close()?;
+        Ok(())
+    };
+    match run() {
+        Ok(()) => 0,
+        Err(support::Fail(message)) => {
+            println!("{message}");
+            1
+        }
+    }
 }
 
 fn without_a_cgroup_there_is_nothing_to_control() -> Result {

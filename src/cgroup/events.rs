@@ -67,6 +67,9 @@ impl fmt::Display for Event {
 ///
 /// For event loops it is a descriptor that is readable when [`next`](Events::next) may have something: call that with a
 /// time of zero until it returns `None`. On version 1, where nobody tells, it is readable ten times a second.
+///
+/// On version 2 each takes an inotify instance, of which a user has as many as `fs.inotify.max_user_instances` says, often
+/// 128.
 #[derive(Debug)]
 pub struct Events {
     epoll: Epoll,
@@ -105,6 +108,19 @@ fn failed(errno: Errno) -> Error {
     Error::os(Step::Cgroup, "watching the cgroup", errno)
 }
 
+/// inotify_init(2) says the same where the user has no instance left, of which there are often 128, and where the process
+/// has no descriptor left.
+fn uninstantiated(errno: Errno) -> Error {
+    let error = failed(errno);
+    match errno {
+        Errno::EMFILE => error.with_hint(
+            "each Events takes an inotify instance of the user: as root, `sysctl fs.inotify.max_user_instances=8192` (or see \
+             `ulimit -n`); or keep fewer at once: usage() tells kills and refused forks without",
+        ),
+        _ => error,
+    }
+}
+
 impl Events {
     /// Watches the groups of a box for as long as its init lives.
     pub(super) fn watch(groups: &[Group], init: OwnedFd) -> Result<Self> {
@@ -125,7 +141,7 @@ impl Events {
                 if is_v2 {
                     if inotify.is_none() {
                         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-                        let made = Inotify::init(flags).map_err(failed)?;
+                        let made = Inotify::init(flags).map_err(uninstantiated)?;
                         epoll.add(&made, readable).map_err(failed)?;
                         inotify = Some(made);
                     }
