@@ -161,8 +161,9 @@ impl Probe {
         let limits = [
             (Feature::MemoryMax, limits.clone().memory_max(MEMORY)),
             (Feature::MemoryHigh, limits.clone().memory_high(MEMORY)),
-            (Feature::MemoryLow, limits.clone().memory_low(0)),
-            (Feature::MemoryMin, limits.clone().memory_min(0)),
+            // Not 0, of which there is enough where the groups above protect nothing; and a page at least.
+            (Feature::MemoryLow, limits.clone().memory_low(Bytes::kib(64))),
+            (Feature::MemoryMin, limits.clone().memory_min(Bytes::kib(64))),
             (Feature::MemorySoft, limits.clone().memory_soft(MEMORY)),
             (Feature::Swappiness, limits.clone().swappiness(60)),
             (Feature::OomGroup, limits.clone().oom_group()),
