@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         a_group_without_real_time: ["userns", "sys-nice", "cgroup-cpu", "rt-group"],
         the_host_dies_at_the_gate: ["userns", "sys-nice", "strace"],
         the_host_of_a_bare_sandbox_dies_at_the_gate: ["sys-nice", "strace", "payload-place"],
-        the_host_never_comes_to_the_gate: ["userns", "sys-nice", "strace"],
+        the_host_never_comes_to_the_gate: ["userns", "sys-nice", "strace", "soak"],
         a_parked_program_is_killed: ["userns", "sys-nice", "strace"],
     ];
     let roles: &[support::Role] = &[
@@ -473,9 +473,6 @@ fn the_host_of_a_bare_sandbox_dies_at_the_gate() -> Result {
 
 /// The payload has a minute from its fork to its exec, which is long for a test.
 fn the_host_never_comes_to_the_gate() -> Result {
-    if !support::soak() {
-        return Ok(());
-    }
     let slow = SlowHost::start("gate-host", 170)?;
     std::thread::sleep(Duration::from_secs(50));
     assert!(oracle::is_alive(slow.parked), "its time was not over");

@@ -54,7 +54,7 @@ pub(crate) type Result<T = ()> = std::result::Result<T, Fail>;
 /// One test.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// Names of [`features`] without which it cannot be run, and "bare" if no mount is made.
+    /// Names of [`features`] without which it cannot be run, "bare" if no mount is made, and "soak" if it takes long.
     pub(crate) needs: &'static [&'static str],
     pub(crate) run: fn() -> Result,
 }
@@ -117,14 +117,19 @@ fn settle() {
     sandbox.output(command).ok();
 }
 
+/// Why this is not the host or the occasion for a test.
+fn missing(need: &str) -> Option<String> {
+    match need {
+        "soak" => (!soak()).then(|| "it takes longer than a change can wait, set BELLJAR_SOAK".into()),
+        need => features::missing(need),
+    }
+}
+
 fn trial(case: &'static Case) -> Trial {
     // What most tests start has a root filesystem, or a bind at least.
     let mounts = if case.needs.contains(&"bare") { "bare" } else { "mount-setattr" };
-    let missing = case
-        .needs
-        .iter()
-        .chain([&mounts])
-        .find_map(|need| features::missing(need).map(|reason| (*need, reason)));
+    let missing =
+        case.needs.iter().chain([&mounts]).find_map(|need| missing(need).map(|reason| (*need, reason)));
     let Some((feature, reason)) = missing else {
         return Trial::test(case.name, move || guarded(case));
     };
