@@ -13,11 +13,14 @@ mod support;
 
 use std::ffi::OsString;
 use std::fs;
+use std::mem::ManuallyDrop;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use belljar::{
-    Bytes, CgroupParent, Command, CpuMax, DeviceAccess, DeviceRules, ErrorKind, Event, Events, Limits,
+    Bytes, CgroupParent, Child, Command, CpuMax, DeviceAccess, DeviceRules, ErrorKind, Event, Events, Limits,
     Sandbox, Stdio, Verdict,
 };
 use support::{
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         the_end_is_told: ["userns", "cgroup-v2", "cgroup-pids"],
         a_frozen_program_does_nothing: ["userns", "cgroup-v2", "cgroup-cpuacct"],
         a_frozen_sandbox_can_be_killed: ["userns", "cgroup-v2"],
+        what_version_1_has_frozen_can_be_killed: ["userns", "freezer"],
+        a_host_dies_that_has_frozen_in_version_1: ["userns", "freezer"],
         a_sandbox_that_was_not_made_to_be_frozen: ["userns", "cgroup-pids"],
         usage_at_any_time: ["userns", "cgroup-memory", "cgroup-pids", "cgroup-cpuacct"],
         the_peak_of_memory_starts_again: ["userns", "cgroup-memory", "peak-reset"],
@@ -50,7 +55,8 @@ fn main() -> ExitCode {
         more_events_than_the_user_may_watch: ["userns", "cgroup-v2", "bare"],
         without_a_cgroup_there_is_nothing_to_control: ["userns"],
     ];
-    support::main_serial(cases, &[("watch-nothing", watch_nothing)])
+    let roles: &[support::Role] = &[("watch-nothing", watch_nothing), ("freeze", freeze)];
+    support::main_serial(cases, roles)
 }
 
 /// The next event of this kind; others may come before it.
@@ -327,16 +333,170 @@ fn a_frozen_sandbox_can_be_killed() -> Result {
     Ok(())
 }
 
-fn a_sandbox_that_was_not_made_to_be_frozen() -> Result {
-    // On version 2 any box can; on version 1 it takes a freezer.
-    let child = hold(&closed().pids_max(8))?;
-    if let Err(error) = child.child.freeze() {
-        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
-        assert!(error.hint().is_some_and(|hint| hint.contains("freezable")));
-    } else {
-        child.child.thaw()?;
+/// A directory that the freezer's hierarchy of version 1 alone has, so that what is frozen below it is frozen there.
+struct OnlyInVersion1(PathBuf);
+
+impl OnlyInVersion1 {
+    fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("belljar-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = support::features::controller_dir("freezer").expect("it is mounted").join(name);
+        fs::create_dir(&dir)?;
+        Ok(Self(dir))
     }
-    child.release().map(drop)
+
+    /// Sandboxes below it, with and without a PID namespace, and a program for each that has two children.
+    fn sandboxes(&self) -> [(Sandbox, Command); 2] {
+        let mut on_the_host = Command::new(support::own_exe());
+        on_the_host.args(["--role", "burn-tree", "2", "60000"]);
+        let both = [(closed(), payload("burn-tree", &["2", "60000"])), (Sandbox::bare(), on_the_host)];
+        both.map(|(sandbox, command)| {
+            (sandbox.freezable().cgroup_parent(CgroupParent::Path(self.0.clone())), command)
+        })
+    }
+
+    fn boxes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let text = |dir: PathBuf| fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        let all: String = self.boxes().into_iter().map(text).collect();
+        all.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn are_frozen(&self, count: usize) -> bool {
+        let frozen = |dir: &PathBuf| {
+            fs::read_to_string(dir.join("freezer.state")).is_ok_and(|text| text == "FROZEN\n")
+        };
+        self.processes().len() == count && self.boxes().iter().all(frozen)
+    }
+}
+
+impl Drop for OnlyInVersion1 {
+    /// A test that failed may leave something frozen behind.
+    fn drop(&mut self) {
+        let removed = within(Duration::from_secs(5), || {
+            for pid in self.processes() {
+                let pid = nix::unistd::Pid::from_raw(pid as i32);
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+            }
+            for dir in self.boxes() {
+                fs::write(dir.join("freezer.state"), "THAWED").ok();
+                fs::remove_dir(dir).ok();
+            }
+            fs::remove_dir(&self.0).is_ok()
+        });
+        if !removed {
+            eprintln!("leaving {} behind", self.0.display());
+        }
+    }
+}
+
+/// That they all end soon, none of them having been thawed but to die.
+fn are_gone(pids: &[u32]) -> bool {
+    within(Duration::from_secs(3) * slack(), || !pids.iter().any(|pid| support::oracle::is_alive(*pid)))
+}
+
+fn what_version_1_has_frozen_can_be_killed() -> Result {
+    type End = (&'static str, fn(Child) -> Result);
+    let ends: [End; 3] = [
+        ("its handle", |mut child| {
+            child.kill()?;
+            let outcome = child.wait_timeout(Duration::from_secs(10) * slack())?;
+            assert_eq!(outcome.map(|outcome| outcome.verdict), Some(Verdict::Killed));
+            Ok(())
+        }),
+        ("its wall time", |mut child| {
+            let outcome = child.wait_timeout(Duration::from_secs(10) * slack())?;
+            assert_eq!(outcome.map(|outcome| outcome.verdict), Some(Verdict::WallTimeExceeded));
+            Ok(())
+        }),
+        ("being dropped", |child| {
+            drop(child);
+            Ok(())
+        }),
+    ];
+    let place = OnlyInVersion1::new()?;
+    for (sandbox, command) in place.sandboxes() {
+        for (name, end) in ends {
+            let child = sandbox.clone().wall_time(Duration::from_secs(2) * slack()).spawn(&command)?;
+            assert!(within(Duration::from_secs(1) * slack(), || place.processes().len() == 3), "{name}");
+            child.freeze()?;
+            assert!(place.are_frozen(3), "{name}");
+            let pids = place.processes();
+            let (ended, took) = timed(|| end(child));
+            ended?;
+            assert!(took < Duration::from_secs(4) * slack(), "{name}: {took:?}");
+            assert!(are_gone(&pids), "{name}");
+            assert_eq!(place.boxes(), Vec::<PathBuf>::new(), "{name}");
+        }
+        let container = sandbox.start()?;
+        let programs = [container.spawn(&command)?, container.spawn(&command)?];
+        assert!(within(Duration::from_secs(1) * slack(), || place.processes().len() == 6));
+        container.freeze()?;
+        assert!(place.are_frozen(6));
+        let pids = place.processes();
+        drop(programs);
+        drop(container);
+        assert!(are_gone(&pids));
+        assert_eq!(place.boxes(), Vec::<PathBuf>::new());
+    }
+    Ok(())
+}
+
+/// A host that freezes a program below a directory and then waits to be killed: `freeze DIRECTORY SANDBOX`.
+fn freeze(args: &[OsString]) -> i32 {
+    let run = || -> Result {
+        let place = ManuallyDrop::new(OnlyInVersion1(PathBuf::from(&args[0])));
+        let (sandbox, command) = &place.sandboxes()[support::roles::int(args, 1) as usize];
+        let child = sandbox.spawn(command)?;
+        within(Duration::from_secs(10) * slack(), || place.processes().len() == 3);
+        child.freeze()?;
+        std::thread::sleep(Duration::from_secs(60));
+        Ok(())
+    };
+    i32::from(run().is_err())
+}
+
+fn a_host_dies_that_has_frozen_in_version_1() -> Result {
+    for which in 0..2 {
+        let place = OnlyInVersion1::new()?;
+        let dir = place.0.to_str().expect("UTF-8");
+        let mut host = role_command("freeze", &[dir, &which.to_string()]).spawn()?;
+        assert!(within(Duration::from_secs(10) * slack(), || place.are_frozen(3)), "{:?}", place.processes());
+        let mut pids = place.processes();
+        pids.extend(support::oracle::children(host.id()));
+        assert_eq!(pids.len(), 4, "and the init");
+        host.kill()?;
+        host.wait()?;
+        assert!(are_gone(&pids), "what is frozen outlives its host");
+        // The box is removed by the next host that comes here.
+        assert_eq!(place.boxes().len(), 1);
+        let (sandbox, _) = &place.sandboxes()[0];
+        run_in(&sandbox.start()?, payload("exit", &["0"]))?;
+        assert_eq!(place.boxes(), Vec::<PathBuf>::new());
+    }
+    Ok(())
+}
+
+/// Any box of version 2 can be frozen; of version 1 it takes a freezer.
+fn a_sandbox_that_was_not_made_to_be_frozen() -> Result {
+    let held = hold(&closed().pids_max(8))?;
+    let dir = support::features::directory_of(&held.pid.to_string(), "pids").expect("it has the controller");
+    let is_frozen = || fs::read_to_string(dir.join("cgroup.freeze")).ok().map(|text| text == "1\n");
+    if is_frozen().is_some() {
+        held.child.freeze()?;
+        assert_eq!(is_frozen(), Some(true));
+        held.child.thaw()?;
+        assert_eq!(is_frozen(), Some(false));
+    } else {
+        let error = held.child.freeze().expect_err("version 1 has a hierarchy of its own for that");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+        assert!(error.hint().is_some_and(|hint| hint.contains("freezable")), "{}", explain(&error));
+    }
+    held.release().map(drop)
 }
 
 fn usage_at_any_time() -> Result {
