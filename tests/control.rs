@@ -254,12 +254,14 @@ fn the_outcome_outlives_a_failed_removal() -> Result {
     let foreign = dir.join("foreign");
     std::fs::create_dir(&foreign)?;
     child.child.kill()?;
-    let error = child.child.wait().expect_err("what is not empty cannot be removed");
+    let first = child.child.wait();
+    let second = child.child.wait();
+    std::fs::remove_dir(foreign)?;
+    let error = first.expect_err("what is not empty cannot be removed");
     assert_eq!(error.path(), Some(dir.as_path()), "{error}");
-    let outcome = child.child.wait()?;
+    let outcome = second?;
     assert_eq!(outcome.verdict, Verdict::Killed);
     assert!(outcome.usage.peak_memory.is_some(), "it has what was counted: {outcome:?}");
-    std::fs::remove_dir(foreign)?;
     drop(child);
     assert!(!dir.exists(), "it is tried again at the end");
     Ok(())
