@@ -78,12 +78,14 @@ macro_rules! live_control {
             ///
             /// # Errors
             ///
-            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a limit that makes no sense or that the sandbox was
-            /// not made for, [`Unsupported`](crate::ErrorKind::Unsupported) for one that the hierarchy does not have, and
+            /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a limit that makes no sense, that the sandbox was
+            /// not made for, or under which a busy program could be taken for an [idle](crate::Sandbox::idle_time) one, [`Unsupported`](crate::ErrorKind::Unsupported) for one that the hierarchy does not have, and
             /// [`Setup`](crate::ErrorKind::Setup) when the kernel refuses (version 1: less memory than is in use). Then
             /// the limits from before are in force.
             pub fn update(&self, limits: &Limits) -> Result<()> {
-                self.runtime().with_cgroup(|cgroup| cgroup.update(limits))
+                let runtime = self.runtime();
+                limits.suit_idle_time(runtime.plan.0.idle_time)?;
+                runtime.with_cgroup(|cgroup| cgroup.update(limits))
             }
 
             /// Stops every process, and returns when the last has stopped. Wall time and idle time go on, and no program
@@ -139,8 +141,9 @@ macro_rules! live_control {
             /// # Errors
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox without a cgroup,
-            /// [`Setup`](crate::ErrorKind::Setup) when it has ended, and when this user has too many of them (on version 2
-            /// each is an inotify instance: `fs.inotify.max_user_instances`).
+            /// [`Setup`](crate::ErrorKind::Setup) when it has ended,
+            /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) when this user has too many of them: on version 2
+            /// each is an inotify instance (`fs.inotify.max_user_instances`).
             pub fn events(&self) -> Result<Events> {
                 self.runtime().events()
             }

@@ -128,6 +128,11 @@ fn updates_that_cannot_be() -> Result {
     let kinds: Vec<_> = one_of.iter().filter_map(|limits| container.update(limits).err()).collect();
     assert_eq!(kinds.len(), 1, "{kinds:?}");
     assert_eq!(kinds[0].kind(), ErrorKind::Unsupported);
+    let idle = closed().cpu_max(CpuMax::cpus(1.0)).idle_time(Duration::from_secs(1)).start()?;
+    let quota = CpuMax::new(Duration::from_millis(10), Duration::from_secs(1));
+    let error = idle.update(&Limits::new().cpu_max(quota)).expect_err("a busy program would be idle");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.hint().is_some_and(|hint| hint.contains("idle_time(")), "{}", explain(&error));
     // And what was in force still is.
     assert_eq!(container.status(alloc(128))?.verdict, Verdict::MemoryExceeded);
     let ended = closed().memory_max(mib(64)).spawn(payload("exit", &["0"]))?;

@@ -16,13 +16,13 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::uio::pread;
-use nix::unistd::{Pid, SysconfVar, UnlinkatFlags, sysconf, unlinkat, write};
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat, write};
 
 use super::cpuset::CpuSet;
 use super::layout::{Controller, Version};
 use super::missing;
 use super::parent::Parent;
-use super::value::bounded;
+use super::value::{bounded, page_size};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::{self, BpfInstruction};
 
@@ -371,10 +371,6 @@ impl Verify {
             },
         }
     }
-}
-
-pub(super) fn page_size() -> u64 {
-    sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
 }
 
 /// What an errno means for some files.

@@ -292,6 +292,23 @@ impl Limits {
         Some(Duration::from_micros(max.period_us().saturating_mul(periods)))
     }
 
+    /// Whether a program is idle that uses no CPU time for so long, and not held back by [`cpu_max`](Self::cpu_max).
+    ///
+    /// # Errors
+    ///
+    /// If it may be held back, with the times that would do.
+    pub(crate) fn suit_idle_time(&self, idle: Option<Duration>) -> Result<()> {
+        let Some((idle, pause)) = idle.zip(self.longest_pause()).filter(|(idle, pause)| idle < pause) else {
+            return Ok(());
+        };
+        let (idle, enough) = (idle.as_millis(), pause.as_micros().div_ceil(1000));
+        let message = format!("an idle time of {idle} ms may pass while cpu_max holds a busy program back");
+        Err(Error::invalid(message).with_hint(format!(
+            "use idle_time({enough} ms) or more, or a cpu_max with a shorter period or, if it is less than 11 ms, a \
+             larger quota"
+        )))
+    }
+
     /// Only what belongs to one feature, with what that is counted from.
     pub(crate) fn only(&self, feature: Feature) -> Self {
         let mut only = Self::default();

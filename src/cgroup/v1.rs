@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::counters::{Counters, keyed};
-use super::group::{Group, Setting, Verify, page_size};
+use super::group::{Group, Setting, Verify};
 use super::layout::Controller;
 use super::limits::Limits;
 use super::missing;
-use super::value::{bounded, bounded_pids, bounded_quota, page_size_name};
+use super::value::{bounded, bounded_pids, bounded_quota, page_size, page_size_name};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Feature;
 

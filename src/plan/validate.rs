@@ -53,19 +53,7 @@ fn times(sandbox: &Sandbox) -> Result<()> {
             return Err(Error::invalid(format!("{what} limit of zero lets nothing run")));
         }
     }
-    if let Some((idle, pause)) = sandbox.idle_time.zip(sandbox.limits.longest_pause())
-        && idle < pause
-    {
-        return Err(Error::invalid(format!(
-            "an idle time of {} ms may pass while cpu_max holds a busy program back",
-            idle.as_millis()
-        ))
-        .with_hint(format!(
-            "use idle_time({} ms) or more, or a cpu_max with a shorter period or, if it is less than 11 ms, a larger quota",
-            pause.as_micros().div_ceil(1000)
-        )));
-    }
-    Ok(())
+    sandbox.limits.suit_idle_time(sandbox.idle_time)
 }
 
 fn rlimits(sandbox: &Sandbox) -> Result<()> {
