@@ -123,8 +123,9 @@ fn updates_that_cannot_be() -> Result {
     assert_eq!(kind, ErrorKind::InvalidConfig, "it was made without that controller");
     assert!(hint.is_some());
     assert_eq!(refused(Limits::new().memory_max(0))?.0, ErrorKind::InvalidConfig);
-    // One of the two hierarchies has each of these.
-    let one_of = [Limits::new().memory_high(mib(1)), Limits::new().swappiness(10)];
+    // One of the two hierarchies has each of these. The first would stay in force, and slow down what comes below for
+    // minutes, if it were less than the limit.
+    let one_of = [Limits::new().memory_high(mib(64)), Limits::new().swappiness(10)];
     let kinds: Vec<_> = one_of.iter().filter_map(|limits| container.update(limits).err()).collect();
     assert_eq!(kinds.len(), 1, "{kinds:?}");
     assert_eq!(kinds[0].kind(), ErrorKind::Unsupported);
