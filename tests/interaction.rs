@@ -67,8 +67,10 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+/// Times that are waited for to their end, of which a quarter of the slack is enough: they are many times what it takes to
+/// start a program.
 fn millis(n: u64) -> Duration {
-    Duration::from_millis(n) * slack()
+    Duration::from_millis(n) * slack().div_ceil(4)
 }
 
 fn play(talk: &Interaction, first: (&str, &[&str]), second: (&str, &[&str])) -> Result<InteractionOutcome> {
