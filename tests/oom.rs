@@ -194,7 +194,7 @@ const FATES: [Fate; 14] = {
             HostOutOfMemory,
             Host,
         ),
-        fate("limit above, and no memory limit", "unified", limit_above_alone, HostOutOfMemory, Host),
+        fate("limit above, and no memory limit", "bare", limit_above_alone, HostOutOfMemory, Host),
         fate("swap limit", "swap-controller", || swap_limit(alone()), MemoryExceeded, Sandbox),
         fate(
             "swap limit, a child whose parent fails",
@@ -232,10 +232,10 @@ fn limit_above(command: Command) -> Result<Outcome> {
     Ok(above.sandbox().memory_max(mib(300)).status(command)?)
 }
 
-/// There is a memory cgroup for another reason than a limit of memory.
+/// There is a memory cgroup, and no limit in it.
 fn limit_above_alone() -> Result<Outcome> {
     let above = Above::new(16)?;
-    Ok(above.sandbox().memory_low(mib(1)).status(alone())?)
+    Ok(above.sandbox().memory_max(belljar::Bytes::MAX).status(alone())?)
 }
 
 fn swap_limit(command: Command) -> Result<Outcome> {
