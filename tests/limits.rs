@@ -208,8 +208,9 @@ fn sampled(_: &[std::ffi::OsString]) -> i32 {
 fn cpu_time_is_reported() -> Result {
     let outcome = closed().status(payload("burn", &["300"]))?;
     let cpu = outcome.usage.cpu;
-    // Others use this machine as well, so 300 ms by the clock may be less of the processor.
-    assert!(cpu > Duration::from_millis(20) && cpu < Duration::from_millis(400), "{cpu:?}");
+    // Others use this machine as well, so 300 ms by the clock may be less of the processor; the start comes on top.
+    let most = Duration::from_millis(300) + Duration::from_millis(100) * slack();
+    assert!(cpu > Duration::from_millis(20) && cpu < most, "{cpu:?}");
     assert!(outcome.usage.user + outcome.usage.system <= cpu + Duration::from_millis(20));
     // The parent sleeps, so all that is counted is its children's.
     let outcome = closed().status(payload("burn-tree", &["2", "1000"]))?;
