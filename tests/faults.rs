@@ -299,7 +299,7 @@ const ERRNOS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOMEM, libc::ENOSYS]
 fn trace(kind: &str, fault: &[&str]) -> Result<String> {
     let mut args = vec![kind];
     args.extend(fault);
-    let helper = run_helper(&mut support::role_command("inject", &args), Duration::from_secs(30) * slack())?;
+    let helper = run_helper(&mut support::role_command("inject", &args), Duration::from_secs(30))?;
     if helper.stderr.contains("panicked") || helper.stderr.contains("tracing failed") {
         return fail(helper.stderr);
     }

@@ -84,7 +84,7 @@ fn finish(result: Result) -> i32 {
 
 /// Runs a role as the host; it must say "ok".
 fn expect_ok(role: &str, args: &[&str], seconds: u64) -> Result {
-    let helper = run_helper(&mut role_command(role, args), Duration::from_secs(seconds) * slack())?;
+    let helper = run_helper(&mut role_command(role, args), Duration::from_secs(seconds))?;
     assert_eq!(helper.succeed()?, "ok\n");
     Ok(())
 }
@@ -134,7 +134,7 @@ fn closed_stdio_case(which: &str, how: &str) -> Result {
     let scratch = support::Scratch::new();
     let report = scratch.file("report", "");
     let mut command = role_command("closed-stdio", &[which, how, report.to_str().expect("plain")]);
-    run_helper(&mut command, Duration::from_secs(30) * slack())?;
+    run_helper(&mut command, Duration::from_secs(30))?;
     let text = fs::read_to_string(&report)?;
     assert_eq!(text, "ok", "closed {which}, {how}");
     Ok(())
@@ -448,7 +448,7 @@ fn victim_fork(_: &[OsString]) -> i32 {
 }
 
 fn has_no_privilege() -> Result {
-    let helper = as_nobody("nobody", &[], Duration::from_secs(60) * slack())?;
+    let helper = as_nobody("nobody", &[], Duration::from_secs(60))?;
     assert_eq!(helper.succeed()?, "ok\n");
     Ok(())
 }
@@ -596,13 +596,13 @@ fn is_in_a_container_without_proc_of_its_own() -> Result {
     let mut command = std::process::Command::new("unshare");
     command.args(["--pid", "--fork", "--mount", "--propagation", "private"]);
     command.arg(support::own_exe()).args(["--role", "plain"]);
-    let helper = run_helper(&mut command, Duration::from_secs(30) * slack())?;
+    let helper = run_helper(&mut command, Duration::from_secs(30))?;
     let fine = helper.stdout == "ok\n" || helper.stdout.contains("error");
     assert!(fine, "{helper:?}");
     // With one of its own it works.
     let mut command = std::process::Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc"]).arg(support::own_exe()).args(["--role", "plain"]);
-    assert_eq!(run_helper(&mut command, Duration::from_secs(30) * slack())?.succeed()?, "ok\n");
+    assert_eq!(run_helper(&mut command, Duration::from_secs(30))?.succeed()?, "ok\n");
     Ok(())
 }
 

@@ -395,7 +395,7 @@ pub(crate) fn role_command(role: &str, args: &[&str]) -> std::process::Command {
     command
 }
 
-/// Runs a command of the host to its end; kills it when that does not come.
+/// Runs a command of the host to its end; kills it when that does not come, for which a slow machine has its slack.
 pub(crate) fn run_helper(command: &mut std::process::Command, patience: Duration) -> Result<Helper> {
     use std::io::Read;
     use std::process::Stdio as HostStdio;
@@ -413,7 +413,7 @@ pub(crate) fn run_helper(command: &mut std::process::Command, patience: Duration
         text
     });
     let mut status = None;
-    let ended = within(patience, || {
+    let ended = within(patience * slack(), || {
         status = child.try_wait().unwrap_or(Some(ExitStatus::from_raw(0xff00)));
         status.is_some()
     });
