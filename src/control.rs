@@ -14,7 +14,7 @@ use crate::runtime::Runtime;
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Runtime {
-    fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         {
             // A program that is being started must not be stopped before it can say that it was.
             let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);

@@ -126,6 +126,10 @@ pub enum Step {
     Wait,
     /// Sending a signal.
     Signal,
+    /// Copying a file into a running sandbox or out of it.
+    Copy,
+    /// Reading what a sandbox has changed in its root filesystem.
+    Changes,
 }
 
 #[derive(Debug, thiserror::Error)]

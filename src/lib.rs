@@ -115,6 +115,7 @@
 mod capability;
 mod capture;
 mod cgroup;
+mod changes;
 mod child;
 mod command;
 mod container;
@@ -123,6 +124,7 @@ mod deterministic;
 mod device;
 mod error;
 mod feature;
+mod files;
 mod gate;
 mod host;
 mod idmap;
@@ -155,6 +157,7 @@ pub use cgroup::{
     BlockDevice, CgroupParent, CpuSet, DeviceAccess, DeviceRules, Event, Events, IoMax, Limits, Oom,
     OomScope, OomVictim, Pressure, PressureShare, PressureStall,
 };
+pub use changes::{Change, ChangeKind};
 pub use child::Child;
 pub use command::{Command, Stdio};
 pub use container::Container;

@@ -57,11 +57,22 @@ impl Upper {
     }
 
     /// In two empty or earlier used directories of the host, on one filesystem and under one common parent: `upper`
-    /// gets the changes, `work` is overlayfs' own. One sandbox at a time may use them.
+    /// gets the changes, `work` is overlayfs' own. One sandbox at a time may use them: it holds a lock (`flock(2)`) on
+    /// `upper`, and starting a second one is an error of kind
+    /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted).
     #[must_use]
     pub fn dir(upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
         Self(UpperKind::Dir { upper: upper.into(), work: work.into() })
     }
+}
+
+/// An overlay whose changes can be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Overlay {
+    /// The first on top.
+    pub(crate) layers: Vec<PathBuf>,
+    /// `None`: in memory.
+    pub(crate) upper: Option<PathBuf>,
 }
 
 /// The most lower layers that overlayfs takes (`OVL_MAX_STACK`).
@@ -130,6 +141,16 @@ impl Rootfs {
             Kind::Dir { writable: true, .. }
                 | Kind::Overlay { upper: Some(Upper(UpperKind::Dir { .. })), .. }
         )
+    }
+
+    /// Where its changes can be read.
+    pub(crate) fn changeable(&self) -> Option<Overlay> {
+        let Kind::Overlay { layers, upper: Some(Upper(upper)) } = &self.0 else { return None };
+        let upper = match upper {
+            UpperKind::Tmpfs { .. } => None,
+            UpperKind::Dir { upper, .. } => Some(upper.clone()),
+        };
+        Some(Overlay { layers: layers.clone(), upper })
     }
 
     pub(crate) fn is_system(&self) -> bool {

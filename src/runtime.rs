@@ -3,11 +3,14 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::capture::Streams;
 use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
+use crate::changes;
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
@@ -45,6 +48,8 @@ pub(crate) struct Runtime {
     pub(crate) ended_by_host: AtomicBool,
     /// Given back when the init is dead.
     pub(crate) block: Mutex<Option<IdBlock>>,
+    /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
+    pub(crate) upper: Option<Flock<OwnedFd>>,
     pub(crate) next_child: AtomicU32,
     /// Shared by programs that are being started, which must not be frozen meanwhile.
     pub(crate) starting: RwLock<()>,
@@ -75,10 +80,14 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,
     };
+    let upper = lowered.overlay.as_ref().and_then(|overlay| overlay.upper.as_ref());
+    let upper = upper.map(|path| changes::lock_upper(path, FlockArg::LockExclusiveNonblock)).transpose()?;
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
-    send_start(ours.as_fd(), lowered, block.as_ref(), flags)?;
+    let kept =
+        block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
+    send_start(ours.as_fd(), lowered, kept, flags)?;
     let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered.namespaces))?;
     drop(theirs);
@@ -90,6 +99,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         reaped: AtomicBool::new(false),
         ended_by_host: AtomicBool::new(false),
         block: Mutex::new(block),
+        upper,
         next_child: AtomicU32::new(1),
         starting: RwLock::new(()),
         sending: Mutex::new(()),
@@ -124,11 +134,16 @@ fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
 }
 
 /// Sends START ahead of the init, which then finds its work in the socket.
-fn send_start(socket: BorrowedFd<'_>, lowered: &Lowered, block: Option<&IdBlock>, flags: u32) -> Result<()> {
+fn send_start(
+    socket: BorrowedFd<'_>,
+    lowered: &Lowered,
+    kept: impl Iterator<Item = RawFd>,
+    flags: u32,
+) -> Result<()> {
     let host = sys::open_pidfd(std::process::id())
         .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
     let mut fds: Vec<RawFd> = vec![lowered.image.as_raw_fd(), host.as_raw_fd()];
-    fds.extend(block.map(|block| block.lock().as_raw_fd()));
+    fds.extend(kept);
     let mut message = Request {
         kind: request::START,
         flags,
@@ -172,7 +187,7 @@ impl Runtime {
         if !lowered.waits {
             return Ok(());
         }
-        let block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = self.block();
         let maps = match (&lowered.maps, &*block) {
             (None, _) => None,
             (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
@@ -231,7 +246,7 @@ impl Runtime {
         self.send(&message, &fds)
     }
 
-    fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
+    pub(crate) fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
         // The init adds the descriptors of all messages up to a request to that request.
         let _whole = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         send_all(message, fds, |message, fds| self.link.send(message, fds))
@@ -387,6 +402,10 @@ impl Runtime {
     /// Waits for the report of a program's end.
     pub(crate) fn await_exit(&self, number: u32, deadline: Option<Instant>) -> Result<Received> {
         self.link.receive(number, deadline)
+    }
+
+    pub(crate) fn block(&self) -> MutexGuard<'_, Option<IdBlock>> {
+        self.block.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the box has counted.

@@ -68,7 +68,7 @@ impl Runtime {
             result = result.and(remove(cgroup));
         }
         if self.reaped.load(Ordering::Relaxed) {
-            self.block.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.block().take();
         }
         result
     }

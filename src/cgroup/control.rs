@@ -154,6 +154,11 @@ impl Cgroup {
         }
     }
 
+    /// Whether it can be frozen: on version 2 every group can.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.freezer().is_ok()
+    }
+
     /// Whether it was frozen and not thawed.
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen

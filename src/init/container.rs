@@ -73,6 +73,7 @@ impl Container {
                     Ok(Some(message)) if message.kind == request::PASS => {
                         self.pass(&message, &mut programs, one_shot);
                     }
+                    Ok(Some(message)) if self.serves_file(&message, &mut incoming) => {}
                     Ok(Some(message)) if message.kind == request::FDS => {}
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Ok(_) => self.end(&programs),

@@ -51,6 +51,8 @@ pub(crate) struct Container {
     /// Nobody waits to hear that the setup is done.
     pub(crate) quiet: bool,
     pub(crate) processors: u64,
+    /// Where an overlay in memory keeps its changes.
+    pub(crate) upper: Option<Owned>,
 }
 
 /// A plan of more bytes than this is not kept in memory.
@@ -152,6 +154,7 @@ impl Container {
             usage_is_cpu_stat: cgroup.flags & flag::CPU_STAT != 0,
             quiet: start.flags & flag::QUIET != 0,
             processors: u64::from(start.processors.max(1)),
+            upper: setup.upper,
         })
     }
 

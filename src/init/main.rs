@@ -14,6 +14,7 @@ mod wire;
 mod clock;
 mod container;
 mod deadline;
+mod files;
 mod gate;
 mod handshake;
 mod path;

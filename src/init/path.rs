@@ -12,9 +12,13 @@ const PATH_MAX: usize = 4096;
 
 /// Opens an existing place (`O_PATH`), following symlinks only inside the root.
 fn find(root: Fd, path: &CStr) -> Result<Owned> {
+    open(root, path, sys::O_PATH)
+}
+
+fn open(root: Fd, path: &CStr, flags: usize) -> Result<Owned> {
     let mut last = Errno::EAGAIN;
     for _ in 0..RACES {
-        match sys::open2(root, path, sys::O_PATH, CONFINED) {
+        match sys::open2(root, path, flags, CONFINED) {
             Err(Errno::EAGAIN) => last = Errno::EAGAIN,
             other => return other,
         }
@@ -88,6 +92,11 @@ impl Places {
         find(self.root(), path)
     }
 
+    /// Opens an existing file for reading. Whatever it is, nobody is waited for.
+    pub(crate) fn read(&self, path: &CStr) -> Result<Owned> {
+        open(self.root(), path, sys::O_RDONLY | sys::O_NONBLOCK | sys::O_NOCTTY)
+    }
+
     /// Opens a directory, making what is missing of its path. Most targets are missing, so that is tried first.
     pub(crate) fn make_dirs(&mut self, path: &CStr) -> Result<Owned> {
         // A path that ends in `..` names something that is there, or nothing.
@@ -123,6 +132,23 @@ impl Places {
             Err(Errno::ENOENT) => Err(Errno::ELOOP),
             found => found,
         }
+    }
+
+    /// Calls `f` with the directory that holds the last component of `path`, and that component, which is never `..`, `.`
+    /// or empty.
+    pub(crate) fn in_existing_parent<T>(
+        &self,
+        path: &CStr,
+        f: impl FnOnce(Fd, &CStr) -> Result<T>,
+    ) -> Result<T> {
+        let total = components(path).count();
+        let Some(last) = components(path).last().filter(|last| *last != b"..") else {
+            return Err(Errno::EINVAL);
+        };
+        let (mut name, mut parent) = (Prefix::new(), Prefix::new());
+        name.push(last)?;
+        components(path).take(total - 1).try_for_each(|part| parent.push(part))?;
+        f(self.find(parent.text()?)?.fd(), name.name(last.len())?)
     }
 
     /// Calls `f` with the directory that shall hold the last component of `path` (made if missing), and that

@@ -16,11 +16,13 @@ pub(crate) struct Stage {
     scratch: Option<Owned>,
     /// The root that is being built.
     root: Option<Places>,
+    /// Where an overlay in memory keeps its changes, to be read by the host.
+    pub(crate) upper: Option<Owned>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None }
+        Self { scratch: None, root: None, upper: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -63,7 +65,10 @@ impl Stage {
                 // Mode and owner of the upper directory become those of the merged root.
                 sys::mkdir(upper.fd(), c"upper", 0o755)?;
                 sys::chown(upper.fd(), c"upper", uid, gid)?;
-                sys::mkdir(upper.fd(), c"work", 0o700)
+                sys::mkdir(upper.fd(), c"work", 0o700)?;
+                let flags = sys::O_RDONLY | sys::O_DIRECTORY;
+                self.upper = Some(sys::open2(upper.fd(), c"upper", flags, sys::RESOLVE_BENEATH)?);
+                Ok(())
             }
             Setup::UpperDir { source } => {
                 let tree = tree_of(source, slots, Reach::Tree)?;
@@ -82,7 +87,11 @@ impl Stage {
                 sys::chmod(dir.fd(), mode)
             }
             Setup::Symlink { target, path } => {
-                self.places()?.in_parent(path, |parent, name| sys::symlink(target, parent, name))
+                self.places()?.in_parent(path, |parent, name| match sys::symlink(target, parent, name) {
+                    // Of an earlier sandbox over the same upper directory.
+                    Err(Errno::EEXIST) if sys::links_to(parent, name, target) => Ok(()),
+                    made => made,
+                })
             }
             Setup::File { path, content, mode } => {
                 self.places()?.in_parent(path, |parent, name| new_file(parent, name, content, mode).map(drop))

@@ -15,7 +15,7 @@ use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
 use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
-use crate::rootfs::UserNs;
+use crate::rootfs::{Rootfs, UserNs};
 use crate::sandbox::{Base, Sandbox};
 use crate::scheduling::{self, Power, Scheduling};
 use crate::seccomp::{Options, Program};
@@ -111,7 +111,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         None => false,
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
-                || sandbox.rootfs.as_ref().is_some_and(crate::rootfs::Rootfs::is_writable_on_host);
+                || sandbox.rootfs.as_ref().is_some_and(Rootfs::is_writable_on_host);
             let options = Options {
                 setuid_guard: guard,
                 fixed_processors: scheduling.processors.is_some(),
@@ -148,6 +148,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         namespaces,
         maps,
         program_ids,
+        has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
+        overlay: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
+        presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
         limits,
         wall_time: sandbox.wall_time,

@@ -19,6 +19,7 @@ use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
 use crate::lowering::Labels;
 use crate::namespace::Namespaces;
+use crate::rootfs::Overlay;
 use crate::sandbox::Sandbox;
 use crate::source::HostSource;
 use crate::wire::{Reply, line, section, stage};
@@ -58,6 +59,12 @@ pub(crate) struct Lowered {
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,
     pub(crate) program_ids: Ids,
+    /// The program has a root filesystem of its own.
+    pub(crate) has_root: bool,
+    /// Where the changes to its root are kept, if they are.
+    pub(crate) overlay: Option<Overlay>,
+    /// Layers and directories of the host show the ids inside that they have on disk.
+    pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,
     pub(crate) limits: Limits,
     pub(crate) wall_time: Option<Duration>,

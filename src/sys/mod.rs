@@ -13,6 +13,7 @@ mod process;
 mod raw;
 mod schedule;
 mod socket;
+mod xattr;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
 pub(crate) use fd::{above_stdio, is_inheritable};
@@ -29,3 +30,4 @@ pub(crate) use schedule::{
     own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};
+pub(crate) use xattr::attribute;

@@ -32,6 +32,13 @@ pub(crate) mod request {
     /// The host did its part at the gate, or refuses with [`REFUSED`](super::flag::REFUSED): the parked payload of
     /// `child` goes on, or ends.
     pub(crate) const PASS: u32 = 7;
+    /// Open a file of the sandbox for reading. Table: a file with the path.
+    pub(crate) const OPEN_FILE: u32 = 8;
+    /// Make a file in the sandbox, with `mode` and an owner, in place of one that may be there. Table: a file with the
+    /// path.
+    pub(crate) const MAKE_FILE: u32 = 9;
+    /// Send the directory that an overlay in memory keeps its changes in.
+    pub(crate) const OPEN_UPPER: u32 = 10;
 }
 
 /// Bits of [`Request::flags`].
@@ -60,7 +67,7 @@ pub(crate) mod flag {
 pub(crate) struct Request {
     pub(crate) kind: u32,
     pub(crate) flags: u32,
-    /// `RUN`, `KILL`: which program, by the host's numbering.
+    /// `RUN`, `KILL`: which program, by the host's numbering. For files: what the answer is to be told by.
     pub(crate) child: u32,
     /// `BOX`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
     pub(crate) cgroup_slot: u32,
@@ -74,6 +81,10 @@ pub(crate) struct Request {
     pub(crate) pump_to: [u32; 2],
     /// `START`: how many processors can use CPU time at once.
     pub(crate) processors: u32,
+    /// `MAKE_FILE`: permissions and owner.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
     pub(crate) wall_ns: u64,
     /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
@@ -98,6 +109,8 @@ pub(crate) mod reply {
     pub(crate) const EXITED: u32 = 4;
     /// The program's process waits at the gate for the host's part; a pidfd of it comes with the message.
     pub(crate) const PARKED: u32 = 5;
+    /// The file that was asked for comes with the message.
+    pub(crate) const FILE: u32 = 6;
 }
 
 /// Why the init killed a program.
@@ -169,6 +182,8 @@ pub(crate) mod stage {
     pub(crate) const EXEC: u32 = 9;
     /// The host refused at the gate, and knows why.
     pub(crate) const GATE: u32 = 10;
+    /// A file of the sandbox was asked for.
+    pub(crate) const FILE: u32 = 11;
 }
 
 /// What the init does beside the operations of a plan: the lines of [`stage::PROTOCOL`]. The host has words for each.
@@ -225,6 +240,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 96 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 104 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 88 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

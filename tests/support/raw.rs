@@ -94,3 +94,13 @@ pub(crate) fn fault_in(name: &str) -> ! {
         function()
     }
 }
+
+/// Sets an extended attribute of a file.
+pub(crate) fn set_attribute(path: &std::path::Path, name: &str, value: &[u8]) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: both strings end with a zero byte, and the value has as many bytes as is said.
+    let set = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -8,6 +8,8 @@ pub(crate) const O_RDONLY: usize = 0;
 pub(crate) const O_WRONLY: usize = 1;
 pub(crate) const O_CREAT: usize = 0o100;
 pub(crate) const O_EXCL: usize = 0o200;
+pub(crate) const O_NOCTTY: usize = 0o400;
+pub(crate) const O_NONBLOCK: usize = 0o4000;
 pub(crate) const O_CLOEXEC: usize = 0o2_000_000;
 pub(crate) const O_PATH: usize = 0o10_000_000;
 #[cfg(target_arch = "x86_64")]
@@ -84,7 +86,6 @@ pub(crate) fn pipe() -> Result<(Owned, Owned)> {
 pub(crate) fn set_nonblocking(fd: Fd) -> Result<()> {
     const F_GETFL: usize = 3;
     const F_SETFL: usize = 4;
-    const O_NONBLOCK: usize = 0o4000;
     let flags = plain(nr::FCNTL, &[fd.arg(), F_GETFL])?;
     plain(nr::FCNTL, &[fd.arg(), F_SETFL, flags | O_NONBLOCK]).map(drop)
 }
@@ -138,6 +139,13 @@ pub(crate) fn symlink(target: &CStr, dir: Fd, name: &CStr) -> Result<()> {
     plain(nr::SYMLINKAT, &[text(target), dir.arg(), text(name)]).map(drop)
 }
 
+/// Whether a directory entry is a symlink with this target.
+pub(crate) fn links_to(dir: Fd, name: &CStr, target: &CStr) -> bool {
+    let mut buffer = [0_u8; 4096];
+    let length = plain(nr::READLINKAT, &[dir.arg(), text(name), address_mut(&mut buffer), buffer.len()]);
+    length.is_ok_and(|length| buffer.get(..length) == Some(target.to_bytes()))
+}
+
 pub(crate) fn chmod(fd: Fd, mode: u32) -> Result<()> {
     plain(nr::FCHMOD, &[fd.arg(), mode as usize]).map(drop)
 }
@@ -147,6 +155,16 @@ pub(crate) fn chown(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     const AT_SYMLINK_NOFOLLOW: usize = 0x100;
     let (uid, gid) = (uid as usize, gid as usize);
     plain(nr::FCHOWNAT, &[dir.arg(), text(name), uid, gid, AT_SYMLINK_NOFOLLOW]).map(drop)
+}
+
+/// Changes the owner of an open file.
+pub(crate) fn chown_open(fd: Fd, uid: u32, gid: u32) -> Result<()> {
+    plain(nr::FCHOWN, &[fd.arg(), uid as usize, gid as usize]).map(drop)
+}
+
+/// Removes a directory entry that is no directory.
+pub(crate) fn unlink(dir: Fd, name: &CStr) -> Result<()> {
+    plain(nr::UNLINKAT, &[dir.arg(), text(name), 0]).map(drop)
 }
 
 pub(crate) fn set_umask(mask: u32) {

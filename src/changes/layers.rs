@@ -1,0 +1,141 @@
+//! The layers below an upper directory, merged as overlayfs merges them.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+
+use crate::error::{Error, Result, Step};
+use crate::sys;
+
+/// The names of overlayfs's marks: those of mounts in a user namespace, and those of others.
+const OPAQUE: [&std::ffi::CStr; 2] = [c"user.overlay.opaque", c"trusted.overlay.opaque"];
+const WHITEOUT: [&std::ffi::CStr; 2] = [c"user.overlay.whiteout", c"trusted.overlay.whiteout"];
+
+/// The layers, the first on top.
+#[derive(Debug)]
+pub(super) struct Layers(Vec<(OwnedFd, PathBuf)>);
+
+/// What the layers together have at a path.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) stat: FileStat,
+    /// In which of them it is, and for a directory all that add to it.
+    pub(super) layers: Vec<usize>,
+}
+
+impl Layers {
+    pub(super) fn open(paths: &[PathBuf]) -> Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = paths.iter().map(|path| match open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok((fd, path.clone())),
+            Err(errno) => {
+                let what = format!("opening layer {}", path.display());
+                Err(Error::os(Step::Changes, what, errno).with_path(path))
+            }
+        });
+        opened.collect::<Result<_>>().map(Self)
+    }
+
+    /// The root, to which all of them add.
+    pub(super) fn root(&self) -> Vec<usize> {
+        (0..self.0.len()).collect()
+    }
+
+    /// What is at `path`, relative to the root, whose directory is in these of the layers.
+    pub(super) fn find(&self, path: &Path, within: &[usize]) -> Result<Option<Found>> {
+        let mut found: Option<Found> = None;
+        for &number in within {
+            let Some(entry) = self.open_in(number, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
+                continue;
+            };
+            let stat = fstat(&entry).map_err(|errno| self.failed(number, path, errno))?;
+            if is_whiteout_device(&stat) {
+                break;
+            }
+            let is_dir = kind(&stat) == SFlag::S_IFDIR;
+            match &mut found {
+                // A directory hides what is none below it.
+                Some(_) if !is_dir => break,
+                Some(found) => found.layers.push(number),
+                None => found = Some(Found { stat, layers: vec![number] }),
+            }
+            if !is_dir || self.is_opaque(number, path)? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens a regular file of a layer, to be read.
+    pub(super) fn read(&self, number: usize, path: &Path) -> Result<Option<OwnedFd>> {
+        self.open_in(number, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)
+    }
+
+    /// The target of a symbolic link of a layer.
+    pub(super) fn read_link(&self, number: usize, path: &Path) -> Result<Option<std::ffi::OsString>> {
+        let Some(link) = self.open_in(number, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
+            return Ok(None);
+        };
+        nix::fcntl::readlinkat(&link, "").map(Some).map_err(|errno| self.failed(number, path, errno))
+    }
+
+    fn open_in(&self, number: usize, path: &Path, flags: OFlag) -> Result<Option<OwnedFd>> {
+        let Some((root, _)) = self.0.get(number) else { return Ok(None) };
+        // A layer is trusted not to lead anywhere, but its links are not followed by overlayfs, either.
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        match openat2(root, path, how) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(self.failed(number, path, errno)),
+        }
+    }
+
+    fn is_opaque(&self, number: usize, path: &Path) -> Result<bool> {
+        let Some((root, _)) = self.0.get(number) else { return Ok(false) };
+        is_opaque(root.as_fd(), path.as_os_str()).map_err(|errno| self.failed(number, path, errno))
+    }
+
+    fn failed(&self, number: usize, path: &Path, error: impl Into<std::io::Error>) -> Error {
+        let whole = self.0.get(number).map_or_else(|| path.to_owned(), |(_, layer)| layer.join(path));
+        Error::os(Step::Changes, format!("reading {} of a layer", whole.display()), error).with_path(whole)
+    }
+}
+
+pub(super) fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// The usual mark of what was deleted: a character device with number 0.
+pub(super) fn is_whiteout_device(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// The other one, since Linux 6.7: an empty file with an attribute.
+pub(super) fn has_whiteout_mark(dir: std::os::fd::BorrowedFd<'_>, entry: &OsStr) -> std::io::Result<bool> {
+    any(dir, entry, WHITEOUT, |_| true)
+}
+
+/// Whether a directory hides those of its name below it.
+pub(super) fn is_opaque(dir: std::os::fd::BorrowedFd<'_>, entry: &OsStr) -> std::io::Result<bool> {
+    any(dir, entry, OPAQUE, |value| value == b"y")
+}
+
+fn any(
+    dir: std::os::fd::BorrowedFd<'_>,
+    entry: &OsStr,
+    names: [&std::ffi::CStr; 2],
+    wanted: impl Fn(&[u8]) -> bool,
+) -> std::io::Result<bool> {
+    for name in names {
+        if sys::attribute(dir, entry, name)?.is_some_and(|value| wanted(&value)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,197 @@
+//! What a sandbox has changed in its root: the upper directory of an overlay, read beside the layers below it.
+//!
+//! Overlayfs copies what is written to from the layers into the upper, and marks there what was deleted. So what is in the
+//! upper is what was touched, and only a comparison with the layers tells what became of it. Both are walked by
+//! descriptors, following no symlink: names and contents of the upper are the program's.
+
+mod layers;
+mod walk;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+use self::layers::Layers;
+use self::walk::{View, Walk};
+use crate::cgroup::Cgroup;
+use crate::container::Container;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::idmap::MapPlan;
+use crate::limits::Bytes;
+use crate::rootfs::{Overlay, Rootfs};
+use crate::runtime::Runtime;
+use crate::wire::{Request, request};
+
+/// One difference between a root as it is and as its layers have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// The path inside, from `/`.
+    pub path: PathBuf,
+    /// What became of it.
+    pub kind: ChangeKind,
+    /// How large a regular file is now; zero for everything else.
+    pub size: Bytes,
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// It is new.
+    Added,
+    /// A file or symbolic link has another content.
+    Modified,
+    /// It is gone, a directory with all that was in it.
+    Deleted,
+    /// It is of another type: a file where a directory was, for instance. What is in a new directory is
+    /// [`Added`](Self::Added).
+    TypeChanged,
+    /// A directory that was replaced by another one: what was in it is gone, and what is in it is [`Added`](Self::Added).
+    Opaque,
+    /// Only permissions, owner or times are other ones.
+    Metadata,
+}
+
+impl Container {
+    /// What has changed in the root since the container started: with an [`Upper::tmpfs`](crate::Upper::tmpfs), or since
+    /// the [`Upper::dir`](crate::Upper::dir) was empty. In the order of a directory tree, each directory's entries by
+    /// name. Mounts of the sandbox (`/tmp`, binds) are not part of its root.
+    ///
+    /// Programs are stopped for the time this takes if the container is [`freezable`](crate::Sandbox::freezable);
+    /// otherwise what they change meanwhile may be in the list, or not. Whatever they do, nothing else is read.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the root is no overlay with an upper,
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) for a directory that the program has closed to an unprivileged
+    /// host, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for directories that are more than 500 deep, and
+    /// failures to read.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bytes, ChangeKind, Command, Rootfs, Sandbox, Upper};
+    ///
+    /// let root = Rootfs::overlay(["/srv/debian"]).upper(Upper::tmpfs(Bytes::mib(64), 10_000));
+    /// let container = Sandbox::new().rootfs(root).start()?;
+    /// container.status(Command::new("/bin/sh").args(["-c", "rm /etc/motd; echo hello > /note"]))?;
+    /// for change in container.changes()? {
+    ///     println!("{:?} {}", change.kind, change.path.display());
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        self.runtime().changes()
+    }
+}
+
+impl Rootfs {
+    /// What is different in a persistent upper, [`Upper::dir`](crate::Upper::dir), when no sandbox uses it. As
+    /// [`Container::changes`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Container::changes`]; [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no such upper, too, and
+    /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) while a sandbox uses it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Rootfs, Upper};
+    ///
+    /// let root = Rootfs::overlay(["/srv/debian"]).upper(Upper::dir("/srv/run/upper", "/srv/run/work"));
+    /// println!("{} changes", root.changes()?.len());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let overlay = self.changeable();
+        let Some((upper, overlay)) =
+            overlay.as_ref().and_then(|overlay| Some((overlay.upper.as_ref()?, overlay)))
+        else {
+            return Err(
+                nothing_kept().with_hint("give it Upper::dir(); one in memory is asked for by its Container")
+            );
+        };
+        let lock = lock_upper(upper, FlockArg::LockSharedNonblock)?;
+        read(&lock, overlay, View::AsOnDisk, View::AsOnDisk)
+    }
+}
+
+impl Runtime {
+    fn changes(&self) -> Result<Vec<Change>> {
+        let lowered = &*self.plan.0;
+        let Some(overlay) = lowered.overlay.as_ref().filter(|_| lowered.has_root) else {
+            return Err(nothing_kept().with_hint("make it Rootfs::overlay(..).upper(..)"));
+        };
+        let maps = match (&lowered.maps, &*self.block()) {
+            (None, _) => None,
+            (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
+            (Some(MapPlan::Block), block) => block.as_ref().map(|block| block.maps(lowered.program_ids)),
+        };
+        let by_map = || maps.clone().map_or(View::AsOnDisk, View::Mapped);
+        // Layers and directories of the host are presented to the sandbox with the ids that they have on disk, if the host
+        // can do that; what is in memory has those of the sandbox.
+        let on_disk = || if lowered.presents_ids { View::AsOnDisk } else { by_map() };
+        let thaw = self.stop_for_reading()?;
+        let (upper, view) = match &self.upper {
+            Some(lock) => {
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+                let again = openat(&**lock, ".", flags, Mode::empty());
+                (
+                    again.map_err(|errno| Error::os(Step::Changes, "opening the upper directory", errno)),
+                    on_disk(),
+                )
+            }
+            None => {
+                let message = Request { kind: request::OPEN_UPPER, ..Request::default() };
+                (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
+            }
+        };
+        let changes = upper.and_then(|upper| read(&upper, overlay, view, on_disk()));
+        if thaw {
+            self.with_cgroup(Cgroup::thaw)?;
+        }
+        changes
+    }
+
+    /// Stops the programs, if that can be done and was not; whether they are to go on afterwards.
+    fn stop_for_reading(&self) -> Result<bool> {
+        let can = |cgroup: &mut Cgroup| Ok(cgroup.can_freeze() && !cgroup.is_frozen());
+        if self.plan.0.placement.is_empty() || !self.with_cgroup(can)? {
+            return Ok(false);
+        }
+        self.freeze().map(|()| true)
+    }
+}
+
+fn nothing_kept() -> Error {
+    Error::message(ErrorKind::InvalidConfig, Step::Changes, "the root keeps no changes")
+}
+
+/// Opens the directory that an overlay keeps its changes in, and locks it: for a sandbox alone, or to be read. The lock
+/// lasts as long as any copy of the descriptor.
+pub(crate) fn lock_upper(upper: &Path, how: FlockArg) -> Result<Flock<OwnedFd>> {
+    let failed = |what: &str, errno| {
+        Error::os(Step::MountSource, format!("{what} the upper directory {}", upper.display()), errno)
+            .with_path(upper)
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let dir = open(upper, flags, Mode::empty()).map_err(|errno| failed("opening", errno))?;
+    Flock::lock(dir, how).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => {
+            let message = format!("the upper directory {} is in use by a sandbox", upper.display());
+            Error::message(ErrorKind::ResourceExhausted, Step::MountSource, message)
+                .with_path(upper)
+                .with_hint("wait for the end of the other one, or give each a directory of its own")
+        }
+        errno => failed("locking", errno),
+    })
+}
+
+fn read(upper: &OwnedFd, overlay: &Overlay, upper_ids: View, layer_ids: View) -> Result<Vec<Change>> {
+    let layers = Layers::open(&overlay.layers)?;
+    Walk::new(&layers, upper_ids, layer_ids).all(upper)
+}

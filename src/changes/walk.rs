@@ -1,0 +1,259 @@
+//! The walk through an upper directory.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+
+use super::layers::{Found, Layers, has_whiteout_mark, is_opaque, is_whiteout_device, kind};
+use super::{Change, ChangeKind};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::idmap::Maps;
+use crate::limits::Bytes;
+
+/// Each level holds a descriptor.
+const DEEPEST: usize = 500;
+
+/// Whose ids the host sees on files.
+#[derive(Debug)]
+pub(super) enum View {
+    /// Those that the sandbox sees.
+    AsOnDisk,
+    /// Those that the sandbox's are outside.
+    Mapped(Maps),
+}
+
+impl View {
+    /// The ids that the sandbox sees.
+    fn inside(&self, stat: &FileStat) -> (u32, u32) {
+        let Self::Mapped(maps) = self else { return (stat.st_uid, stat.st_gid) };
+        let find = |extents: &[crate::idmap::Extent], id: u32| {
+            let inside = extents.iter().find_map(|extent| {
+                let offset = id.checked_sub(extent.outside).filter(|offset| *offset < extent.count)?;
+                extent.inside.checked_add(offset)
+            });
+            // As the kernel shows what is not mapped.
+            inside.unwrap_or(65534)
+        };
+        (find(&maps.uids, stat.st_uid), find(&maps.gids, stat.st_gid))
+    }
+}
+
+/// What was found so far.
+pub(super) struct Walk<'a> {
+    layers: &'a Layers,
+    upper_ids: View,
+    layer_ids: View,
+    changes: Vec<Change>,
+}
+
+/// A directory of the upper that is being read.
+struct Level {
+    dir: OwnedFd,
+    path: PathBuf,
+    /// The layers that have it, too.
+    within: Vec<usize>,
+    /// What is left of it, the last name first.
+    names: Vec<OsString>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(layers: &'a Layers, upper_ids: View, layer_ids: View) -> Self {
+        Self { layers, upper_ids, layer_ids, changes: Vec::new() }
+    }
+
+    /// Everything below the upper directory. Not by recursion: a program chooses how deep it is.
+    pub(super) fn all(mut self, upper: &OwnedFd) -> Result<Vec<Change>> {
+        let mut levels =
+            vec![self.level(upper.as_fd(), OsStr::new("."), PathBuf::new(), self.layers.root())?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.pop() else {
+                levels.pop();
+                continue;
+            };
+            if let Some(below) = self.entry(level, &name)? {
+                if levels.len() == DEEPEST {
+                    let message = format!(
+                        "{} lies more than {DEEPEST} directories deep",
+                        inside(&below.path).display()
+                    );
+                    return Err(Error::message(ErrorKind::ResourceExhausted, Step::Changes, message)
+                        .with_path(inside(&below.path))
+                        .with_hint("remove what the program has made, or discard the changes"));
+                }
+                levels.push(below);
+            }
+        }
+        Ok(self.changes)
+    }
+
+    fn level(
+        &self,
+        parent: std::os::fd::BorrowedFd<'_>,
+        name: &OsStr,
+        path: PathBuf,
+        within: Vec<usize>,
+    ) -> Result<Level> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = || openat(parent, name, flags, Mode::empty());
+        let dir = open().map_err(|errno| failed(&path, errno))?;
+        // Reading moves the position of a descriptor, and this one is not ours.
+        let mut listing = open().and_then(Dir::from_fd).map_err(|errno| failed(&path, errno))?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let name = entry.map_err(|errno| failed(&path, errno))?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(Level { dir, path, within, names })
+    }
+
+    /// Notes what became of one entry. Returns the level below if it is a directory.
+    fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>> {
+        let path = level.path.join(name);
+        let stat = match fstatat(&level.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            // It is gone since, in a container that was not stopped.
+            Err(Errno::ENOENT) => return Ok(None),
+            stat => stat.map_err(|errno| failed(&path, errno))?,
+        };
+        let below = self.layers.find(&path, &level.within)?;
+        if is_whiteout_device(&stat) || self.is_marked(level, name, &stat, &path)? {
+            if below.is_some() {
+                self.note(path, ChangeKind::Deleted, None);
+            }
+            return Ok(None);
+        }
+        let is_dir = kind(&stat) == SFlag::S_IFDIR;
+        let mut within = Vec::new();
+        let what = match below {
+            None => Some(ChangeKind::Added),
+            Some(below) if kind(&below.stat) != kind(&stat) => Some(ChangeKind::TypeChanged),
+            Some(below) if is_dir => {
+                if is_opaque(level.dir.as_fd(), name).map_err(|error| failed(&path, error))? {
+                    Some(ChangeKind::Opaque)
+                } else {
+                    let same = self.same_owner(&stat, &below.stat);
+                    within = below.layers;
+                    (!same).then_some(ChangeKind::Metadata)
+                }
+            }
+            Some(below) => self.compare(level, name, &path, &stat, &below)?,
+        };
+        if let Some(what) = what {
+            self.note(path.clone(), what, Some(&stat));
+        }
+        if !is_dir {
+            return Ok(None);
+        }
+        match self.level(level.dir.as_fd(), name, path, within) {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) =>
+            {
+                Ok(None)
+            }
+            level => level.map(Some),
+        }
+    }
+
+    fn is_marked(&self, level: &Level, name: &OsStr, stat: &FileStat, path: &Path) -> Result<bool> {
+        if kind(stat) != SFlag::S_IFREG || stat.st_size != 0 {
+            return Ok(false);
+        }
+        match has_whiteout_mark(level.dir.as_fd(), name) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            marked => marked.map_err(|error| failed(path, error)),
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, kind: ChangeKind, stat: Option<&FileStat>) {
+        let file = stat.filter(|stat| self::kind(stat) == SFlag::S_IFREG);
+        let size = file.and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or(0);
+        self.changes.push(Change { path: inside(&path), kind, size: Bytes::new(size) });
+    }
+
+    fn same_owner(&self, upper: &FileStat, lower: &FileStat) -> bool {
+        upper.st_mode == lower.st_mode && self.upper_ids.inside(upper) == self.layer_ids.inside(lower)
+    }
+
+    /// What is different between two of the same type that are no directories.
+    fn compare(
+        &self,
+        level: &Level,
+        name: &OsStr,
+        path: &Path,
+        stat: &FileStat,
+        below: &Found,
+    ) -> Result<Option<ChangeKind>> {
+        let lower = *below.layers.first().unwrap_or(&0);
+        let same_content = match kind(stat) {
+            SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
+            SFlag::S_IFREG => {
+                let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+                match (openat(&level.dir, name, flags, Mode::empty()), self.layers.read(lower, path)) {
+                    (Ok(upper), Ok(Some(lower))) => same_bytes(File::from(upper), File::from(lower))
+                        .map_err(|error| failed(path, error))?,
+                    // What cannot be read cannot be told to be the same.
+                    _ => false,
+                }
+            }
+            SFlag::S_IFLNK => {
+                let target = readlinkat(&level.dir, name).map_err(|errno| failed(path, errno))?;
+                self.layers.read_link(lower, path)? == Some(target)
+            }
+            SFlag::S_IFCHR | SFlag::S_IFBLK => stat.st_rdev == below.stat.st_rdev,
+            _ => true,
+        };
+        let same_time =
+            (stat.st_mtime, stat.st_mtime_nsec) == (below.stat.st_mtime, below.stat.st_mtime_nsec);
+        Ok(match (same_content, self.same_owner(stat, &below.stat) && same_time) {
+            (false, _) => Some(ChangeKind::Modified),
+            (true, false) => Some(ChangeKind::Metadata),
+            // It was opened for writing, and nothing was written.
+            (true, true) => None,
+        })
+    }
+}
+
+fn inside(path: &Path) -> PathBuf {
+    Path::new("/").join(path)
+}
+
+fn failed(path: &Path, error: impl Into<io::Error>) -> Error {
+    let path = inside(path);
+    let error = Error::os(Step::Changes, format!("reading {} of the upper directory", path.display()), error);
+    let error = match error.kind() {
+        ErrorKind::PermissionDenied => error.with_hint(
+            "the program has taken the permission away from its own user, which an unprivileged host is: \
+             have it given back inside, or run as root",
+        ),
+        _ => error,
+    };
+    error.with_path(path)
+}
+
+fn same_bytes(mut one: File, mut other: File) -> io::Result<bool> {
+    let mut buffers = [vec![0; 64 << 10], vec![0; 64 << 10]];
+    loop {
+        let [a, b] = &mut buffers;
+        let count = one.read(a)?;
+        let Some(expected) = a.get(..count).filter(|read| !read.is_empty()) else {
+            return Ok(other.read(b)? == 0);
+        };
+        let Some(b) = b.get_mut(..count) else { return Ok(false) };
+        match other.read_exact(b) {
+            Ok(()) if *b == *expected => {}
+            Ok(()) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! What sandboxes change in their roots, read from outside.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use belljar::ChangeKind::{Added, Deleted, Metadata, Modified, Opaque, TypeChanged};
+use belljar::{Change, ChangeKind, Command, Container, ErrorKind, Rootfs, Sandbox, Step, Upper};
+use support::{Result, Scratch, as_nobody, closed, explain, fail, mib, sh, slack, succeed, timed};
+
+fn main() -> ExitCode {
+    let cases = cases![
+        every_kind_of_change: ["userns", "root", "overlay", "python3"],
+        every_kind_of_change_without_privilege: ["userns", "overlay", "python3", "setpriv"],
+        layers_are_merged_as_the_kernel_does: ["userns", "root", "overlay", "sh"],
+        a_persistent_upper: ["userns", "root", "overlay", "sh"],
+        an_upper_belongs_to_one_sandbox: ["userns", "root", "overlay", "sh"],
+        nothing_is_followed_out: ["userns", "root", "overlay", "python3"],
+        programs_stand_still_meanwhile: ["userns", "root", "overlay", "cgroup-v2", "sh"],
+        too_deep_is_an_error: ["userns", "root", "overlay", "python3"],
+        marks_of_both_kinds: ["root"],
+        without_an_upper_there_are_none: ["userns", "overlay"],
+    ];
+    support::main(cases, &[("nobody", nobody)])
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script]);
+    command
+}
+
+/// The system's programs and a layer to be changed over them.
+fn over(layers: &[&Path], upper: Upper) -> Sandbox {
+    let layers = layers.iter().map(|layer| layer.to_path_buf());
+    support::with_payload(Sandbox::new().rootfs(Rootfs::overlay(layers).upper(upper)))
+        .mount(belljar::Mount::bind("/usr", "/usr"))
+        .mount(belljar::Mount::symlink("usr/bin", "/bin"))
+        .mount(belljar::Mount::symlink("usr/lib", "/lib"))
+        .mount(belljar::Mount::symlink("usr/lib64", "/lib64"))
+        .mount(belljar::Mount::proc("/proc"))
+        .root()
+}
+
+fn in_memory() -> Upper {
+    Upper::tmpfs(mib(16), 2000)
+}
+
+/// The changes below `/data`: what the mounts need is made in the upper, too.
+fn below_data(changes: &[Change]) -> Vec<(ChangeKind, String)> {
+    let data = changes.iter().filter(|change| change.path.starts_with("/data"));
+    data.map(|change| (change.kind, change.path.display().to_string())).collect()
+}
+
+fn expect(container: &Container, wanted: &[(ChangeKind, &str)]) -> Result {
+    let changes = container.changes()?;
+    let wanted: Vec<_> = wanted.iter().map(|(kind, path)| (*kind, (*path).to_owned())).collect();
+    assert_eq!(below_data(&changes), wanted);
+    Ok(())
+}
+
+fn lower(scratch: &Scratch) -> std::path::PathBuf {
+    for dir in [
+        "base/data",
+        "base/data/dir",
+        "base/data/gone",
+        "base/data/dir/deep",
+        "base/data/renewed",
+        "base/data/turned",
+    ] {
+        scratch.dir(dir);
+    }
+    for file in
+        ["a", "same", "opened", "mode", "dir/b", "dir/deep/c", "gone/d", "renewed/e", "turned/f", "becomes"]
+    {
+        scratch.file(format!("base/data/{file}"), file);
+    }
+    std::os::unix::fs::symlink("a", scratch.join("base/data/link")).expect("a link");
+    scratch.join("base")
+}
+
+const SCRIPT: &str = "
+import os, shutil
+os.chdir('/data')
+open('a', 'a').write('more')                         # modified
+open('new', 'w').write('12345'); os.mkdir('made'); open('made/x', 'w')
+open('same', 'w').write('same')                      # written, with what it had
+open('opened', 'r+').close()                         # copied up, for nothing
+os.chmod('mode', 0o600)
+os.remove('dir/deep/c')
+shutil.rmtree('gone')
+shutil.rmtree('renewed'); os.mkdir('renewed'); open('renewed/g', 'w')
+shutil.rmtree('turned'); open('turned', 'w')
+os.remove('becomes'); os.mkdir('becomes'); open('becomes/h', 'w')
+os.remove('link'); os.symlink('b', 'link')
+os.chmod('dir', 0o700)
+os.mkfifo('fifo')
+open('temporary', 'w'); os.remove('temporary')       # never was
+";
+
+const CHANGES: [(ChangeKind, &str); 17] = [
+    (Modified, "/data/a"),
+    (TypeChanged, "/data/becomes"),
+    (Added, "/data/becomes/h"),
+    (Metadata, "/data/dir"),
+    (Deleted, "/data/dir/deep/c"),
+    (Added, "/data/fifo"),
+    (Deleted, "/data/gone"),
+    (Modified, "/data/link"),
+    (Added, "/data/made"),
+    (Added, "/data/made/x"),
+    (Metadata, "/data/mode"),
+    (Added, "/data/new"),
+    (Opaque, "/data/renewed"),
+    (Added, "/data/renewed/g"),
+    (Metadata, "/data/same"),
+    (TypeChanged, "/data/turned"),
+    // Only a place that is not there is none.
+    (Added, "/data/zuletzt"),
+];
+
+fn all_kinds(base: &Path, upper: Upper) -> Result {
+    let container = over(&[base], upper).start()?;
+    expect(&container, &[])?;
+    succeed(container.output(python(SCRIPT))?)?;
+    succeed(container.output(python("open('/data/zuletzt', 'w').write('x' * 7)"))?)?;
+    expect(&container, &CHANGES)?;
+    // Again, for nothing is used up.
+    expect(&container, &CHANGES)?;
+    let changes = container.changes()?;
+    let size = |path: &str| {
+        changes.iter().find(|change| change.path == Path::new(path)).map(|found| found.size.get())
+    };
+    assert_eq!((size("/data/new"), size("/data/zuletzt"), size("/data/gone")), (Some(5), Some(7), Some(0)));
+    Ok(())
+}
+
+fn every_kind_of_change() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    // Root inside owns the files of the layer, which are root's on disk.
+    all_kinds(&base, in_memory())?;
+    let (upper, work) = (scratch.dir("upper"), scratch.dir("work"));
+    all_kinds(&base, Upper::dir(upper, work))
+}
+
+fn every_kind_of_change_without_privilege() -> Result {
+    let helper = as_nobody("nobody", &[], Duration::from_secs(60) * slack())?;
+    assert_eq!(helper.succeed()?, "ok\n");
+    Ok(())
+}
+
+fn nobody(_: &[OsString]) -> i32 {
+    let run = || {
+        let scratch = Scratch::below(&std::env::temp_dir());
+        let base = lower(&scratch);
+        all_kinds(&base, in_memory())?;
+        // What the program closes to its own user is closed to a host that is no more than that.
+        let container = over(&[&base], in_memory()).start()?;
+        succeed(container.output(python(
+            "import os; os.mkdir('/data/closed'); open('/data/closed/x', 'w'); os.chmod('/data/closed', 0)",
+        ))?)?;
+        let error = container.changes().expect_err("it is closed");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", explain(&error));
+        assert_eq!(error.path(), Some(Path::new("/data/closed")));
+        assert!(error.hint().is_some());
+        Ok(())
+    };
+    match run() {
+        Ok(()) => println!("ok"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
+}
+
+/// Three layers, the upper ones with marks of their own.
+fn layers_are_merged_as_the_kernel_does() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    for dir in ["middle/data/dir", "middle/data/renewed", "top/data/dir/deep"] {
+        scratch.dir(dir);
+    }
+    scratch.file("middle/data/dir/b", "of the middle");
+    scratch.file("middle/data/renewed/e", "anew");
+    let mark = |path: &str| {
+        let device = nix::sys::stat::makedev(0, 0);
+        nix::sys::stat::mknod(
+            &scratch.join(path),
+            nix::sys::stat::SFlag::S_IFCHR,
+            nix::sys::stat::Mode::empty(),
+            device,
+        )
+    };
+    mark("middle/data/gone")?;
+    mark("top/data/a")?;
+    support::raw::set_attribute(&scratch.join("middle/data/renewed"), "user.overlay.opaque", b"y")?;
+    let (middle, top) = (scratch.join("middle"), scratch.join("top"));
+    let container = over(&[&top, &middle, &base], in_memory()).start()?;
+    let run = |script: &str| -> Result<String> { succeed(container.output(sh(script))?) };
+    assert_eq!(
+        run("cd /data && cat dir/b renewed/e && ls -d a gone 2>/dev/null || true")?,
+        "of the middleanew"
+    );
+    // All of these are compared with what the layers have together.
+    run(
+        "cd /data && echo back > a && mkdir gone && echo d > gone/d && touch dir/b && echo e > renewed/e && echo f > renewed/f && rm dir/deep/c",
+    )?;
+    expect(
+        &container,
+        &[
+            (Added, "/data/a"),
+            (Metadata, "/data/dir/b"),
+            (Deleted, "/data/dir/deep/c"),
+            (Added, "/data/gone"),
+            (Added, "/data/gone/d"),
+            (Modified, "/data/renewed/e"),
+            (Added, "/data/renewed/f"),
+        ],
+    )
+}
+
+fn a_persistent_upper() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let upper = || Upper::dir(scratch.dir("upper"), scratch.dir("work"));
+    let root = Rootfs::overlay([&base]).upper(upper());
+    assert_eq!(root.changes()?, []);
+    let outcome = over(&[&base], upper()).status(sh("echo x > /data/a; rm /data/same"))?;
+    assert!(outcome.success(), "{outcome:?}");
+    let wanted = [(Modified, "/data/a".to_owned()), (Deleted, "/data/same".to_owned())];
+    assert_eq!(below_data(&root.changes()?), wanted);
+    // The next sandbox over it goes on from there.
+    over(&[&base], upper()).status(sh("echo same > /data/same; rm /data/a"))?;
+    let wanted = [(Deleted, "/data/a".to_owned()), (Modified, "/data/same".to_owned())];
+    assert_eq!(below_data(&root.changes()?), wanted);
+    Ok(())
+}
+
+fn an_upper_belongs_to_one_sandbox() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let upper = || Upper::dir(scratch.dir("upper"), scratch.dir("work"));
+    let container = over(&[&base], upper()).start()?;
+    let error = over(&[&base], upper()).start().expect_err("it is in use");
+    assert_eq!(
+        (error.kind(), error.step()),
+        (ErrorKind::ResourceExhausted, Step::MountSource),
+        "{}",
+        explain(&error)
+    );
+    assert!(error.path().is_some() && error.hint().is_some());
+    let error = Rootfs::overlay([&base]).upper(upper()).changes().expect_err("it is in use");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert_eq!(below_data(&container.changes()?), []);
+    container.close()?;
+    over(&[&base], upper()).start()?.close()?;
+    Ok(())
+}
+
+/// Links to the host, and names that are hard to write.
+fn nothing_is_followed_out() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let secret = scratch.dir("secret");
+    scratch.file("secret/file", "of the host");
+    let container = over(&[&base], in_memory()).start()?;
+    let script = format!(
+        "import os, shutil
+os.chdir(b'/data')
+os.symlink('{0}', 'out'); shutil.rmtree('dir'); os.symlink('{0}', 'dir')
+open(b'new\\nline', 'w'); open(b'\\xff\\xfe', 'w'); open('x' * 255, 'w')",
+        secret.display()
+    );
+    succeed(container.output(python(&script))?)?;
+    let changes = container.changes()?;
+    assert!(changes.iter().all(|change| !change.path.ends_with("file")), "{changes:?}");
+    let kinds: Vec<_> = below_data(&changes).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [TypeChanged, Added, Added, Added, Added]);
+    assert!(fs::read(secret.join("file"))? == b"of the host");
+    Ok(())
+}
+
+fn programs_stand_still_meanwhile() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let container = over(&[&base], in_memory()).freezable().start()?;
+    // Of each pair one is there at any moment.
+    let script = "cd /data; : > one; while :; do mv one other; mv other one; done";
+    let mut child = container.spawn(sh(script))?;
+    for _ in 0..50 {
+        let changes = below_data(&container.changes()?);
+        let pair = changes.iter().filter(|(_, path)| path == "/data/one" || path == "/data/other").count();
+        if pair != 1 && !changes.is_empty() {
+            return fail(format!("{changes:?}"));
+        }
+    }
+    // And they go on afterwards.
+    assert!(child.try_wait()?.is_none());
+    let before = container.usage()?.cpu;
+    assert!(support::within(Duration::from_secs(5) * slack(), || container
+        .usage()
+        .is_ok_and(|usage| usage.cpu > before)));
+    // What the host has frozen stays frozen.
+    container.freeze()?;
+    container.changes()?;
+    let before = container.usage()?.cpu;
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(container.usage()?.cpu, before);
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+fn too_deep_is_an_error() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let container = over(&[&base], in_memory()).start()?;
+    let deep = |depth: u32| {
+        format!("import os\nos.chdir('/data')\nfor n in range({depth}):\n  os.mkdir('d'); os.chdir('d')")
+    };
+    succeed(container.output(python(&deep(400)))?)?;
+    assert_eq!(container.changes()?.iter().filter(|change| change.path.ends_with("d")).count(), 400);
+    let container = over(&[&base], in_memory()).start()?;
+    succeed(container.output(python(&deep(1500)))?)?;
+    let (error, took) = timed(|| container.changes().expect_err("it is too deep"));
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert!(took < Duration::from_secs(10) * slack(), "{took:?}");
+    Ok(())
+}
+
+/// An upper as other kernels and other tools leave it.
+fn marks_of_both_kinds() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    scratch.dir("upper/data/dir");
+    scratch.dir("upper/data/renewed");
+    let device = nix::sys::stat::makedev(0, 0);
+    let kind = nix::sys::stat::SFlag::S_IFCHR;
+    nix::sys::stat::mknod(&scratch.join("upper/data/a"), kind, nix::sys::stat::Mode::empty(), device)?;
+    for (name, attribute) in [("same", "user.overlay.whiteout"), ("mode", "trusted.overlay.whiteout")] {
+        let file = scratch.file(format!("upper/data/{name}"), "");
+        support::raw::set_attribute(&file, attribute, b"")?;
+    }
+    // Without the mark it is an empty file, and with content it is none of the marks.
+    scratch.file("upper/data/opened", "");
+    let file = scratch.file("upper/data/becomes", "x");
+    support::raw::set_attribute(&file, "user.overlay.whiteout", b"")?;
+    support::raw::set_attribute(&scratch.join("upper/data/renewed"), "trusted.overlay.opaque", b"y")?;
+    // What was never there cannot be gone.
+    nix::sys::stat::mknod(&scratch.join("upper/data/never"), kind, nix::sys::stat::Mode::empty(), device)?;
+    fs::set_permissions(scratch.join("upper/data"), fs::Permissions::from_mode(0o755))?;
+    let root = Rootfs::overlay([&base]).upper(Upper::dir(scratch.join("upper"), scratch.dir("work")));
+    let changes = below_data(&root.changes()?);
+    let wanted = [
+        (Deleted, "/data/a"),
+        (Modified, "/data/becomes"),
+        (Deleted, "/data/mode"),
+        (Modified, "/data/opened"),
+        (Opaque, "/data/renewed"),
+        (Deleted, "/data/same"),
+    ];
+    assert_eq!(changes, wanted.map(|(kind, path)| (kind, path.to_owned())));
+    Ok(())
+}
+
+fn without_an_upper_there_are_none() -> Result {
+    for sandbox in
+        [closed(), Sandbox::bare(), support::with_payload(Sandbox::new().rootfs(Rootfs::overlay(["/usr"])))]
+    {
+        let error = sandbox.start()?.changes().expect_err("nothing is kept");
+        assert_eq!((error.kind(), error.step()), (ErrorKind::InvalidConfig, Step::Changes));
+        assert!(error.hint().is_some());
+    }
+    for root in [Rootfs::system(), Rootfs::overlay(["/usr"]).upper(in_memory()), Rootfs::dir("/usr")] {
+        let error = root.changes().expect_err("nothing is kept");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    }
+    let root = Rootfs::overlay(["/usr"]).upper(Upper::dir("/no/such/upper", "/no/such/work"));
+    assert_eq!(root.changes().expect_err("it is not there").kind(), ErrorKind::NotFound);
+    Ok(())
+}
