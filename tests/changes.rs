@@ -33,9 +33,13 @@ fn main() -> ExitCode {
         programs_stand_still_meanwhile: ["userns", "root", "overlay", "cgroup-v2", "sh"],
         too_deep_is_an_error: ["userns", "root", "overlay", "python3"],
         marks_of_both_kinds: ["root"],
+        changes_come_true_on_the_host: ["userns", "root", "overlay", "python3"],
+        changes_come_true_without_privilege: ["userns", "overlay", "python3", "setpriv"],
+        nothing_outside_of_the_target_is_written: ["userns", "root", "overlay", "python3"],
+        what_cannot_come_true: ["userns", "root", "overlay", "python3"],
         without_an_upper_there_are_none: ["userns", "overlay"],
     ];
-    support::main(cases, &[("nobody", nobody)])
+    support::main(cases, &[("nobody", nobody), ("nobody-applies", nobody_applies)])
 }
 
 fn python(script: &str) -> Command {
@@ -391,5 +395,150 @@ fn without_an_upper_there_are_none() -> Result {
     }
     let root = Rootfs::overlay(["/usr"]).upper(Upper::dir("/no/such/upper", "/no/such/work"));
     assert_eq!(root.changes().expect_err("it is not there").kind(), ErrorKind::NotFound);
+    Ok(())
+}
+
+/// What is below a directory: type, permissions, content or target.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_path_buf()];
+    while let Some(dir_now) = left.pop() {
+        for entry in fs::read_dir(&dir_now).expect("it can be read").flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata().expect("it is there"));
+            let name = path.strip_prefix(dir).expect("below").display().to_string();
+            let mode = metadata.permissions().mode() & 0o7777;
+            let kind = metadata.file_type();
+            found.push(if kind.is_dir() {
+                left.push(path);
+                format!("{name}/ {mode:o}")
+            } else if kind.is_symlink() {
+                format!("{name} -> {}", fs::read_link(&path).expect("a link").display())
+            } else {
+                format!("{name} {mode:o} {:?}", String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()))
+            });
+        }
+    }
+    found.sort();
+    found
+}
+
+const LOOK: &str = "
+import os, stat
+found = []
+for dir, dirs, files in os.walk('/data'):
+    for name in dirs + files:
+        path = os.path.join(dir, name); s = os.lstat(path); mode = stat.S_IMODE(s.st_mode); rel = os.path.relpath(path, '/data')
+        if stat.S_ISDIR(s.st_mode): found.append('%s/ %o' % (rel, mode))
+        elif stat.S_ISLNK(s.st_mode): found.append('%s -> %s' % (rel, os.readlink(path)))
+        elif stat.S_ISREG(s.st_mode): found.append('%s %o \"%s\"' % (rel, mode, open(path).read()))
+print('\\n'.join(sorted(found)))";
+
+/// The layer itself becomes what the program sees.
+fn come_true(scratch: &Scratch) -> Result {
+    let base = lower(scratch);
+    let container = over(&[&base], in_memory()).start()?;
+    succeed(container.output(python(SCRIPT))?)?;
+    let left_out = container.apply("/data", base.join("data"), mib(1))?;
+    assert_eq!(below_data(&left_out), [(Added, "/data/fifo".to_owned())]);
+    let inside = succeed(container.output(python(LOOK))?)?;
+    let wanted: Vec<_> = inside.lines().map(str::to_owned).collect();
+    assert_eq!(tree(&base.join("data")), wanted);
+    assert!(wanted.len() > 15, "{wanted:?}");
+    // There is nothing left to be done, and doing it again does nothing.
+    let again = tree(&base.join("data"));
+    container.apply("/data/", base.join("data"), mib(1))?;
+    assert_eq!(tree(&base.join("data")), again);
+    Ok(())
+}
+
+fn changes_come_true_on_the_host() -> Result {
+    come_true(&Scratch::new())
+}
+
+fn changes_come_true_without_privilege() -> Result {
+    let helper = as_nobody("nobody-applies", &[], Duration::from_secs(60) * slack())?;
+    assert_eq!(helper.succeed()?, "ok\n");
+    Ok(())
+}
+
+fn nobody_applies(_: &[OsString]) -> i32 {
+    match come_true(&Scratch::below(&std::env::temp_dir())) {
+        Ok(()) => println!("ok"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
+}
+
+/// Links on either side, and what a program would like to be on the host.
+fn nothing_outside_of_the_target_is_written() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let outside = scratch.dir("outside");
+    scratch.file("outside/a", "of the host");
+    let to = scratch.dir("to");
+    // The target is not what the layer is: links lie where the program has files and directories.
+    std::os::unix::fs::symlink(&outside, to.join("dir"))?;
+    std::os::unix::fs::symlink(outside.join("a"), to.join("a"))?;
+    let container = over(&[&base], in_memory()).start()?;
+    let script = "
+import os
+os.chdir('/data')
+open('a', 'w').write('new'); os.chmod('a', 0o4755)
+os.symlink('/etc/passwd', 'passwd'); os.symlink('..', 'up')
+";
+    succeed(container.output(python(script))?)?;
+    assert_eq!(container.apply("/data", &to, mib(1))?, []);
+    // The link itself was replaced, what it leads to was not.
+    assert_eq!(fs::read_to_string(outside.join("a"))?, "of the host");
+    let metadata = fs::symlink_metadata(to.join("a"))?;
+    assert!(metadata.is_file() && metadata.permissions().mode() & 0o7777 == 0o755, "{metadata:?}");
+    assert_eq!(fs::read_link(to.join("passwd"))?, Path::new("/etc/passwd"));
+    // A directory that is a link there is not entered.
+    succeed(container.output(python("open('/data/dir/a', 'w').write('x')"))?)?;
+    let error = container.apply("/data", &to, mib(1)).expect_err("a link is in the way");
+    assert_eq!(
+        (error.step(), error.path()),
+        (Step::Changes, Some(to.join("dir/a").as_path())),
+        "{}",
+        explain(&error)
+    );
+    assert!(error.hint().is_some());
+    assert_eq!(fs::read_dir(&outside)?.count(), 1);
+    assert_eq!(fs::read_to_string(outside.join("a"))?, "of the host");
+    // Deleting what is a link there deletes the link.
+    let container = over(&[&base], in_memory()).start()?;
+    succeed(container.output(python("import shutil; shutil.rmtree('/data/dir')"))?)?;
+    container.apply("/data", &to, mib(1))?;
+    assert!(!to.join("dir").exists() && outside.join("a").exists());
+    assert!(
+        fs::read_dir(&to)?.flatten().all(|entry| !entry.file_name().to_string_lossy().contains("belljar"))
+    );
+    Ok(())
+}
+
+fn what_cannot_come_true() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let to = scratch.dir("to");
+    let container = over(&[&base], in_memory()).start()?;
+    let script = "
+import os
+f = open('/data/huge', 'w'); os.truncate('/data/huge', 1 << 40); open('/data/a', 'w').write('x' * 1000)";
+    succeed(container.output(python(script))?)?;
+    let (error, took) = timed(|| container.apply("/data", &to, mib(1)).expect_err("it is too much"));
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert_eq!(error.path(), Some(Path::new("/data/huge")));
+    assert!(took < Duration::from_secs(5) * slack(), "{took:?}");
+    // What came before is there, and nothing of what was too large.
+    assert_eq!(fs::read_to_string(to.join("a"))?.len(), 1000);
+    assert_eq!(fs::read_dir(&to)?.count(), 1);
+    for below in ["data", "/data/../etc", ""] {
+        let error = container.apply(below, &to, mib(1)).expect_err(below);
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+    }
+    let error = container.apply("/data", scratch.join("no/such"), mib(1)).expect_err("it is not there");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    // What is below another directory has no changes.
+    assert_eq!(container.apply("/srv", &to, mib(1))?, []);
     Ok(())
 }

@@ -4,15 +4,17 @@
 //! upper is what was touched, and only a comparison with the layers tells what became of it. Both are walked by
 //! descriptors, following no symlink: names and contents of the upper are the program's.
 
+mod apply;
 mod layers;
 mod walk;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 
+use self::apply::Target;
 use self::layers::Layers;
 use self::walk::{View, Walk};
 use crate::cgroup::Cgroup;
@@ -84,7 +86,46 @@ impl Container {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn changes(&self) -> Result<Vec<Change>> {
-        self.runtime().changes()
+        self.runtime().read_upper(|_, changes| Ok(changes))
+    }
+
+    /// Writes the changes below a directory of the sandbox to a directory of the host, and returns those that were left
+    /// out: of what is no file, directory or symbolic link.
+    ///
+    /// `to` becomes what `below` is inside, if it is what the layers have there: what was deleted is removed, what was
+    /// written is written. No symbolic link is followed, neither one that the program has made nor one below `to`. A
+    /// file is replaced as a whole. Permissions are those inside without set-user-id bits; what is new belongs to the
+    /// owner of its directory if the host may give files away. `limit` is for the bytes of all files together.
+    ///
+    /// # Errors
+    ///
+    /// As [`changes`](Container::changes), and [`NotFound`](ErrorKind::NotFound) if `to` or a directory in it is not
+    /// there, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for more bytes than `limit`, and failures to write. What
+    /// was written until then stays.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bytes, Command, Rootfs, Sandbox, Upper};
+    ///
+    /// // /srv/agent/work/… is a project. What is done to it is looked at before it comes true.
+    /// let root = Rootfs::overlay(["/srv/agent", "/srv/debian"]).upper(Upper::tmpfs(Bytes::mib(64), 10_000));
+    /// let container = Sandbox::new().rootfs(root).start()?;
+    /// container.status(Command::new("/bin/sh").args(["-c", "cd /work && make"]))?;
+    /// if container.changes()?.len() < 100 {
+    ///     container.apply("/work", "/srv/agent/work", Bytes::mib(64))?;
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn apply(
+        &self,
+        below: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        limit: impl Into<Bytes>,
+    ) -> Result<Vec<Change>> {
+        let (below, limit) = (absolute(below.as_ref())?, limit.into());
+        self.runtime()
+            .read_upper(|upper, changes| Target::open(upper, &below, to.as_ref(), limit)?.apply(changes))
     }
 }
 
@@ -120,8 +161,21 @@ impl Rootfs {
     }
 }
 
+/// A path inside, from `/`.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    if path.is_absolute() && path.components().all(plain) {
+        return Ok(path.components().collect());
+    }
+    let message = format!("{} is not a plain path from /", path.display());
+    Err(Error::message(ErrorKind::InvalidConfig, Step::Changes, message)
+        .with_path(path)
+        .with_hint("name a directory of the sandbox as a program in it would, without `..`"))
+}
+
 impl Runtime {
-    fn changes(&self) -> Result<Vec<Change>> {
+    /// Reads what has changed, and does something with that while nothing else happens to it.
+    fn read_upper<T>(&self, act: impl FnOnce(&OwnedFd, Vec<Change>) -> Result<T>) -> Result<T> {
         let lowered = &*self.plan.0;
         let Some(overlay) = lowered.overlay.as_ref().filter(|_| lowered.has_root) else {
             return Err(nothing_kept().with_hint("make it Rootfs::overlay(..).upper(..)"));
@@ -150,11 +204,11 @@ impl Runtime {
                 (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
             }
         };
-        let changes = upper.and_then(|upper| read(&upper, overlay, view, on_disk()));
+        let done = upper.and_then(|upper| act(&upper, read(&upper, overlay, view, on_disk())?));
         if thaw {
             self.with_cgroup(Cgroup::thaw)?;
         }
-        changes
+        done
     }
 
     /// Stops the programs, if that can be done and was not; whether they are to go on afterwards.
