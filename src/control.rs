@@ -20,37 +20,37 @@ impl Runtime {
             let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
             self.with_cgroup(Cgroup::freeze)?;
         }
-        self.await_stop().inspect_err(|_| {
-            self.with_cgroup(Cgroup::thaw).ok();
-        })
+        let failed = |message, hint| Error::message(ErrorKind::Setup, Step::Cgroup, message).with_hint(hint);
+        let stuck = match self.await_stop() {
+            Ok(Stopping::Done) => return Ok(()),
+            // Whoever has thawed it may have it frozen again by now.
+            Ok(Stopping::No) => {
+                return Err(failed(
+                    "the sandbox was thawed while it was being frozen",
+                    "another thread has called thaw(), or a program of it was killed: freeze it again",
+                ));
+            }
+            Ok(Stopping::NotYet) => failed(
+                "a process of the sandbox did not stop: it waits in the kernel for a device",
+                "freeze it again when the device answers, or kill it",
+            ),
+            Err(error) => error,
+        };
+        self.with_cgroup(Cgroup::thaw).ok();
+        Err(stuck)
     }
 
     /// Others may use the box between the looks.
-    fn await_stop(&self) -> Result<()> {
+    fn await_stop(&self) -> Result<Stopping> {
         let deadline = Instant::now() + FREEZE_PATIENCE;
         let mut pause = Duration::from_micros(50);
-        let failed =
-            |message, hint| Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_hint(hint));
         loop {
-            match self.with_cgroup(|cgroup| cgroup.stopping())? {
-                Stopping::Done => return Ok(()),
-                Stopping::No => {
-                    return failed(
-                        "the sandbox was thawed while it was being frozen",
-                        "another thread has called thaw(), or a program of it was killed: freeze it again",
-                    );
-                }
-                Stopping::NotYet if Instant::now() > deadline => {
-                    return failed(
-                        "a process of the sandbox did not stop: it waits in the kernel for a device",
-                        "freeze it again when the device answers, or kill it",
-                    );
-                }
-                Stopping::NotYet => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(10));
-                }
+            let state = self.with_cgroup(|cgroup| cgroup.stopping())?;
+            if state != Stopping::NotYet || Instant::now() > deadline {
+                return Ok(state);
             }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
         }
     }
 
@@ -79,7 +79,8 @@ macro_rules! live_control {
             /// # Errors
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a limit that makes no sense, that the sandbox was
-            /// not made for, or under which a busy program could be taken for an [idle](crate::Sandbox::idle_time) one, [`Unsupported`](crate::ErrorKind::Unsupported) for one that the hierarchy does not have, and
+            /// not made for, or under which a busy program could be taken for an [idle](crate::Sandbox::idle_time) one,
+            /// [`Unsupported`](crate::ErrorKind::Unsupported) for one that the hierarchy does not have, and
             /// [`Setup`](crate::ErrorKind::Setup) when the kernel refuses (version 1: less memory than is in use). Then
             /// the limits from before are in force.
             pub fn update(&self, limits: &Limits) -> Result<()> {
@@ -98,8 +99,8 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox that is not
             /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
-            /// stop within five seconds, when it is thawed meanwhile, and when the sandbox has ended. Then nothing is
-            /// frozen.
+            /// stop within five seconds, after which all go on, when somebody thaws it meanwhile, and when the sandbox has
+            /// ended.
             pub fn freeze(&self) -> Result<()> {
                 self.runtime().freeze()
             }
