@@ -39,7 +39,9 @@ pub enum OomScope {
 pub struct OomVictim {
     /// What it called itself (`PR_SET_NAME` of `prctl(2)`), at most 15 bytes. It may be anything.
     pub name: String,
-    /// Its process id in the initial PID namespace, which is the host's unless the host is in a container.
+    /// Its process id in the initial PID namespace, which is the host's unless the host is in a container: that of
+    /// [`Child::id`](crate::Child::id) if it was the main program. The kernel does not tell which one it had inside, and
+    /// when it tells the process is gone.
     pub pid: u32,
     /// What it had in memory: anonymous, file and shared pages.
     pub memory: Bytes,
