@@ -46,11 +46,15 @@ pub enum ErrorKind {
     Setup,
     /// Everything was set up but the program could not be executed.
     Exec,
+    /// An image or an archive is damaged, does not have the digest that it is named by, or holds what no layer may.
+    InvalidImage,
+    /// An image or a directory is larger than the caller allows.
+    LimitExceeded,
     /// belljar itself broke a promise: a malformed message, a helper that vanished. Please report it.
     Internal,
 }
 
-/// The step of a spawn at which an [`Error`] arose.
+/// The step of a spawn, or of work on layers and images, at which an [`Error`] arose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
@@ -130,6 +134,10 @@ pub enum Step {
     Copy,
     /// Reading what a sandbox has changed in its root filesystem.
     Changes,
+    /// Reading or changing the store of layers.
+    Store,
+    /// Reading, unpacking or writing an image.
+    Image,
 }
 
 #[derive(Debug, thiserror::Error)]

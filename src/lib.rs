@@ -128,11 +128,15 @@ mod files;
 mod gate;
 mod host;
 mod idmap;
+#[cfg(feature = "oci")]
+mod image;
 #[cfg(test)]
 #[allow(dead_code, reason = "the init uses it; here it is tested")]
 #[path = "init/deadline.rs"]
 mod init_deadline;
 mod interaction;
+#[cfg(feature = "oci")]
+mod layer;
 mod limits;
 mod link;
 mod lowering;
@@ -165,7 +169,11 @@ pub use error::{Error, ErrorKind, Result, Step};
 pub use feature::{Enforced, Feature, Skipped};
 pub use host::{Check, Disturbance, Host, Noise, Status};
 pub use idmap::UserMap;
+#[cfg(feature = "oci")]
+pub use image::{Image, ImportOptions, Platform};
 pub use interaction::{Dialogue, Interaction, InteractionOutcome, Side, SideOutcome, Transcript, Turn};
+#[cfg(feature = "oci")]
+pub use layer::{Collected, Damage, Digest, LayerInfo, LayerStore, Progress};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
 pub use outcome::{Outcome, Output, Usage, Verdict};

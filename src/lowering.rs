@@ -4,6 +4,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result, Step};
 use crate::source::{HostSource, Origin, Presentation};
@@ -50,7 +51,11 @@ pub(crate) struct Lowering {
     proc: ProcView,
     /// Something was mounted over the old root, and a clone of that would contain it.
     root_covered: bool,
+    held: Vec<Held>,
 }
+
+/// Something that keeps what a plan names where it is: locks of a store of layers.
+pub(crate) type Held = Arc<dyn std::fmt::Debug + Send + Sync>;
 
 /// Where a procfs comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,7 @@ impl Lowering {
             files: 0,
             proc: ProcView::Fresh,
             root_covered: false,
+            held: Vec::new(),
         }
     }
 
@@ -165,6 +171,15 @@ impl Lowering {
 
     pub(crate) fn proc(&self) -> ProcView {
         self.proc
+    }
+
+    /// Keeps something as long as there is the plan.
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.held.push(held);
+    }
+
+    pub(crate) fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
     }
 
     /// The finished image, the labels of its operations, and the sources to clone.

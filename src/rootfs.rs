@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::Ids;
 use crate::limits::Bytes;
-use crate::lowering::Lowering;
+use crate::lowering::{Held, Lowering};
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
 use crate::source::Presentation;
 use crate::wire::Setup;
@@ -27,7 +27,11 @@ use crate::wire::Setup;
 /// # let _ = sandbox;
 /// ```
 #[derive(Debug, Clone)]
-pub struct Rootfs(Kind);
+pub struct Rootfs {
+    kind: Kind,
+    /// What must not go away while a sandbox has this root.
+    held: Option<Held>,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -85,12 +89,23 @@ const SYSTEM_ETC: [&str; 6] =
     ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl/openssl.cnf"];
 
 impl Rootfs {
+    fn of(kind: Kind) -> Self {
+        Self { kind, held: None }
+    }
+
+    /// Keeps something until no sandbox has this root any more.
+    #[cfg(feature = "oci")]
+    pub(crate) fn holding(mut self, held: Held) -> Self {
+        self.held = Some(held);
+        self
+    }
+
     /// A read-only view of the host's system: `/usr`, `/bin`, `/sbin`, `/lib*` and the few files of `/etc` that
     /// dynamic programs need; a `/etc/passwd` and `/etc/group` of its own; a fresh `/proc`, a minimal `/dev`, an empty
     /// `/tmp` of 256 MiB. Nothing else of the host. The default of [`Sandbox::new`](crate::Sandbox::new).
     #[must_use]
     pub fn system() -> Self {
-        Self(Kind::System)
+        Self::of(Kind::System)
     }
 
     /// A directory of the host with everything mounted below it, read-only.
@@ -98,7 +113,7 @@ impl Rootfs {
     /// Nothing is created in it: what [`Sandbox::mount`](crate::Sandbox::mount) puts below must find its target there.
     #[must_use]
     pub fn dir(path: impl Into<PathBuf>) -> Self {
-        Self(Kind::Dir { path: path.into(), writable: false })
+        Self::of(Kind::Dir { path: path.into(), writable: false })
     }
 
     /// Layers of the host, the first on top, merged by overlayfs (in a user namespace: Linux 5.11). Without an
@@ -106,20 +121,20 @@ impl Rootfs {
     /// [overlayfs document](https://docs.kernel.org/filesystems/overlayfs.html).
     #[must_use]
     pub fn overlay<P: Into<PathBuf>>(layers: impl IntoIterator<Item = P>) -> Self {
-        Self(Kind::Overlay { layers: layers.into_iter().map(Into::into).collect(), upper: None })
+        Self::of(Kind::Overlay { layers: layers.into_iter().map(Into::into).collect(), upper: None })
     }
 
     /// Nothing: an empty read-only tmpfs, to be filled by [`Sandbox::mount`](crate::Sandbox::mount).
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Empty)
+        Self::of(Kind::Empty)
     }
 
     /// Where an [`overlay`](Rootfs::overlay) keeps changes; with one, the root is writable. Without effect on other
     /// roots.
     #[must_use]
     pub fn upper(mut self, new: Upper) -> Self {
-        if let Kind::Overlay { upper, .. } = &mut self.0 {
+        if let Kind::Overlay { upper, .. } = &mut self.kind {
             *upper = Some(new);
         }
         self
@@ -128,7 +143,7 @@ impl Rootfs {
     /// Lets the program write to the [`dir`](Rootfs::dir) on the host. Without effect on other roots.
     #[must_use]
     pub fn writable(mut self) -> Self {
-        if let Kind::Dir { writable, .. } = &mut self.0 {
+        if let Kind::Dir { writable, .. } = &mut self.kind {
             *writable = true;
         }
         self
@@ -137,7 +152,7 @@ impl Rootfs {
     /// Whether the program can write to directories of the host through it.
     pub(crate) fn is_writable_on_host(&self) -> bool {
         matches!(
-            &self.0,
+            &self.kind,
             Kind::Dir { writable: true, .. }
                 | Kind::Overlay { upper: Some(Upper(UpperKind::Dir { .. })), .. }
         )
@@ -145,7 +160,7 @@ impl Rootfs {
 
     /// Where its changes can be read.
     pub(crate) fn changeable(&self) -> Option<Overlay> {
-        let Kind::Overlay { layers, upper: Some(Upper(upper)) } = &self.0 else { return None };
+        let Kind::Overlay { layers, upper: Some(Upper(upper)) } = &self.kind else { return None };
         let upper = match upper {
             UpperKind::Tmpfs { .. } => None,
             UpperKind::Dir { upper, .. } => Some(upper.clone()),
@@ -154,11 +169,11 @@ impl Rootfs {
     }
 
     pub(crate) fn is_system(&self) -> bool {
-        matches!(self.0, Kind::System)
+        matches!(self.kind, Kind::System)
     }
 
-    fn kind(&self) -> RootKind {
-        match self.0 {
+    fn root_kind(&self) -> RootKind {
+        match self.kind {
             Kind::System | Kind::Empty => RootKind::Ours,
             Kind::Dir { .. } | Kind::Overlay { .. } => RootKind::Foreign,
         }
@@ -166,7 +181,11 @@ impl Rootfs {
 
     /// What files can be created on, where `mount` goes: not on the root if a bind covers it there.
     fn kind_at(&self, mount: &Mount, mounts: &[Mount]) -> RootKind {
-        if mounts.iter().any(|other| other.shows_host_at(mount)) { RootKind::Foreign } else { self.kind() }
+        if mounts.iter().any(|other| other.shows_host_at(mount)) {
+            RootKind::Foreign
+        } else {
+            self.root_kind()
+        }
     }
 
     /// Adds the operations that build this root with `mounts` below it and make it the root.
@@ -177,12 +196,15 @@ impl Rootfs {
         user: UserNs,
         program: Ids,
     ) -> Result<()> {
-        let overlay = matches!(self.0, Kind::Overlay { .. });
+        if let Some(held) = &self.held {
+            lowering.hold(held.clone());
+        }
+        let overlay = matches!(self.kind, Kind::Overlay { .. });
         let bound = |mount: &Mount| mount.is_file() && self.kind_at(mount, mounts) == RootKind::Foreign;
         if overlay || mounts.iter().any(bound) {
             lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
         }
-        let sealed = match &self.0 {
+        let sealed = match &self.kind {
             Kind::System | Kind::Empty => {
                 let operation = Setup::RootTmpfs { size: Bytes::mib(16).get(), inodes: 4096 };
                 lowering.setup(Step::Root, "mounting tmpfs as the root", None, &operation);

@@ -135,11 +135,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
+    let held = lowering.take_held();
     let (image, labels, sources) = lowering.finish()?;
     let image = sys::sealed_memfd(c"belljar-plan", &image)
         .map_err(|error| Error::os(Step::Prepare, "making the plan's memfd", error))?;
     let set = |resource| sandbox.rlimits.iter().any(|(set, soft, _)| *set == resource && *soft != u64::MAX);
     Ok(Lowered {
+        held,
         image,
         labels,
         sources,

@@ -17,7 +17,7 @@ use crate::feature::Enforced;
 use crate::gate::HostStep;
 use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
-use crate::lowering::Labels;
+use crate::lowering::{Held, Labels};
 use crate::namespace::Namespaces;
 use crate::rootfs::Overlay;
 use crate::sandbox::Sandbox;
@@ -51,6 +51,9 @@ pub(crate) struct Lowered {
     pub(crate) labels: Labels,
     /// The mount trees that the host makes for each spawn.
     pub(crate) sources: Vec<HostSource>,
+    /// What must not go away while there is the plan, and a sandbox of it has the plan.
+    #[expect(dead_code, reason = "it is there to be dropped with the plan")]
+    pub(crate) held: Vec<Held>,
     /// What the host does to each program's process at the gate.
     pub(crate) gate: Vec<HostStep>,
     /// The init waits for the host in its setup.

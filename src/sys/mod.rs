@@ -31,3 +31,5 @@ pub(crate) use schedule::{
 };
 pub(crate) use socket::{pair, receive, send};
 pub(crate) use xattr::attribute;
+#[cfg(feature = "oci")]
+pub(crate) use xattr::{get_xattr, list_xattrs, set_xattr};

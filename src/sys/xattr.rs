@@ -1,4 +1,4 @@
-//! Extended attributes, which nix has no calls for.
+//! Extended attributes, which nix has no calls for. See `xattr(7)`.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -29,4 +29,54 @@ pub(crate) fn attribute(
             error => Err(error),
         },
     }
+}
+
+/// The longest value, and the longest list of names, that the kernel has (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
+#[cfg(feature = "oci")]
+const LONGEST: usize = 65536;
+
+/// Sets an attribute, whether it is there or not.
+#[cfg(feature = "oci")]
+pub(crate) fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: a descriptor, a C string, and a slice with its length; the kernel only reads them.
+    let result =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The value of an attribute; `None` if there is none, or if the filesystem has none of that kind.
+#[cfg(feature = "oci")]
+pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; LONGEST];
+    // SAFETY: a descriptor, a C string, and a buffer of the length that is passed.
+    let length =
+        unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match usize::try_from(length) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(_) => match io::Error::last_os_error() {
+            error if matches!(error.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// The names of all attributes that this process may see, sorted.
+#[cfg(feature = "oci")]
+pub(crate) fn list_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = vec![0_u8; LONGEST];
+    // SAFETY: a descriptor, and a buffer of the length that is passed.
+    let length = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
+    let Ok(length) = usize::try_from(length) else {
+        return match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
+            error => Err(error),
+        };
+    };
+    let words = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut names: Vec<CString> = words.filter_map(|name| CString::new(name).ok()).collect();
+    names.sort();
+    Ok(names)
 }

@@ -118,6 +118,8 @@ fn look(feature: &str) -> Option<String> {
             }
         }
         "strace" => program("/usr/bin/strace"),
+        "umoci" => program("/usr/bin/umoci"),
+        "skopeo" => program("/usr/bin/skopeo"),
         "unshare" => program("/usr/bin/unshare"),
         "uidmap" => program("/usr/bin/newuidmap"),
         "swap-controller" => {

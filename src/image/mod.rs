@@ -1,0 +1,153 @@
+//! Images: a command, and the layers to run it on.
+
+mod decode;
+mod document;
+mod import;
+mod platform;
+mod record;
+mod select;
+mod source;
+mod user;
+
+pub use import::ImportOptions;
+pub use platform::Platform;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::document::{Config, Run};
+use crate::command::Command;
+use crate::error::Result;
+use crate::layer::{Digest, Hold, LayerStore, refused};
+use crate::rootfs::Rootfs;
+
+/// An image of a [`LayerStore`]: layers, and how to run what is in them.
+///
+/// While it lives, in whatever process, [`LayerStore::gc`] leaves its layers alone, and so it does for a
+/// [`Rootfs`] made from it and for sandboxes and plans with that.
+///
+/// # Examples
+///
+/// ```no_run
+/// use belljar::{Bytes, LayerStore, Sandbox, Upper};
+///
+/// let image = LayerStore::open("/var/lib/judge/layers")?.image("python:3")?;
+/// let (uid, gid) = image.user()?;
+/// let root = image.rootfs().upper(Upper::tmpfs(Bytes::mib(64), 10_000));
+/// let mut command = image.command_for("python3");
+/// command.args(["-c", "print(6 * 7)"]).env("PYTHONHASHSEED", "0");
+/// let output = Sandbox::new().rootfs(root).user(uid, gid).output(command)?;
+/// # let _ = output;
+/// # Ok::<(), belljar::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Image {
+    store: LayerStore,
+    name: String,
+    id: Digest,
+    parsed: Config,
+    /// The lowest first.
+    layers: Vec<Digest>,
+    holds: Vec<Arc<Hold>>,
+}
+
+impl Image {
+    pub(crate) fn new(
+        store: &LayerStore,
+        name: String,
+        config: Vec<u8>,
+        holds: Vec<Arc<Hold>>,
+    ) -> Result<Self> {
+        let parsed = Config::parse(&config)?;
+        let layers = parsed.layers()?;
+        let (store, id) = (store.clone(), Digest::of(&config));
+        Ok(Self { store, name, id, parsed, layers, holds })
+    }
+
+    /// Its name in the store.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The digest of its configuration, which is what other tools call its id.
+    #[must_use]
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// The ids of its layers, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[Digest] {
+        &self.layers
+    }
+
+    /// For which machines it is.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.parsed.platform
+    }
+
+    /// Its layers as a read-only root filesystem; with [`Rootfs::upper`] it becomes a writable one.
+    #[must_use]
+    pub fn rootfs(&self) -> Rootfs {
+        // Overlayfs takes no directory twice. Whatever is in the lower of two equal layers is in the upper as well.
+        let mut seen = HashSet::new();
+        let top_first = self.layers.iter().rev().filter(|id| seen.insert(**id));
+        let paths: Vec<PathBuf> = top_first.map(|id| self.store.tree_path(id)).collect();
+        Rootfs::overlay(paths).holding(Arc::new(self.holds.clone()))
+    }
+
+    /// The command of the image: its entry point, or its command, with its environment and its working directory. All
+    /// of it can be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidImage`](crate::ErrorKind::InvalidImage) if it has none; [`command_for`](Image::command_for) makes one
+    /// for a program of the caller's choice.
+    pub fn command(&self) -> Result<Command> {
+        let run = self.run();
+        let words: Vec<_> = run.entrypoint.iter().flatten().chain(run.cmd.iter().flatten()).collect();
+        let Some((program, args)) = words.split_first() else {
+            return Err(refused(format!("the image {:?} has no command", self.name))
+                .with_hint("name a program with `Image::command_for`"));
+        };
+        let mut command = self.command_for(program);
+        command.args(args);
+        Ok(command)
+    }
+
+    /// A command for a program in the image, with the image's environment and working directory and without its entry
+    /// point.
+    pub fn command_for(&self, program: impl AsRef<OsStr>) -> Command {
+        let run = self.run();
+        let mut command = Command::new(program);
+        for variable in run.env.iter().flatten() {
+            // What has no value is of no use to a program.
+            if let Some((key, value)) = variable.split_once('=') {
+                command.env(key, value);
+            }
+        }
+        if let Some(dir) = run.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
+            command.current_dir(dir);
+        }
+        command
+    }
+
+    /// The user and group id that the image is meant to run with, for [`Sandbox::user`](crate::Sandbox::user); 0 and 0
+    /// if it does not say. Names are looked up in `/etc/passwd` and `/etc/group` of the image.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidImage`](crate::ErrorKind::InvalidImage) for a user or group that the image does not have.
+    pub fn user(&self) -> Result<(u32, u32)> {
+        user::look_up(self, self.run().user.as_deref().unwrap_or_default())
+    }
+
+    fn run(&self) -> &Run {
+        static NOTHING: Run = Run { user: None, env: None, entrypoint: None, cmd: None, working_dir: None };
+        self.parsed.config.as_ref().unwrap_or(&NOTHING)
+    }
+}

@@ -1,0 +1,126 @@
+//! Files below a directory descriptor. Nothing here follows a symlink.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// No symlink, no way up, no other mount.
+const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
+    .union(ResolveFlag::RESOLVE_NO_SYMLINKS)
+    .union(ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    .union(ResolveFlag::RESOLVE_NO_XDEV);
+
+/// Opens what is at a relative path.
+pub(crate) fn open(dir: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    resolve(dir, path, flags, CONFINED)
+}
+
+/// The same with the rules of resolution given, in the rare case that a hostile symlink has to be followed.
+pub(crate) fn resolve(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlag,
+    rules: ResolveFlag,
+) -> nix::Result<OwnedFd> {
+    loop {
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(rules);
+        match openat2(dir, path, how) {
+            // The kernel asks for another try where something was renamed meanwhile.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Opens a directory to look things up in.
+pub(crate) fn open_dir(dir: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
+    open(dir, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+/// Opens a regular file for reading. Anything else is an error, and a FIFO makes nobody wait.
+pub(crate) fn open_file(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    let file = File::from(open(dir, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::from_raw_os_error(libc::EISDIR)) }
+}
+
+/// Reads a regular file of at most so many bytes.
+pub(crate) fn read_file(dir: BorrowedFd<'_>, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(dir, path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { Err(io::Error::from_raw_os_error(libc::EFBIG)) } else { Ok(bytes) }
+}
+
+/// Makes a new file.
+pub(crate) fn create_file(dir: BorrowedFd<'_>, name: &Path, mode: Mode) -> nix::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(dir, name, flags, mode).map(File::from)
+}
+
+/// Makes a new file with its content, on disk when this returns.
+pub(crate) fn write_file(dir: BorrowedFd<'_>, name: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = create_file(dir, name, Mode::from_bits_truncate(0o600))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// What is there, without following it; `None` if nothing is.
+pub(crate) fn look(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<Option<FileStat>> {
+    match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(crate) fn kind_of(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// Whether it hides what lower layers have: a character device 0:0.
+pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
+    kind_of(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names(dir: BorrowedFd<'_>) -> nix::Result<Vec<OsString>> {
+    let own = open_dir(dir, Path::new("."))?;
+    let mut names = Vec::new();
+    for entry in nix::dir::Dir::from_fd(own)?.iter() {
+        let entry = entry?;
+        let name: &CStr = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a file or a directory with everything in it; nothing there is fine.
+pub(crate) fn remove(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(Errno::EISDIR | Errno::EPERM) => {
+            // By way of the descriptor, so that the path of the store is not looked up again. It follows no symlink.
+            let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Waits until names that were made in a directory are on disk.
+pub(crate) fn sync(dir: &impl AsFd) -> io::Result<()> {
+    Ok(nix::unistd::fsync(dir)?)
+}
