@@ -170,7 +170,7 @@ pub use feature::{Enforced, Feature, Skipped};
 pub use host::{Check, Disturbance, Host, Noise, Status};
 pub use idmap::UserMap;
 #[cfg(feature = "oci")]
-pub use image::{Image, ImportOptions, Platform};
+pub use image::{Image, ImageBuilder, ImportOptions, Platform};
 pub use interaction::{Dialogue, Interaction, InteractionOutcome, Side, SideOutcome, Transcript, Turn};
 #[cfg(feature = "oci")]
 pub use layer::{Collected, Damage, Digest, LayerInfo, LayerStore, Progress};

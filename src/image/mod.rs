@@ -1,14 +1,18 @@
 //! Images: a command, and the layers to run it on.
 
+mod build;
 mod decode;
 mod document;
+mod export;
 mod import;
+mod pack;
 mod platform;
 mod record;
 mod select;
 mod source;
 mod user;
 
+pub use build::ImageBuilder;
 pub use import::ImportOptions;
 pub use platform::Platform;
 
@@ -19,7 +23,7 @@ use std::sync::Arc;
 
 use self::document::{Config, Run};
 use crate::command::Command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layer::{Digest, Hold, LayerStore, refused};
 use crate::rootfs::Rootfs;
 
@@ -47,6 +51,7 @@ pub struct Image {
     store: LayerStore,
     name: String,
     id: Digest,
+    config: Arc<[u8]>,
     parsed: Config,
     /// The lowest first.
     layers: Vec<Digest>,
@@ -63,7 +68,7 @@ impl Image {
         let parsed = Config::parse(&config)?;
         let layers = parsed.layers()?;
         let (store, id) = (store.clone(), Digest::of(&config));
-        Ok(Self { store, name, id, parsed, layers, holds })
+        Ok(Self { store, name, id, config: config.into(), parsed, layers, holds })
     }
 
     /// Its name in the store.
@@ -149,5 +154,13 @@ impl Image {
     fn run(&self) -> &Run {
         static NOTHING: Run = Run { user: None, env: None, entrypoint: None, cmd: None, working_dir: None };
         self.parsed.config.as_ref().unwrap_or(&NOTHING)
+    }
+
+    /// Fails if the image is of another store, whose layers are elsewhere.
+    pub(crate) fn belongs_to(&self, store: &LayerStore) -> Result<()> {
+        match self.store.place.path == store.place.path {
+            true => Ok(()),
+            false => Err(Error::invalid(format!("the image {:?} is of another store", self.name))),
+        }
     }
 }

@@ -32,12 +32,14 @@ pub use progress::Progress;
 pub use store::{LayerInfo, LayerStore};
 pub use verify::Damage;
 
-pub(crate) use archive::{Archive, Kind, NoTape, shown};
+pub(crate) use archive::{Archive, BLOCK, Kind, NoTape, shown};
 pub(crate) use claim::{Claim, Hold};
 pub(crate) use digest::Hashing;
 pub(crate) use limits::Budget;
+pub(crate) use pax::push_record;
 pub(crate) use progress::Listener;
 pub(crate) use store::LARGEST_DOCUMENT;
+pub(crate) use unpack::{DEEPEST, Owner};
 
 use std::borrow::Cow;
 use std::io;

@@ -108,23 +108,23 @@ fn time(text: &[u8]) -> Result<Time> {
     Ok(Time { seconds, nanos })
 }
 
+/// Appends a record, whose length counts its own digits.
+pub(crate) fn push_record(data: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length.to_string().len() + rest != length {
+        length = length.to_string().len() + rest;
+    }
+    data.extend_from_slice(format!("{length} ").as_bytes());
+    data.extend_from_slice(key);
+    data.push(b'=');
+    data.extend_from_slice(value);
+    data.push(b'\n');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Appends a record, whose length counts its own digits.
-    fn push_record(data: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-        let rest = key.len() + value.len() + 3;
-        let mut length = rest + 1;
-        while length.to_string().len() + rest != length {
-            length = length.to_string().len() + rest;
-        }
-        data.extend_from_slice(format!("{length} ").as_bytes());
-        data.extend_from_slice(key);
-        data.push(b'=');
-        data.extend_from_slice(value);
-        data.push(b'\n');
-    }
 
     #[test]
     fn records_with_any_bytes_come_back() {

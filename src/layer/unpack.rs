@@ -25,7 +25,7 @@ use crate::error::{Error, Result, Step};
 use crate::sys;
 
 /// Directories within one another; removing a tree holds each of them open.
-const DEEPEST: usize = 200;
+pub(crate) const DEEPEST: usize = 200;
 /// How content travels.
 const CHUNK: usize = 128 * 1024;
 const WHITEOUT: &[u8] = b".wh.";

@@ -11,6 +11,7 @@
 )]
 
 mod archive;
+mod exports;
 mod hostile;
 mod images;
 mod store;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 
 use archive::{Files, Packing};
 use belljar::{Image, ImportOptions, LayerStore};
+use exports::*;
 use hostile::*;
 use images::*;
 use store::*;
@@ -66,6 +68,12 @@ const CASES: &[Case] = cases![
     a_sandbox_on_an_image: ["userns", "overlay"],
     users_of_images: ["bare"],
     an_image_without_a_command: ["bare"],
+    an_export_is_the_same_image: ["bare"],
+    a_layer_of_an_upper_directory: ["bare"],
+    uppers_that_are_no_layers: ["bare"],
+    what_a_sandbox_wrote_becomes_an_image: ["userns", "overlay", "sh"],
+    skopeo_reads_and_writes_the_same: ["bare", "skopeo"],
+    umoci_unpacks_the_same_and_we_what_it_packs: ["bare", "umoci", "root"],
 ];
 
 const ROLES: &[Role] =
