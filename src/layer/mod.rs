@@ -13,12 +13,14 @@
 //! ```
 
 mod archive;
+mod attributes;
 mod claim;
 mod digest;
 pub(crate) mod dir;
 mod gc;
 mod limits;
 mod pax;
+mod place;
 mod progress;
 mod skeleton;
 mod store;
@@ -33,13 +35,14 @@ pub use store::{LayerInfo, LayerStore};
 pub use verify::Damage;
 
 pub(crate) use archive::{Archive, BLOCK, Kind, NoTape, shown};
+pub(crate) use attributes::Owner;
 pub(crate) use claim::{Claim, Hold};
 pub(crate) use digest::Hashing;
 pub(crate) use limits::Budget;
 pub(crate) use pax::push_record;
+pub(crate) use place::DEEPEST;
 pub(crate) use progress::Listener;
 pub(crate) use store::LARGEST_DOCUMENT;
-pub(crate) use unpack::{DEEPEST, Owner};
 
 use std::borrow::Cow;
 use std::io;

@@ -12,13 +12,14 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use serde::{Deserialize, Serialize};
 
 use super::archive::Archive;
+use super::attributes::Owner;
 use super::claim::{Claim, Hold};
 use super::digest::{Digest, Hashing};
 use super::limits::Budget;
 use super::progress::{Listener, Progress};
 use super::skeleton::{Moved, SkeletonWriter};
 use super::survey::survey;
-use super::unpack::{Owner, Unpacker};
+use super::unpack::Unpacker;
 use super::{damaged, dir, reading, refused, storing};
 use crate::error::{Error, ErrorKind, Result, Step};
 

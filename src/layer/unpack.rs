@@ -7,47 +7,29 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, ResolveFlag, renameat2};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mkdirat, mknodat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
+use nix::unistd::{linkat, symlinkat};
 
 use super::archive::{Archive, Extents, Kind, Member, shown};
-use super::dir;
+use super::attributes::{Attributes, Owner};
+use super::place::{Place, check_depth};
 use super::skeleton::SkeletonWriter;
-use super::{Time, refused, storing};
+use super::{dir, refused, storing};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
-/// Directories within one another; removing a tree holds each of them open.
-pub(crate) const DEEPEST: usize = 200;
 /// How content travels.
 const CHUNK: usize = 128 * 1024;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other files of AUFS' own, which mean nothing in a layer.
 const AUFS: &[u8] = b".wh..wh.";
-
-/// Who owns what is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Whom the archive says: for root.
-    Archive,
-    /// The caller, who can always read and change it.
-    Caller,
-}
-
-impl Owner {
-    /// What this process may do.
-    pub(crate) fn of_this_process() -> Self {
-        if nix::unistd::geteuid().is_root() { Self::Archive } else { Self::Caller }
-    }
-}
 
 /// What an archive had.
 #[derive(Debug, Default, Clone, Copy)]
@@ -57,30 +39,16 @@ pub(crate) struct Counts {
 }
 
 pub(crate) struct Unpacker<'a, R> {
-    archive: Archive<'a, R, SkeletonWriter>,
-    tree: OwnedFd,
+    pub(super) archive: Archive<'a, R, SkeletonWriter>,
+    pub(super) tree: OwnedFd,
     spare: OwnedFd,
-    owner: Owner,
+    pub(super) owner: Owner,
     /// The directory that was used last: most members are in the one of the member before.
-    last: Option<(PathBuf, Place)>,
+    pub(super) last: Option<(PathBuf, Place)>,
     /// Modes and times of directories, set at the end: making a file in one changes its time.
-    dirs: Vec<(PathBuf, Attributes)>,
+    pub(super) dirs: Vec<(PathBuf, Attributes)>,
     counts: Counts,
     buffer: Vec<u8>,
-}
-
-/// A directory of the layer and its path without symlinks.
-struct Place {
-    fd: OwnedFd,
-    path: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Attributes {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    mtime: Time,
 }
 
 impl<'a, R: Read> Unpacker<'a, R> {
@@ -142,94 +110,6 @@ impl<'a, R: Read> Unpacker<'a, R> {
         };
         self.last = Some((above.to_owned(), parent));
         result
-    }
-
-    /// The directory at a path, made where it is missing.
-    fn parent(&mut self, path: &Path) -> Result<Place> {
-        match self.last.take() {
-            Some((last, place)) if last == path => return Ok(place),
-            _ => {}
-        }
-        match dir::open(self.tree.as_fd(), dot(path), OFlag::O_PATH | OFlag::O_DIRECTORY) {
-            Ok(fd) => Ok(Place { fd, path: path.to_owned() }),
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => self.walk(path),
-            Err(errno) => Err(making(path)(errno)),
-        }
-    }
-
-    fn walk(&mut self, path: &Path) -> Result<Place> {
-        let mut place = Place { fd: self.open_tree()?, path: PathBuf::new() };
-        for name in path.components() {
-            let name = Path::new(name.as_os_str());
-            let next = place.path.join(name);
-            let fd = loop {
-                match dir::open(place.fd.as_fd(), name, OFlag::O_PATH | OFlag::O_DIRECTORY) {
-                    Ok(fd) => break fd,
-                    Err(Errno::ENOENT) => self.implied_dir(&place, name, &next)?,
-                    Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                        let found = dir::look(place.fd.as_fd(), name).map_err(making(&next))?;
-                        match found {
-                            Some(stat) if dir::is_whiteout(&stat) => {
-                                dir::remove(place.fd.as_fd(), name)
-                                    .map_err(storing("removing a whiteout"))?;
-                                self.implied_dir(&place, name, &next)?;
-                                self.make_opaque(&place.fd, name)?;
-                            }
-                            Some(stat) if dir::kind_of(&stat) == SFlag::S_IFLNK => {
-                                break self.follow(&next)?;
-                            }
-                            _ => {
-                                return Err(refused(format!(
-                                    "{} is no directory and has something below it",
-                                    shown(next.as_os_str().as_bytes())
-                                )));
-                            }
-                        }
-                    }
-                    Err(errno) => return Err(making(&next)(errno)),
-                }
-            };
-            let path = match dir::look(place.fd.as_fd(), name) {
-                Ok(Some(stat)) if dir::kind_of(&stat) == SFlag::S_IFLNK => self.path_of(&fd)?,
-                _ => next,
-            };
-            place = Place { fd, path };
-        }
-        Ok(place)
-    }
-
-    /// A directory that the archive has no member for.
-    fn implied_dir(&mut self, place: &Place, name: &Path, path: &Path) -> Result<()> {
-        check_depth(path)?;
-        mkdirat(&place.fd, name, Mode::from_bits_truncate(0o755)).map_err(making(path))?;
-        let fd = dir::open_dir(place.fd.as_fd(), name).map_err(making(path))?;
-        // The caller's umask is no part of the layer.
-        nix::sys::stat::fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(making(path))?;
-        let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Time { seconds: 0, nanos: 0 } };
-        self.dirs.push((path.to_owned(), attributes));
-        Ok(())
-    }
-
-    /// The directory that a symlink of the layer leads to, if the layer were the root.
-    fn follow(&self, path: &Path) -> Result<OwnedFd> {
-        let rules =
-            ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        dir::resolve(self.tree.as_fd(), path, flags, rules).map_err(|errno| {
-            let name = shown(path.as_os_str().as_bytes());
-            refused(format!("the symlink {name} leads to no directory of the layer: {}", errno.desc()))
-        })
-    }
-
-    /// Where in the layer an open directory is.
-    fn path_of(&self, fd: &OwnedFd) -> Result<PathBuf> {
-        let link = |fd: &OwnedFd| {
-            std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-                .map_err(storing("looking up a directory of the layer"))
-        };
-        let (root, path) = (link(&self.tree)?, link(fd)?);
-        let inside = path.strip_prefix(root);
-        Ok(inside.map_err(|_| Error::internal(Step::Image, "a directory is not in its layer"))?.to_owned())
     }
 
     fn directory(&mut self, target: &Target<'_>, member: &Member) -> Result<()> {
@@ -385,7 +265,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
     }
 
     /// Hides what lower layers have in a directory.
-    fn make_opaque(&self, parent: &OwnedFd, name: &Path) -> Result<()> {
+    pub(super) fn make_opaque(&self, parent: &OwnedFd, name: &Path) -> Result<()> {
         let fd = dir::open_dir(parent.as_fd(), name).map_err(making(name))?;
         let failed = |error| {
             storing("marking a directory opaque")(error)
@@ -417,73 +297,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
             .map_err(target.making())
     }
 
-    fn attributes(&self, member: &Member) -> Result<Attributes> {
-        let id = |id: u64| {
-            u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| refused(format!("the id {id}")))
-        };
-        let mode = match (self.owner, member.kind) {
-            (Owner::Archive, _) => member.mode,
-            (Owner::Caller, Kind::Directory) => member.mode | 0o700,
-            (Owner::Caller, _) => member.mode | 0o400,
-        };
-        Ok(Attributes { mode, uid: id(member.uid)?, gid: id(member.gid)?, mtime: member.mtime })
-    }
-
-    fn set_owner(&self, dir: &OwnedFd, name: &Path, attributes: &Attributes, path: &Path) -> Result<()> {
-        if self.owner == Owner::Caller {
-            return Ok(());
-        }
-        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
-        fchownat(dir, name, Some(uid), Some(gid), flags).map_err(|errno| {
-            let error = making(path)(errno);
-            match errno {
-                Errno::EINVAL => {
-                    error.with_hint("the image has owners that this user namespace does not map")
-                }
-                _ => error,
-            }
-        })
-    }
-
-    fn set_mode_and_time(&self, fd: &OwnedFd, attributes: &Attributes, path: &Path) -> Result<()> {
-        nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(attributes.mode)).map_err(making(path))?;
-        let time = attributes.mtime.spec();
-        nix::sys::stat::futimens(fd, &time, &time).map_err(making(path))
-    }
-
-    /// Keeps a user's attributes, and capabilities if they can be of use. Those of overlayfs are never the archive's to
-    /// set: they lead lookups elsewhere.
-    fn set_xattrs(&self, fd: &OwnedFd, member: &Member) -> Result<()> {
-        for (name, value) in &member.xattrs {
-            let kept = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-                || (name == b"security.capability" && self.owner == Owner::Archive);
-            if !kept || !matches!(member.kind, Kind::File | Kind::Directory) {
-                continue;
-            }
-            let name = CString::new(name.as_slice())
-                .map_err(|_| refused("an extended attribute whose name has a NUL byte"))?;
-            match sys::set_xattr(fd.as_fd(), &name, value) {
-                // Root of a user namespace may not set capabilities of files that are not its own.
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EPERM) && name == *c"security.capability" => {}
-                other => other.map_err(storing("setting an extended attribute"))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// No file is made any more, so the times stay. The last member of a name counts.
-    fn finish_dirs(&mut self) -> Result<()> {
-        for (path, attributes) in std::mem::take(&mut self.dirs) {
-            let fd = dir::open_dir(self.tree.as_fd(), dot(&path)).map_err(making(&path))?;
-            self.set_owner(&fd, Path::new(""), &attributes, &path)?;
-            self.set_mode_and_time(&fd, &attributes, &path)?;
-        }
-        Ok(())
-    }
-
-    fn open_tree(&self) -> Result<OwnedFd> {
+    pub(super) fn open_tree(&self) -> Result<OwnedFd> {
         dir::open_dir(self.tree.as_fd(), Path::new(".")).map_err(making(Path::new("")))
     }
 }
@@ -520,7 +334,7 @@ impl Either {
     }
 }
 
-fn making(path: &Path) -> impl Fn(Errno) -> Error {
+pub(super) fn making(path: &Path) -> impl Fn(Errno) -> Error {
     let path = path.to_owned();
     move |errno| {
         let what = format!("making {} of a layer", shown(path.as_os_str().as_bytes()));
@@ -533,15 +347,8 @@ fn making(path: &Path) -> impl Fn(Errno) -> Error {
     }
 }
 
-fn dot(path: &Path) -> &Path {
+pub(super) fn dot(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
-}
-
-fn check_depth(path: &Path) -> Result<()> {
-    match path.components().count() {
-        0..=DEEPEST => Ok(()),
-        depth => Err(refused(format!("{depth} directories within one another; {DEEPEST} is the most"))),
-    }
 }
 
 /// The path of a member below the layer's root: a slash in front means that root, and no way leads up.
@@ -560,10 +367,4 @@ fn clean(path: &[u8]) -> Result<PathBuf> {
         }
     }
     Ok(clean)
-}
-
-impl Time {
-    fn spec(self) -> TimeSpec {
-        TimeSpec::new(self.seconds, self.nanos)
-    }
 }
