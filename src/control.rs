@@ -14,12 +14,15 @@ use crate::runtime::Runtime;
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Runtime {
-    pub(crate) fn freeze(&self) -> Result<()> {
-        {
-            // A program that is being started must not be stopped before it can say that it was.
-            let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
-            self.with_cgroup(Cgroup::freeze)?;
-        }
+    fn freeze(&self) -> Result<()> {
+        // A program that is being started must not be stopped before it can say that it was.
+        let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+        self.stop()
+    }
+
+    /// For who has seen to it that nothing is being started.
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.with_cgroup(Cgroup::freeze)?;
         let failed = |message, hint| Error::message(ErrorKind::Setup, Step::Cgroup, message).with_hint(hint);
         let stuck = match self.await_stop() {
             Ok(Stopping::Done) => return Ok(()),

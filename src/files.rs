@@ -28,12 +28,15 @@ impl Container {
     /// Copies a file of the sandbox to `to`, and returns how many bytes that were.
     ///
     /// The path is looked up inside, below the sandbox's root and through its mounts, whatever links there are
-    /// (`openat2(2)` with `RESOLVE_IN_ROOT`). Only a regular file is copied, and nothing of `/proc` or `/sys`. A program
-    /// may write to it meanwhile; [`freeze`](Container::freeze) the container for a copy of one moment.
+    /// (`openat2(2)` with `RESOLVE_IN_ROOT`), with the rights of the program's user: a link leads to nothing that the
+    /// program could not read. Only a regular file is copied, and nothing of `/proc` or `/sys`. A program may write to it
+    /// meanwhile; [`freeze`](Container::freeze) the container for a copy of one moment.
     ///
     /// # Errors
     ///
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such file, [`InvalidConfig`](ErrorKind::InvalidConfig) if it is
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such file,
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if the program's user may not read it,
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is
     /// not a regular one or the sandbox has no root filesystem of its own,
     /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) if it has more than `limit` bytes, of which `to` then has got
     /// as many, and failures to read or to write.
@@ -72,7 +75,8 @@ impl Container {
     /// # Errors
     ///
     /// [`NotFound`](ErrorKind::NotFound) if the directory does not exist,
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) on a read-only filesystem,
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) on a read-only filesystem and where the program's user could not
+    /// make it,
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) for other bits in `mode`, for a path that names a directory, or if the
     /// sandbox has no root filesystem of its own, [`ResourceExhausted`](ErrorKind::ResourceExhausted) if `from` has more
     /// than `limit` bytes or the filesystem is full; then the file is left empty. And failures to read or to write.
@@ -161,7 +165,10 @@ impl Runtime {
                 Err(failed(libc::EMFILE).with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)"))
             }
             Received::Message((told, _)) => Err(failed(told.errno)),
-            Received::Nothing => Err(failed(libc::ETIMEDOUT)),
+            Received::Nothing => {
+                self.link.forget(number);
+                Err(failed(libc::ETIMEDOUT))
+            }
             Received::Closed => Err(self
                 .last_words()
                 .unwrap_or_else(|| Error::message(ErrorKind::Setup, step, "the sandbox has ended"))),

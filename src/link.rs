@@ -36,7 +36,7 @@ struct State {
 
 impl State {
     fn keep(&mut self, reply: Reply, fd: Option<OwnedFd>) {
-        if reply.kind == reply::EXITED && self.forgotten.remove(&reply.child) {
+        if matches!(reply.kind, reply::EXITED | reply::FILE) && self.forgotten.remove(&reply.child) {
             return;
         }
         self.inbox.entry(reply.child).or_default().push((reply, fd));

@@ -305,7 +305,8 @@ fn lower_overlay(
         UpperKind::Dir { upper, work } => lower_upper_dir(lowering, upper, work)?,
     };
     let numbers: Vec<_> = (0..layers.len()).map(|number| number.to_string()).collect();
-    let marks = if user == UserNs::Own { ",userxattr" } else { "" };
+    // With userxattr both of the others are off.
+    let marks = if user == UserNs::Own { ",userxattr" } else { ",redirect_dir=off,metacopy=off" };
     let options = format!("lowerdir={},upperdir={upper_name},workdir={work_name}{marks}", numbers.join(":"));
     let options =
         CString::new(options).map_err(|_| Error::internal(Step::Plan, "overlay options with a NUL byte"))?;

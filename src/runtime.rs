@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-
 use crate::capture::Streams;
 use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
-use crate::changes;
+use crate::changes::{self, UpperUse};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
@@ -49,7 +47,7 @@ pub(crate) struct Runtime {
     /// Given back when the init is dead.
     pub(crate) block: Mutex<Option<IdBlock>>,
     /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
-    pub(crate) upper: Option<Flock<OwnedFd>>,
+    pub(crate) upper: Option<OwnedFd>,
     pub(crate) next_child: AtomicU32,
     /// Shared by programs that are being started, which must not be frozen meanwhile.
     pub(crate) starting: RwLock<()>,
@@ -81,7 +79,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         _ => None,
     };
     let upper = lowered.overlay.as_ref().and_then(|overlay| overlay.upper.as_ref());
-    let upper = upper.map(|path| changes::lock_upper(path, FlockArg::LockExclusiveNonblock)).transpose()?;
+    let upper = upper.map(|path| changes::lock_upper(path, UpperUse::Writing)).transpose()?;
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;

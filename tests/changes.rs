@@ -36,10 +36,21 @@ fn main() -> ExitCode {
         changes_come_true_on_the_host: ["userns", "root", "overlay", "python3"],
         changes_come_true_without_privilege: ["userns", "overlay", "python3", "setpriv"],
         nothing_outside_of_the_target_is_written: ["userns", "root", "overlay", "python3"],
+        the_directory_itself_is_replaced: ["userns", "root", "overlay", "python3"],
+        mounts_are_not_entered: ["userns", "root", "overlay", "python3"],
+        closed_directories_come_true: ["userns", "overlay", "python3", "setpriv"],
+        owners_stay: ["userns", "root", "overlay", "python3"],
+        marks_that_a_program_has_forged: ["root", "overlay", "python3"],
+        a_forked_host_keeps_the_lock: ["userns", "root", "overlay"],
+        reading_and_freezing_do_not_meet: ["userns", "root", "overlay", "cgroup-v2"],
+        names_without_end: ["userns", "root", "overlay", "python3"],
         what_cannot_come_true: ["userns", "root", "overlay", "python3"],
         without_an_upper_there_are_none: ["userns", "overlay"],
     ];
-    support::main(cases, &[("nobody", nobody), ("nobody-applies", nobody_applies)])
+    support::main(
+        cases,
+        &[("nobody", nobody), ("nobody-applies", nobody_applies), ("nobody-closes", nobody_closes)],
+    )
 }
 
 fn python(script: &str) -> Command {
@@ -540,5 +551,242 @@ f = open('/data/huge', 'w'); os.truncate('/data/huge', 1 << 40); open('/data/a',
     assert_eq!(error.kind(), ErrorKind::NotFound);
     // What is below another directory has no changes.
     assert_eq!(container.apply("/srv", &to, mib(1))?, []);
+    Ok(())
+}
+
+/// What became of the directory that is written to, or of one above it.
+fn the_directory_itself_is_replaced() -> Result {
+    for (script, left) in [
+        ("shutil.rmtree('/data'); os.mkdir('/data'); open('/data/new', 'w')", &["new"][..]),
+        ("shutil.rmtree('/data')", &[]),
+        ("shutil.rmtree('/data'); open('/data', 'w')", &[]),
+        (
+            "os.remove('/data/a')",
+            &["becomes", "dir", "gone", "link", "mode", "opened", "renewed", "same", "turned"],
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let base = lower(&scratch);
+        let container = over(&[&base], in_memory()).start()?;
+        succeed(container.output(python(&format!("import os, shutil; {script}")))?)?;
+        container.apply("/data", base.join("data"), mib(1))?;
+        let mut names: Vec<_> =
+            fs::read_dir(base.join("data"))?.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        assert_eq!(names, left, "{script}");
+    }
+    // One above it.
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let container = over(&[&base], in_memory()).start()?;
+    succeed(container.output(python(
+        "import os, shutil; shutil.rmtree('/data'); os.makedirs('/data/dir'); open('/data/dir/z', 'w')",
+    ))?)?;
+    container.apply("/data/dir", base.join("data/dir"), mib(1))?;
+    assert_eq!(tree(&base.join("data/dir")), ["z 644 \"\""]);
+    Ok(())
+}
+
+/// What the host has mounted below the directory is no part of any layer.
+fn mounts_are_not_entered() -> Result {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let precious = scratch.dir("precious");
+    scratch.file("precious/file", "of the host");
+    let point = scratch.dir("base/data/mnt");
+    mount(Some(&precious), &point, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    // Whatever fails, nothing of this stays mounted.
+    let run = || -> Result {
+        for script in ["os.rmdir('/data/mnt')", "open('/data/mnt/x', 'w')"] {
+            let container = over(&[&base], in_memory()).start()?;
+            succeed(container.output(python(&format!("import os; {script}")))?)?;
+            match container.apply("/data", base.join("data"), mib(1)) {
+                Err(error) if error.raw_os_error() == Some(libc::EXDEV) && error.hint().is_some() => {}
+                Err(error) => return fail(explain(&error)),
+                Ok(left_out) => return fail(format!("{script} came true: {left_out:?}")),
+            }
+        }
+        Ok(())
+    };
+    let result = run();
+    umount2(&point, MntFlags::MNT_DETACH)?;
+    result?;
+    assert_eq!(fs::read_dir(&precious)?.count(), 1);
+    Ok(())
+}
+
+/// As package managers leave them: nobody may write there, not even who made it.
+fn closed_directories_come_true() -> Result {
+    let helper = as_nobody("nobody-closes", &[], Duration::from_secs(60) * slack())?;
+    assert_eq!(helper.succeed()?, "ok\n");
+    Ok(())
+}
+
+fn nobody_closes(_: &[OsString]) -> i32 {
+    let run = || {
+        let scratch = Scratch::below(&std::env::temp_dir());
+        let base = lower(&scratch);
+        let container = over(&[&base], in_memory()).start()?;
+        let script = "
+import os
+os.mkdir('/data/cache'); os.mkdir('/data/cache/in'); open('/data/cache/in/f', 'w'); open('/data/dir/new', 'w')
+for path in ['/data/cache/in', '/data/cache', '/data/dir']: os.chmod(path, 0o555)
+open('/data/unreadable', 'w').write('x'); os.chmod('/data/unreadable', 0)";
+        succeed(container.output(python(script))?)?;
+        for _ in 0..2 {
+            let left_out = container.apply("/data", base.join("data"), mib(1))?;
+            assert_eq!(below_data(&left_out), [(Added, "/data/unreadable".to_owned())]);
+            let mode = |path: &str| {
+                fs::metadata(base.join("data").join(path)).map(|found| found.permissions().mode() & 0o777)
+            };
+            assert_eq!((mode("cache")?, mode("cache/in")?, mode("dir")?), (0o555, 0o555, 0o555));
+            assert!(base.join("data/cache/in/f").exists() && base.join("data/dir/new").exists());
+        }
+        for dir in ["cache", "cache/in", "dir"] {
+            fs::set_permissions(base.join("data").join(dir), fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
+    };
+    match run() {
+        Ok(()) => println!("ok"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
+}
+
+/// A file that is written to stays its owner's; a new one belongs to the owner of its directory.
+fn owners_stay() -> Result {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    chown(base.join("data/a"), Some(1234), Some(1234))?;
+    chown(base.join("data/dir"), Some(2345), Some(2345))?;
+    let container = over(&[&base], in_memory()).start()?;
+    let script = "import os; os.remove('/data/a'); open('/data/a', 'w').write('x'); os.remove('/data/dir/b'); open('/data/dir/n', 'w')";
+    // Root inside has no capability, so it replaces where it may not write.
+    let output = container.output(python(script))?;
+    if output.outcome.verdict == belljar::Verdict::Exited(0) {
+        container.apply("/data", base.join("data"), mib(1))?;
+        assert_eq!(fs::metadata(base.join("data/a"))?.uid(), 1234);
+        assert_eq!(fs::metadata(base.join("data/dir/n"))?.uid(), 2345);
+    } else {
+        succeed(
+            container.output(python("import os; os.remove('/data/a'); open('/data/a', 'w').write('x')"))?,
+        )?;
+        container.apply("/data", base.join("data"), mib(1))?;
+        assert_eq!(fs::metadata(base.join("data/a"))?.uid(), 1234);
+    }
+    Ok(())
+}
+
+/// Without a user namespace the attributes of a user mean nothing to overlayfs, and a program may set them.
+fn marks_that_a_program_has_forged() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let root = Rootfs::overlay([&base]).upper(in_memory());
+    let container = support::with_payload(Sandbox::bare().mount_ns().rootfs(root))
+        .mount(belljar::Mount::bind("/usr", "/usr"))
+        .mount(belljar::Mount::symlink("usr/bin", "/bin"))
+        .mount(belljar::Mount::symlink("usr/lib", "/lib"))
+        .mount(belljar::Mount::symlink("usr/lib64", "/lib64"))
+        .start()?;
+    let script = "
+import os
+open('/data/dir/new', 'w')
+os.setxattr('/data/dir', 'user.overlay.opaque', b'y')
+open('/data/a', 'w'); os.setxattr('/data/a', 'user.overlay.whiteout', b'')
+print(sorted(os.listdir('/data/dir')), os.path.exists('/data/a'))";
+    let output = container.output(python(script))?;
+    if output.outcome.verdict != belljar::Verdict::Exited(0) {
+        // A tmpfs before Linux 6.6 has no such attributes.
+        assert!(String::from_utf8_lossy(&output.stderr).contains("not supported"), "{output:?}");
+        return Ok(());
+    }
+    assert_eq!(output.stdout, b"['b', 'deep', 'new'] True\n");
+    expect(&container, &[(Modified, "/data/a"), (Added, "/data/dir/new")])
+}
+
+/// The forked copy of a host drops its values, and the lock of the original stays.
+fn a_forked_host_keeps_the_lock() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let upper = || Upper::dir(scratch.dir("upper"), scratch.dir("work"));
+    let container = over(&[&base], upper()).start()?;
+    let pid = support::raw::fork()?;
+    if pid == 0 {
+        drop(container);
+        std::process::exit(0);
+    }
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)?;
+    let error = over(&[&base], upper()).start().expect_err("it is in use");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    container.close()?;
+    over(&[&base], upper()).start()?.close()?;
+    Ok(())
+}
+
+/// Reading stops the programs for a moment, and thaws nothing that the host has frozen, and refuses no program.
+fn reading_and_freezing_do_not_meet() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let container = over(&[&base], in_memory()).freezable().start()?;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| -> Result {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        container.changes()?;
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let run = || -> Result {
+            let mut burner = container.spawn(support::payload("burn", &["600000"]))?;
+            for _ in 0..10 {
+                if !container.status(support::payload("exit", &["0"]))?.success() {
+                    return fail("it was refused");
+                }
+                container.freeze()?;
+                // What has just ended is counted a little later.
+                let before = container.usage()?.cpu;
+                std::thread::sleep(Duration::from_millis(20));
+                let used = container.usage()?.cpu - before;
+                container.thaw()?;
+                if used > Duration::from_millis(5) {
+                    return fail(format!("frozen, it used {used:?}"));
+                }
+            }
+            burner.kill()?;
+            burner.wait()?;
+            Ok(())
+        };
+        let result = run();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for reader in readers {
+            reader.join().expect("no panic")?;
+        }
+        result
+    })
+}
+
+/// Long names in deep directories, of which the list would have hundreds of megabytes.
+fn names_without_end() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let container = over(&[&base], Upper::tmpfs(mib(64), 4000)).start()?;
+    let script = "
+import os
+os.chdir('/data')
+for n in range(300): os.mkdir('d' * 250); os.chdir('d' * 250)
+try:
+    for n in range(3000): open('%d' % n, 'w').close()
+except OSError: pass";
+    succeed(container.output(python(script))?)?;
+    let error = container.changes().expect_err("it is too much");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
     Ok(())
 }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         into_an_overlay: ["userns", "overlay", "sh"],
         a_new_file_replaces_what_was_there: ["userns", "sh"],
         links_stay_inside: ["userns", "sh"],
+        links_lead_to_nothing_that_is_closed_to_the_program: ["userns", "root", "overlay", "sh"],
         what_is_no_file_is_refused: ["userns", "python3"],
         limits_of_copies: ["userns", "sh"],
         a_full_filesystem_gets_nothing: ["userns"],
@@ -58,7 +59,9 @@ fn round_trip(sandbox: &Sandbox) -> Result {
     assert_eq!(container.copy_in(&content[..], "/tmp/in", 0o640, mib(1))?, 1_000_000);
     assert_eq!(run("id -u; stat -c '%u %g %a %s' /tmp/in")?, "1000\n1000 1000 640 1000000\n");
     assert_eq!(out(&container, "/tmp/in")?, content);
-    run("cp /tmp/in /tmp/out && echo more >> /tmp/out && chmod 0 /tmp/out && mkdir -m 0 /tmp/closed")?;
+    run("cp /tmp/in /tmp/out && echo more >> /tmp/out && cp /tmp/in /tmp/closed && chmod 0 /tmp/closed")?;
+    // No more than the program's user may: it has closed this one to itself.
+    refused(out(&container, "/tmp/closed"), ErrorKind::PermissionDenied);
     let copied = out(&container, "/tmp/out")?;
     assert_eq!((copied.len(), &copied[1_000_000..]), (1_000_005, &b"more\n"[..]));
     // A program starts from what was copied.
@@ -93,7 +96,8 @@ fn into_an_overlay() -> Result {
     scratch.dir("base/etc");
     scratch.file("base/etc/lower", "from below");
     let root = Rootfs::overlay([scratch.join("base")]).upper(Upper::tmpfs(mib(4), 100));
-    let container = support::with_payload(Sandbox::new().rootfs(root)).start()?;
+    // What is root's on disk is the program's to replace when it is root inside.
+    let container = support::with_payload(Sandbox::new().rootfs(root)).root().start()?;
     assert_eq!(out(&container, "/etc/lower")?, b"from below");
     container.copy_in(&b"from outside"[..], "/etc/lower", 0o644, mib(1))?;
     container.copy_in(&b"at the top"[..], "top", 0o644, mib(1))?;
@@ -295,5 +299,42 @@ fn a_frozen_container_is_still() -> Result {
     container.thaw()?;
     child.kill()?;
     child.wait()?;
+    Ok(())
+}
+
+/// A program links to what only root inside may read and write, and the host is asked to copy by the link.
+fn links_lead_to_nothing_that_is_closed_to_the_program() -> Result {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let closed_dir = scratch.dir("base/judge");
+    let answer = scratch.file("base/judge/answer", "the answer");
+    std::fs::set_permissions(&answer, std::fs::Permissions::from_mode(0o600))?;
+    scratch.file("base/judge/rules", "of the judge");
+    let open_dir = scratch.dir("base/w");
+    std::fs::set_permissions(&open_dir, std::fs::Permissions::from_mode(0o1777))?;
+    let root = || Rootfs::overlay([scratch.join("base")]).upper(Upper::tmpfs(mib(4), 100));
+    let with_shell = |sandbox: Sandbox| {
+        sandbox
+            .mount(Mount::bind("/usr", "/usr"))
+            .mount(Mount::symlink("usr/bin", "/bin"))
+            .mount(Mount::symlink("usr/lib", "/lib"))
+            .mount(Mount::symlink("usr/lib64", "/lib64"))
+    };
+    let script = "cat /judge/answer 2>/dev/null && exit 1; ln -s /judge/answer /w/out && ln -s /judge /w/d && echo mine > /w/own";
+    for sandbox in
+        [with_shell(Sandbox::new().rootfs(root())), with_shell(Sandbox::bare().user_ns().rootfs(root()))]
+    {
+        let container = sandbox.start()?;
+        succeed(container.output(sh(script))?)?;
+        refused(out(&container, "/w/out"), ErrorKind::PermissionDenied);
+        refused(container.copy_in(&b"x"[..], "/w/d/rules", 0o644, mib(1)), ErrorKind::PermissionDenied);
+        assert_eq!(out(&container, "/judge/rules")?, b"of the judge", "anybody may read it");
+        // What is the program's own is copied, and the init has all its powers still.
+        assert_eq!(out(&container, "/w/own")?, b"mine\n");
+        container.copy_in(&b"x"[..], "/w/own", 0o640, mib(1))?;
+        let said = succeed(container.output(sh("id -u; stat -c '%u %g %a' /w/own; ls -A /w"))?)?;
+        assert_eq!(said, "1000\n1000 1000 640\nd\nout\nown\n");
+    }
+    drop(closed_dir);
     Ok(())
 }

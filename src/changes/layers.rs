@@ -1,7 +1,8 @@
 //! The layers below an upper directory, merged as overlayfs merges them.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, OsStr};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,13 +12,51 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
-/// The names of overlayfs's marks: those of mounts in a user namespace, and those of others.
-const OPAQUE: [&std::ffi::CStr; 2] = [c"user.overlay.opaque", c"trusted.overlay.opaque"];
-const WHITEOUT: [&std::ffi::CStr; 2] = [c"user.overlay.whiteout", c"trusted.overlay.whiteout"];
+/// Whose attributes are overlayfs's marks. In a mount without `userxattr` those of `user.` are like any others, and a
+/// program may set them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// Of a mount in a user namespace.
+    User,
+    /// Of any other mount.
+    Trusted,
+    /// It is not known which it was.
+    Either,
+}
+
+impl Marks {
+    /// Whether a directory hides those of its name below it.
+    pub(super) fn is_opaque(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
+        self.any(dir, entry, [c"user.overlay.opaque", c"trusted.overlay.opaque"], |value| value == b"y")
+    }
+
+    /// Whether an empty file stands for what was deleted, as it may since Linux 6.7.
+    pub(super) fn is_whiteout(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
+        self.any(dir, entry, [c"user.overlay.whiteout", c"trusted.overlay.whiteout"], |_| true)
+    }
+
+    fn any(
+        self,
+        dir: BorrowedFd<'_>,
+        entry: &OsStr,
+        [user, trusted]: [&CStr; 2],
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<bool> {
+        for (name, other) in [(user, Self::Trusted), (trusted, Self::User)] {
+            if self != other && sys::attribute(dir, entry, name)?.is_some_and(|value| wanted(&value)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
 
 /// The layers, the first on top.
 #[derive(Debug)]
-pub(super) struct Layers(Vec<(OwnedFd, PathBuf)>);
+pub(super) struct Layers {
+    dirs: Vec<(OwnedFd, PathBuf)>,
+    pub(super) marks: Marks,
+}
 
 /// What the layers together have at a path.
 #[derive(Debug)]
@@ -28,7 +67,7 @@ pub(super) struct Found {
 }
 
 impl Layers {
-    pub(super) fn open(paths: &[PathBuf]) -> Result<Self> {
+    pub(super) fn open(paths: &[PathBuf], marks: Marks) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let opened = paths.iter().map(|path| match open(path, flags, Mode::empty()) {
             Ok(fd) => Ok((fd, path.clone())),
@@ -37,12 +76,12 @@ impl Layers {
                 Err(Error::os(Step::Changes, what, errno).with_path(path))
             }
         });
-        opened.collect::<Result<_>>().map(Self)
+        Ok(Self { dirs: opened.collect::<Result<_>>()?, marks })
     }
 
     /// The root, to which all of them add.
     pub(super) fn root(&self) -> Vec<usize> {
-        (0..self.0.len()).collect()
+        (0..self.dirs.len()).collect()
     }
 
     /// What is at `path`, relative to the root, whose directory is in these of the layers.
@@ -53,7 +92,7 @@ impl Layers {
                 continue;
             };
             let stat = fstat(&entry).map_err(|errno| self.failed(number, path, errno))?;
-            if is_whiteout_device(&stat) {
+            if is_whiteout_device(&stat) || self.is_marked(number, path, &stat)? {
                 break;
             }
             let is_dir = kind(&stat) == SFlag::S_IFDIR;
@@ -84,7 +123,7 @@ impl Layers {
     }
 
     fn open_in(&self, number: usize, path: &Path, flags: OFlag) -> Result<Option<OwnedFd>> {
-        let Some((root, _)) = self.0.get(number) else { return Ok(None) };
+        let Some((root, _)) = self.dirs.get(number) else { return Ok(None) };
         // A layer is trusted not to lead anywhere, but its links are not followed by overlayfs, either.
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
@@ -97,12 +136,19 @@ impl Layers {
     }
 
     fn is_opaque(&self, number: usize, path: &Path) -> Result<bool> {
-        let Some((root, _)) = self.0.get(number) else { return Ok(false) };
-        is_opaque(root.as_fd(), path.as_os_str()).map_err(|errno| self.failed(number, path, errno))
+        let Some((root, _)) = self.dirs.get(number) else { return Ok(false) };
+        self.marks.is_opaque(root.as_fd(), path.as_os_str()).map_err(|error| self.failed(number, path, error))
+    }
+
+    fn is_marked(&self, number: usize, path: &Path, stat: &FileStat) -> Result<bool> {
+        let Some((root, _)) = self.dirs.get(number).filter(|_| may_be_marked(stat)) else { return Ok(false) };
+        self.marks
+            .is_whiteout(root.as_fd(), path.as_os_str())
+            .map_err(|error| self.failed(number, path, error))
     }
 
     fn failed(&self, number: usize, path: &Path, error: impl Into<std::io::Error>) -> Error {
-        let whole = self.0.get(number).map_or_else(|| path.to_owned(), |(_, layer)| layer.join(path));
+        let whole = self.dirs.get(number).map_or_else(|| path.to_owned(), |(_, layer)| layer.join(path));
         Error::os(Step::Changes, format!("reading {} of a layer", whole.display()), error).with_path(whole)
     }
 }
@@ -116,26 +162,7 @@ pub(super) fn is_whiteout_device(stat: &FileStat) -> bool {
     kind(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
 }
 
-/// The other one, since Linux 6.7: an empty file with an attribute.
-pub(super) fn has_whiteout_mark(dir: std::os::fd::BorrowedFd<'_>, entry: &OsStr) -> std::io::Result<bool> {
-    any(dir, entry, WHITEOUT, |_| true)
-}
-
-/// Whether a directory hides those of its name below it.
-pub(super) fn is_opaque(dir: std::os::fd::BorrowedFd<'_>, entry: &OsStr) -> std::io::Result<bool> {
-    any(dir, entry, OPAQUE, |value| value == b"y")
-}
-
-fn any(
-    dir: std::os::fd::BorrowedFd<'_>,
-    entry: &OsStr,
-    names: [&std::ffi::CStr; 2],
-    wanted: impl Fn(&[u8]) -> bool,
-) -> std::io::Result<bool> {
-    for name in names {
-        if sys::attribute(dir, entry, name)?.is_some_and(|value| wanted(&value)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether it may be the other mark: an empty file.
+pub(super) fn may_be_marked(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFREG && stat.st_size == 0
 }

@@ -8,14 +8,15 @@ mod apply;
 mod layers;
 mod walk;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::sync::PoisonError;
 
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use self::apply::Target;
-use self::layers::Layers;
+use self::layers::{Layers, Marks};
 use self::walk::{View, Walk};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
@@ -24,6 +25,7 @@ use crate::idmap::MapPlan;
 use crate::limits::Bytes;
 use crate::rootfs::{Overlay, Rootfs};
 use crate::runtime::Runtime;
+use crate::sys;
 use crate::wire::{Request, request};
 
 /// One difference between a root as it is and as its layers have it.
@@ -69,7 +71,8 @@ impl Container {
     ///
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the root is no overlay with an upper,
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) for a directory that the program has closed to an unprivileged
-    /// host, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for directories that are more than 500 deep, and
+    /// host, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for directories that are more than 500 deep and
+    /// names of more than 64 MiB in all, and
     /// failures to read.
     ///
     /// # Examples
@@ -90,12 +93,14 @@ impl Container {
     }
 
     /// Writes the changes below a directory of the sandbox to a directory of the host, and returns those that were left
-    /// out: of what is no file, directory or symbolic link.
+    /// out: of what is no file, directory or symbolic link, or cannot be read by an unprivileged host.
     ///
     /// `to` becomes what `below` is inside, if it is what the layers have there: what was deleted is removed, what was
-    /// written is written. No symbolic link is followed, neither one that the program has made nor one below `to`. A
-    /// file is replaced as a whole. Permissions are those inside without set-user-id bits; what is new belongs to the
-    /// owner of its directory if the host may give files away. `limit` is for the bytes of all files together.
+    /// written is written. If `below` itself was deleted or replaced, `to` is emptied, and is not removed. No symbolic
+    /// link is followed, neither one that the program has made nor one below `to`, and no mount below `to` is entered.
+    /// A file is replaced as a whole. Permissions are those inside without set-user-id bits. A file stays its owner's,
+    /// and what is new belongs to the owner of its directory, if the host may give files away. `limit` is for the bytes
+    /// of all files together.
     ///
     /// # Errors
     ///
@@ -131,7 +136,8 @@ impl Container {
 
 impl Rootfs {
     /// What is different in a persistent upper, [`Upper::dir`](crate::Upper::dir), when no sandbox uses it. As
-    /// [`Container::changes`].
+    /// [`Container::changes`], with ids as they are on disk. It is not known which sandbox has left it: a program of one
+    /// without a user namespace can set attributes that look like marks of what was deleted.
     ///
     /// # Errors
     ///
@@ -156,8 +162,8 @@ impl Rootfs {
                 nothing_kept().with_hint("give it Upper::dir(); one in memory is asked for by its Container")
             );
         };
-        let lock = lock_upper(upper, FlockArg::LockSharedNonblock)?;
-        read(&lock, overlay, View::AsOnDisk, View::AsOnDisk)
+        let lock = lock_upper(upper, UpperUse::Reading)?;
+        read(&lock, overlay, Marks::Either, View::AsOnDisk, View::AsOnDisk)
     }
 }
 
@@ -185,15 +191,18 @@ impl Runtime {
             (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
             (Some(MapPlan::Block), block) => block.as_ref().map(|block| block.maps(lowered.program_ids)),
         };
+        let marks = if lowered.maps.is_some() { Marks::User } else { Marks::Trusted };
         let by_map = || maps.clone().map_or(View::AsOnDisk, View::Mapped);
         // Layers and directories of the host are presented to the sandbox with the ids that they have on disk, if the host
         // can do that; what is in memory has those of the sandbox.
         let on_disk = || if lowered.presents_ids { View::AsOnDisk } else { by_map() };
+        // Nothing starts, nobody freezes and nobody else reads until this is done.
+        let _alone = self.starting.write().unwrap_or_else(PoisonError::into_inner);
         let thaw = self.stop_for_reading()?;
         let (upper, view) = match &self.upper {
             Some(lock) => {
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-                let again = openat(&**lock, ".", flags, Mode::empty());
+                let again = openat(lock, ".", flags, Mode::empty());
                 (
                     again.map_err(|errno| Error::os(Step::Changes, "opening the upper directory", errno)),
                     on_disk(),
@@ -204,7 +213,7 @@ impl Runtime {
                 (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
             }
         };
-        let done = upper.and_then(|upper| act(&upper, read(&upper, overlay, view, on_disk())?));
+        let done = upper.and_then(|upper| act(&upper, read(&upper, overlay, marks, view, on_disk())?));
         if thaw {
             self.with_cgroup(Cgroup::thaw)?;
         }
@@ -217,7 +226,7 @@ impl Runtime {
         if self.plan.0.placement.is_empty() || !self.with_cgroup(can)? {
             return Ok(false);
         }
-        self.freeze().map(|()| true)
+        self.stop().map(|()| true)
     }
 }
 
@@ -227,25 +236,45 @@ fn nothing_kept() -> Error {
 
 /// Opens the directory that an overlay keeps its changes in, and locks it: for a sandbox alone, or to be read. The lock
 /// lasts as long as any copy of the descriptor.
-pub(crate) fn lock_upper(upper: &Path, how: FlockArg) -> Result<Flock<OwnedFd>> {
-    let failed = |what: &str, errno| {
-        Error::os(Step::MountSource, format!("{what} the upper directory {}", upper.display()), errno)
+pub(crate) fn lock_upper(upper: &Path, how: UpperUse) -> Result<OwnedFd> {
+    let failed = |what: &str, error: std::io::Error| {
+        Error::os(Step::MountSource, format!("{what} the upper directory {}", upper.display()), error)
             .with_path(upper)
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let dir = open(upper, flags, Mode::empty()).map_err(|errno| failed("opening", errno))?;
-    Flock::lock(dir, how).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
+    let dir = open(upper, flags, Mode::empty()).map_err(|errno| failed("opening", errno.into()))?;
+    let how = match how {
+        UpperUse::Writing => libc::LOCK_EX,
+        UpperUse::Reading => libc::LOCK_SH,
+    };
+    // Not a guard that unlocks: a forked copy of the host drops its values, too, and the lock is the same.
+    match sys::lock(dir.as_fd(), how | libc::LOCK_NB) {
+        Ok(()) => Ok(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             let message = format!("the upper directory {} is in use by a sandbox", upper.display());
-            Error::message(ErrorKind::ResourceExhausted, Step::MountSource, message)
+            Err(Error::message(ErrorKind::ResourceExhausted, Step::MountSource, message)
                 .with_path(upper)
-                .with_hint("wait for the end of the other one, or give each a directory of its own")
+                .with_hint("wait for the end of the other one, or give each a directory of its own"))
         }
-        errno => failed("locking", errno),
-    })
+        Err(error) => Err(failed("locking", error)),
+    }
 }
 
-fn read(upper: &OwnedFd, overlay: &Overlay, upper_ids: View, layer_ids: View) -> Result<Vec<Change>> {
-    let layers = Layers::open(&overlay.layers)?;
+/// What the upper directory of an overlay is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UpperUse {
+    /// By a sandbox, alone.
+    Writing,
+    Reading,
+}
+
+fn read(
+    upper: &OwnedFd,
+    overlay: &Overlay,
+    marks: Marks,
+    upper_ids: View,
+    layer_ids: View,
+) -> Result<Vec<Change>> {
+    let layers = Layers::open(&overlay.layers, marks)?;
     Walk::new(&layers, upper_ids, layer_ids).all(upper)
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use super::layers::{Found, Layers, has_whiteout_mark, is_opaque, is_whiteout_device, kind};
+use super::layers::{Found, Layers, is_whiteout_device, kind, may_be_marked};
 use super::{Change, ChangeKind};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::Maps;
@@ -20,6 +20,9 @@ use crate::limits::Bytes;
 
 /// Each level holds a descriptor.
 const DEEPEST: usize = 500;
+
+/// How many bytes the paths of all changes may have: a program chooses how long and how many they are.
+const MOST_BYTES: usize = 64 << 20;
 
 /// Whose ids the host sees on files.
 #[derive(Debug)]
@@ -52,6 +55,7 @@ pub(super) struct Walk<'a> {
     upper_ids: View,
     layer_ids: View,
     changes: Vec<Change>,
+    bytes: usize,
 }
 
 /// A directory of the upper that is being read.
@@ -66,7 +70,7 @@ struct Level {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(layers: &'a Layers, upper_ids: View, layer_ids: View) -> Self {
-        Self { layers, upper_ids, layer_ids, changes: Vec::new() }
+        Self { layers, upper_ids, layer_ids, changes: Vec::new(), bytes: 0 }
     }
 
     /// Everything below the upper directory. Not by recursion: a program chooses how deep it is.
@@ -128,7 +132,7 @@ impl<'a> Walk<'a> {
         let below = self.layers.find(&path, &level.within)?;
         if is_whiteout_device(&stat) || self.is_marked(level, name, &stat, &path)? {
             if below.is_some() {
-                self.note(path, ChangeKind::Deleted, None);
+                self.note(path, ChangeKind::Deleted, None)?;
             }
             return Ok(None);
         }
@@ -138,7 +142,12 @@ impl<'a> Walk<'a> {
             None => Some(ChangeKind::Added),
             Some(below) if kind(&below.stat) != kind(&stat) => Some(ChangeKind::TypeChanged),
             Some(below) if is_dir => {
-                if is_opaque(level.dir.as_fd(), name).map_err(|error| failed(&path, error))? {
+                if self
+                    .layers
+                    .marks
+                    .is_opaque(level.dir.as_fd(), name)
+                    .map_err(|error| failed(&path, error))?
+                {
                     Some(ChangeKind::Opaque)
                 } else {
                     let same = self.same_owner(&stat, &below.stat);
@@ -149,7 +158,7 @@ impl<'a> Walk<'a> {
             Some(below) => self.compare(level, name, &path, &stat, &below)?,
         };
         if let Some(what) = what {
-            self.note(path.clone(), what, Some(&stat));
+            self.note(path.clone(), what, Some(&stat))?;
         }
         if !is_dir {
             return Ok(None);
@@ -165,19 +174,27 @@ impl<'a> Walk<'a> {
     }
 
     fn is_marked(&self, level: &Level, name: &OsStr, stat: &FileStat, path: &Path) -> Result<bool> {
-        if kind(stat) != SFlag::S_IFREG || stat.st_size != 0 {
+        if !may_be_marked(stat) {
             return Ok(false);
         }
-        match has_whiteout_mark(level.dir.as_fd(), name) {
+        match self.layers.marks.is_whiteout(level.dir.as_fd(), name) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             marked => marked.map_err(|error| failed(path, error)),
         }
     }
 
-    fn note(&mut self, path: PathBuf, kind: ChangeKind, stat: Option<&FileStat>) {
+    fn note(&mut self, path: PathBuf, kind: ChangeKind, stat: Option<&FileStat>) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(path.as_os_str().len()).saturating_add(size_of::<Change>());
+        if self.bytes > MOST_BYTES {
+            let message = format!("the names of the changes have more than {} MiB", MOST_BYTES >> 20);
+            return Err(Error::message(ErrorKind::ResourceExhausted, Step::Changes, message)
+                .with_path(inside(&path))
+                .with_hint("give the upper fewer inodes, or discard the changes"));
+        }
         let file = stat.filter(|stat| self::kind(stat) == SFlag::S_IFREG);
         let size = file.and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or(0);
         self.changes.push(Change { path: inside(&path), kind, size: Bytes::new(size) });
+        Ok(())
     }
 
     fn same_owner(&self, upper: &FileStat, lower: &FileStat) -> bool {

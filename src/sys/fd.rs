@@ -1,7 +1,7 @@
 //! Where descriptors live.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Moves a descriptor of ours above 3. In a host with closed stdio the kernel hands out 0 to 2, and whatever the host
 /// prints next would go into it; and the launcher overwrites 0 to 3 in the child.
@@ -17,6 +17,12 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Locks an open file or directory by `flock(2)`, for as long as any copy of the descriptor is open, in whatever process.
+pub(crate) fn lock(fd: BorrowedFd<'_>, how: i32) -> io::Result<()> {
+    // SAFETY: flock(2) takes a descriptor, which is open as long as it is borrowed, and a number.
+    if unsafe { libc::flock(fd.as_raw_fd(), how) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether a standard stream is open and meant to be inherited. In a host with closed stdio the kernel hands out 0 to 2

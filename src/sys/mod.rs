@@ -16,7 +16,7 @@ mod socket;
 mod xattr;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
-pub(crate) use fd::{above_stdio, is_inheritable};
+pub(crate) use fd::{above_stdio, is_inheritable, lock};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{

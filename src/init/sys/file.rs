@@ -157,14 +157,14 @@ pub(crate) fn chown(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     plain(nr::FCHOWNAT, &[dir.arg(), text(name), uid, gid, AT_SYMLINK_NOFOLLOW]).map(drop)
 }
 
-/// Changes the owner of an open file.
-pub(crate) fn chown_open(fd: Fd, uid: u32, gid: u32) -> Result<()> {
-    plain(nr::FCHOWN, &[fd.arg(), uid as usize, gid as usize]).map(drop)
-}
-
 /// Removes a directory entry that is no directory.
 pub(crate) fn unlink(dir: Fd, name: &CStr) -> Result<()> {
     plain(nr::UNLINKAT, &[dir.arg(), text(name), 0]).map(drop)
+}
+
+/// Gives a directory entry another name in the same directory, in place of what has that.
+pub(crate) fn rename(dir: Fd, from: &CStr, to: &CStr) -> Result<()> {
+    plain(nr::RENAMEAT2, &[dir.arg(), text(from), dir.arg(), text(to), 0]).map(drop)
 }
 
 pub(crate) fn set_umask(mask: u32) {

@@ -80,6 +80,25 @@ pub(crate) fn set_capabilities(keep: u64, inheritable: u64) -> Result<()> {
     plain(nr::CAPSET, &[address(&header), address(&data)]).map(drop)
 }
 
+/// Sets the effective set alone, to some of what is permitted.
+pub(crate) fn set_effective(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    let header = [CAPABILITY_VERSION_3, 0];
+    let low = [effective as u32, permitted as u32, inheritable as u32];
+    let high = [(effective >> 32) as u32, (permitted >> 32) as u32, (inheritable >> 32) as u32];
+    plain(nr::CAPSET, &[address(&header), address(&[low, high])]).map(drop)
+}
+
+/// Sets the ids that count for files, and returns what they were. They are as asked for, or it is an error.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) -> Result<[u32; 2]> {
+    // setfsuid(2) says what was in force before, and never that it failed.
+    let set = |number, id: u32| {
+        let before = plain(number, &[id as usize])? as u32;
+        if plain(number, &[id as usize])? as u32 == id { Ok(before) } else { Err(Errno::EPERM) }
+    };
+    let group = set(nr::SETFSGID, gid)?;
+    Ok([set(nr::SETFSUID, uid)?, group])
+}
+
 /// The effective, permitted and inheritable sets.
 pub(crate) fn capabilities() -> Result<[u64; 3]> {
     let mut header = [CAPABILITY_VERSION_3, 0];
