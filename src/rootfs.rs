@@ -52,7 +52,8 @@ enum UpperKind {
 }
 
 impl Upper {
-    /// In memory, gone with the sandbox: at most so many bytes and files; 0 inodes means half of what the kernel
+    /// In memory (before Linux 6.6 a directory of a layer cannot be removed with such an upper in a user namespace, it is
+    /// `EIO`), gone with the sandbox: at most so many bytes and files; 0 inodes means half of what the kernel
     /// would allow. The merged root belongs to the program's user, who can make files and directories there; what the
     /// layers hold belongs to whom it belongs there.
     #[must_use]

@@ -252,8 +252,9 @@ while True:
     for _ in 0..300 {
         for path in ["/tmp/file", "/tmp/d/f", "/tmp/d/../../../../tmp/d/f"] {
             if let Ok(bytes) = out(&container, path) {
-                assert_eq!(bytes, b"inside", "{path}");
-                read += 1;
+                // At first it is there and has nothing yet.
+                assert!(bytes == b"inside" || bytes.is_empty(), "{path}: {bytes:?}");
+                read += usize::from(!bytes.is_empty());
             }
         }
         container.copy_in(&b"inside"[..], "/tmp/d/new", 0o644, mib(1)).ok();

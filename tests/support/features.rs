@@ -94,6 +94,14 @@ fn look(feature: &str) -> Option<String> {
         "loop" => {
             ["/sbin/losetup", "/sbin/mkfs.ext4", "/dev/loop-control"].iter().find_map(|path| program(path))
         }
+        // Since Linux 6.6. Without them an overlay in a user namespace with an upper in memory cannot remove a directory.
+        "tmpfs-xattr" => {
+            let file = Path::new("/dev/shm").join(format!("belljar-test-{}", std::process::id()));
+            let set =
+                fs::write(&file, "").and_then(|()| super::raw::set_attribute(&file, "user.belljar", b"y"));
+            fs::remove_file(&file).ok();
+            set.err().map(|error| format!("user.* attributes on a tmpfs: {error}"))
+        }
         "mount-setattr" => match super::raw::syscall(libc::SYS_mount_setattr, [0; 6]) {
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
                 Some("this kernel has no mount_setattr (5.12)".into())
