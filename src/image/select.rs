@@ -1,5 +1,6 @@
 //! Which image of a source is meant, and what belongs to it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Config, Descriptor, FULL_NAME, Index, Manifest, REFERENCE, Saved};
@@ -10,6 +11,12 @@ use crate::layer::{Digest, refused, shown};
 
 /// Indexes in indexes.
 const DEEPEST: usize = 4;
+/// Descriptors of all indexes together. A few equal entries on each level are a great many paths otherwise.
+const MOST_DESCRIPTORS: usize = 10_000;
+/// Bytes of all nested indexes together, each as often as it is read.
+const MOST_INDEX_BYTES: u64 = 64 << 20;
+/// What is below an index inherits its name, and so there may be many copies of it.
+const LONGEST_NAME: usize = 4096;
 /// More layers than overlayfs takes are of no use to anybody.
 const MOST_LAYERS: usize = 1000;
 
@@ -51,8 +58,9 @@ struct Candidate {
 
 fn in_layout(source: &Source, index: &[u8], options: &ImportOptions) -> Result<Found> {
     let index: Index = document::parse(index, "index")?;
-    let mut candidates = Vec::new();
-    collect(source, index, None, 0, &mut candidates)?;
+    let mut walk = Walk { source, visited: 0, bytes: 0, seen: HashSet::new(), candidates: Vec::new() };
+    walk.index(index, None, 0)?;
+    let mut candidates = walk.candidates;
     let platform = options.wanted_platform();
     let mut seen = Vec::new();
     candidates.retain(|candidate| match &candidate.manifest.platform {
@@ -85,28 +93,52 @@ fn in_layout(source: &Source, index: &[u8], options: &ImportOptions) -> Result<F
     Ok(Found { name: candidate.name, layers: layers.collect::<Result<_>>()?, config })
 }
 
-fn collect(
-    source: &Source,
-    index: Index,
-    name: Option<&str>,
-    depth: usize,
-    candidates: &mut Vec<Candidate>,
-) -> Result<()> {
-    if depth > DEEPEST || candidates.len() > 10_000 {
-        return Err(refused("the image's indexes lead to too many others"));
-    }
-    for descriptor in index.manifests {
-        let own = descriptor.annotation(FULL_NAME).or(descriptor.annotation(REFERENCE)).or(name);
-        let own = own.map(str::to_owned);
-        if descriptor.is_index() {
-            let nested = blob(source, &descriptor, "index")?;
-            let nested: Index = document::parse(&nested, "index")?;
-            collect(source, nested, own.as_deref(), depth + 1, candidates)?;
-        } else {
-            candidates.push(Candidate { name: own, manifest: descriptor });
+/// A walk through indexes, which looks at no more than its limits allow, whatever they lead to.
+struct Walk<'a> {
+    source: &'a Source,
+    visited: usize,
+    bytes: u64,
+    /// Nested indexes with the name they were reached by. Under another name they lead to other candidates.
+    seen: HashSet<(Digest, Option<String>)>,
+    candidates: Vec<Candidate>,
+}
+
+impl Walk<'_> {
+    fn index(&mut self, index: Index, name: Option<&str>, depth: usize) -> Result<()> {
+        let too_many = |what| {
+            Err(refused(what)
+                .with_kind(ErrorKind::LimitExceeded)
+                .with_hint("import an archive or a layout that has fewer images"))
+        };
+        if depth > DEEPEST {
+            return Err(refused("the image's indexes are too deep within one another"));
         }
+        for descriptor in index.manifests {
+            self.visited += 1;
+            if self.visited > MOST_DESCRIPTORS {
+                return too_many("the image's indexes lead to too many others");
+            }
+            let own = descriptor.annotation(FULL_NAME).or(descriptor.annotation(REFERENCE)).or(name);
+            if own.is_some_and(|own| own.len() > LONGEST_NAME) {
+                return Err(refused("an index has a name that is too long"));
+            }
+            let own = own.map(str::to_owned);
+            if !descriptor.is_index() {
+                self.candidates.push(Candidate { name: own, manifest: descriptor });
+                continue;
+            }
+            if !self.seen.insert((descriptor.digest()?, own.clone())) {
+                continue;
+            }
+            self.bytes = self.bytes.saturating_add(descriptor.size);
+            if self.bytes > MOST_INDEX_BYTES {
+                return too_many("the image's indexes are too large together");
+            }
+            let nested = blob(self.source, &descriptor, "index")?;
+            self.index(document::parse(&nested, "index")?, own.as_deref(), depth + 1)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn in_saved(source: &Source, manifest: &[u8], options: &ImportOptions) -> Result<Found> {

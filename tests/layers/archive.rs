@@ -187,7 +187,7 @@ pub(crate) fn config(layers: &[Vec<u8>], run: Value) -> Vec<u8> {
 }
 
 impl Files {
-    fn blob(&mut self, bytes: &[u8]) -> Value {
+    pub(crate) fn blob(&mut self, bytes: &[u8]) -> Value {
         let digest = Digest::of(bytes).to_string();
         self.0.insert(format!("blobs/sha256/{}", &digest[7..]), bytes.to_vec());
         json!({ "digest": digest, "size": bytes.len() })

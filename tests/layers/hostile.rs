@@ -664,6 +664,45 @@ pub(crate) fn layers_that_are_not_counted_right() -> Result {
     Ok(())
 }
 
+/// Indexes that lead to indexes: what is looked at has an end, whatever the number of ways through them.
+pub(crate) fn indexes_without_end() -> Result {
+    let kind = "application/vnd.oci.image.index.v1+json";
+    // Each level has the next one 60 times, under one name or under as many.
+    let levels = |named: bool| {
+        let mut files = Files::default();
+        let mut bytes = json!({ "schemaVersion": 2, "manifests": [] }).to_string();
+        for _ in 0..4 {
+            let next = files.blob(bytes.as_bytes());
+            let entry = |number: usize| {
+                let mut entry = next.clone();
+                entry["mediaType"] = json!(kind);
+                if named {
+                    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": number.to_string() });
+                }
+                entry
+            };
+            let manifests: Vec<_> = (0..60).map(entry).collect();
+            bytes = json!({ "schemaVersion": 2, "manifests": manifests }).to_string();
+        }
+        files.0.insert("index.json".into(), bytes.into_bytes());
+        files
+    };
+    for (named, kind) in [(false, ErrorKind::InvalidImage), (true, ErrorKind::LimitExceeded)] {
+        let (result, time) = timed(|| refused_files(&levels(named), &ImportOptions::new(), kind));
+        result?;
+        if time > std::time::Duration::from_secs(20) {
+            return fail(format!("it took {time:?}"));
+        }
+    }
+    // A name that thousands of manifests would inherit.
+    let mut files = good();
+    let mut index: serde_json::Value = serde_json::from_slice(&files.0["index.json"])?;
+    index["manifests"][0]["annotations"] = json!({ "io.containerd.image.name": "n".repeat(5000) });
+    files.0.insert("index.json".into(), index.to_string().into_bytes());
+    refused_files(&files, &ImportOptions::new(), ErrorKind::InvalidImage)?;
+    Ok(())
+}
+
 pub(crate) fn archives_that_are_cut_off() -> Result {
     let layer = Tar::new().file("a", &[b'x'; 3000]).file("b", b"y").end();
     let whole = Files::image(std::slice::from_ref(&layer), Packing::Gzip).tar();
