@@ -19,6 +19,8 @@ use crate::layer::{Archive, Budget, Kind, LARGEST_DOCUMENT, NoTape, dir, refused
 
 /// Members of an archive of images.
 const MOST_MEMBERS: u64 = 1_000_000;
+/// Bytes of all names that the index of an archive keeps. Images have some hundred short ones.
+const MOST_NAME_BYTES: usize = 64 << 20;
 /// How often one member may lead to another.
 const MOST_LINKS: usize = 8;
 
@@ -158,6 +160,7 @@ fn index(file: &File) -> Result<HashMap<PathBuf, Place>> {
     let budget = Budget::new(u64::MAX, MOST_MEMBERS);
     let mut archive = Archive::new(BufReader::new(copy), NoTape, &budget);
     let mut members = HashMap::new();
+    let mut name_bytes = 0;
     while let Some(member) = archive.next()? {
         let path = inside(Path::new(""), &member.path)?;
         let place = match member.kind {
@@ -177,6 +180,15 @@ fn index(file: &File) -> Result<HashMap<PathBuf, Place>> {
             }
         }
         archive.seek_over()?;
+        name_bytes += path.as_os_str().len();
+        if let Place::Link(to) = &place {
+            name_bytes += to.as_os_str().len();
+        }
+        if name_bytes > MOST_NAME_BYTES {
+            return Err(refused("the names in the archive are too long together")
+                .with_kind(ErrorKind::LimitExceeded)
+                .with_hint("import an archive that has nothing but the image"));
+        }
         if members.insert(path, place).is_some() {
             return Err(refused(format!("two members of the archive have the name {}", shown(&member.path))));
         }

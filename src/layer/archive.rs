@@ -11,8 +11,10 @@ use super::{Time, reading, refused};
 use crate::error::Result;
 
 pub(crate) const BLOCK: usize = 512;
-/// A name longer than `PATH_MAX` cannot be made; some writers pad.
+/// Some writers pad the names in headers of their own.
 const LONGEST_NAME: u64 = 16 * 1024;
+/// No longer path can be made (`PATH_MAX`). Readers keep the paths of all members.
+const LONGEST_PATH: usize = 4096;
 /// Extended headers carry attributes of at most 64 KiB each.
 const LONGEST_PAX: u64 = 1024 * 1024;
 /// Extents of one sparse file.
@@ -150,6 +152,12 @@ impl<'a, R: Read, T: Tape> Archive<'a, R, T> {
             sparse: None,
             path,
         };
+        if member.path.len() > LONGEST_PATH || member.link.len() > LONGEST_PATH {
+            return Err(refused(format!(
+                "a path or link of more than {LONGEST_PATH} bytes: {}",
+                shown(&member.path)
+            )));
+        }
         self.left = size;
         self.padding = size.next_multiple_of_block()? - size;
         if header.entry_type() == EntryType::GNUSparse {

@@ -195,6 +195,10 @@ pub(crate) fn members_that_only_an_attack_has() -> Result {
             Tar::new().add(&Entry { pax: vec![("path", b"a\0b")], ..bad(EntryType::Fifo) }),
         ),
         ("a name that is too long", Tar::new().file(&vec![b'x'; 256], b"")),
+        // Nobody looks at what these lead to, so only their length is wrong.
+        ("a path that is too long", Tar::new().file(&[b"./".repeat(2048), b"a".to_vec()].concat(), b"")),
+        ("a link that is too long", Tar::new().dir("d").symlink("d/a", &vec![b'x'; 4097])),
+        ("a device's path that is too long", Tar::new().add(&entry(&vec![b'x'; 4097], EntryType::Char))),
         ("a malformed record", {
             let mut tar = Tar::new();
             tar.0.extend_from_slice(header(&entry("x", EntryType::XHeader), 9).as_bytes());
@@ -662,6 +666,20 @@ pub(crate) fn layers_that_are_not_counted_right() -> Result {
         refused_files(&files, &ImportOptions::new(), ErrorKind::InvalidImage)?;
     }
     Ok(())
+}
+
+/// The index of an image's archive is in memory, and has no more names than fit.
+pub(crate) fn names_without_end() -> Result {
+    let mut tar = Tar::new();
+    for number in 0..18_000 {
+        tar = tar.file(&format!("{number:05}{}", format!("/{}", "n".repeat(255)).repeat(15)), b"");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.file("image.tar", tar.end());
+    match LayerStore::open(scratch.join("store"))?.import(path, &ImportOptions::new()) {
+        Err(error) if error.kind() == ErrorKind::LimitExceeded => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
 }
 
 /// Indexes that lead to indexes: what is looked at has an end, whatever the number of ways through them.

@@ -50,6 +50,7 @@ const CASES: &[Case] = cases![
     documents_that_are_none: ["bare"],
     layers_that_are_not_counted_right: ["bare"],
     indexes_without_end: ["bare"],
+    names_without_end: ["bare"],
     archives_that_are_cut_off: ["bare"],
     archives_of_images_that_lead_elsewhere: ["bare"],
     whiteouts_of_every_kind: ["bare"],
