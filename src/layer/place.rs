@@ -87,7 +87,7 @@ impl<R: Read> Unpacker<'_, R> {
         // The caller's umask is no part of the layer.
         nix::sys::stat::fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(making(path))?;
         let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Time { seconds: 0, nanos: 0 } };
-        self.dirs.push((path.to_owned(), attributes));
+        self.dirs.insert(path.to_owned(), attributes);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! A record is a type, a length and as many bytes: raw bytes of the archive, or the path of a file whose content comes
 //! next, with its size in front.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -18,13 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{Tape, shown};
 use super::dir;
-use super::{damaged, storing};
+use super::{damaged, refused, storing};
 use crate::error::Result;
 
 const RAW: u8 = 0;
 const FILE: u8 = 1;
 /// Raw bytes are kept back until there are so many.
 const CHUNK: usize = 64 * 1024;
+/// Members that replace another one of the same archive. Archives that somebody appended to have some.
+const MOST_MOVED: usize = 10_000;
 
 /// Something that was in the tree and had to make way for another member of the same name.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,11 +65,17 @@ impl SkeletonWriter {
     }
 
     /// What is at `path` makes way; the name that it gets.
-    pub(crate) fn make_way(&mut self, path: &Path) -> u32 {
+    pub(crate) fn make_way(&mut self, path: &Path) -> Result<u32> {
+        if self.moved.len() == MOST_MOVED {
+            return Err(refused(format!(
+                "more than {MOST_MOVED} members have the name of another one before"
+            ))
+            .with_hint("make the archive anew instead of appending to it"));
+        }
         let spare = u32::try_from(self.moved.len()).unwrap_or(u32::MAX);
         let path = path.as_os_str().as_bytes().to_vec();
         self.moved.push(Moved { path, spare, before: self.files });
-        spare
+        Ok(spare)
     }
 
     fn record(&mut self, kind: u8, data: &[u8]) -> Result<()> {
@@ -115,6 +124,10 @@ pub(crate) fn rebuild(
     spare: BorrowedFd<'_>,
     out: &mut impl Write,
 ) -> Result<()> {
+    let mut by_path: HashMap<&Path, Vec<&Moved>> = HashMap::new();
+    for moved in moved {
+        by_path.entry(Path::new(OsStr::from_bytes(&moved.path))).or_default().push(moved);
+    }
     let mut input = BufReader::new(GzDecoder::new(BufReader::new(skeleton)));
     let mut files = 0;
     let mut head = [0; 5];
@@ -131,7 +144,13 @@ pub(crate) fn rebuild(
             (RAW, _) => out.write_all(&data).map_err(writing())?,
             (FILE, Some((size, path))) => {
                 let path = Path::new(OsStr::from_bytes(path));
-                copy_file(path, u64::from_le_bytes(*size), &place(path, files, moved), (tree, spare), out)?;
+                copy_file(
+                    path,
+                    u64::from_le_bytes(*size),
+                    &place(path, files, &by_path),
+                    (tree, spare),
+                    out,
+                )?;
                 files += 1;
             }
             _ => return Err(broken()),
@@ -162,15 +181,19 @@ enum Place {
     Spare(PathBuf),
 }
 
-/// The file number `number` at `path` is still there, or in what made way first after it came.
-fn place(path: &Path, number: u64, moved: &[Moved]) -> Place {
-    let hit = moved.iter().find_map(|moved| {
-        let prefix = Path::new(OsStr::from_bytes(&moved.path));
-        let rest = path.strip_prefix(prefix).ok().filter(|_| moved.before > number)?;
-        let name = PathBuf::from(moved.spare.to_string());
-        Some(if rest.as_os_str().is_empty() { name } else { name.join(rest) })
+/// The file number `number` at `path` is still there, or in what made way first after it came: the file itself, or a
+/// directory above it.
+fn place(path: &Path, number: u64, moved: &HashMap<&Path, Vec<&Moved>>) -> Place {
+    let hits = path.ancestors().filter_map(|above| {
+        // What made way at one path is in the order in which it did.
+        let all = moved.get(above)?;
+        let first = all.get(all.partition_point(|moved| moved.before <= number))?;
+        Some((first.spare, path.strip_prefix(above).ok()?))
     });
-    hit.map_or(Place::Tree, Place::Spare)
+    hits.min_by_key(|(spare, _)| *spare).map_or(Place::Tree, |(spare, rest)| {
+        let name = PathBuf::from(spare.to_string());
+        Place::Spare(if rest.as_os_str().is_empty() { name } else { name.join(rest) })
+    })
 }
 
 fn copy_file(

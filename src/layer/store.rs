@@ -288,6 +288,11 @@ fn unpack<R: Read>(
     };
     let document = serde_json::to_vec(&record)
         .map_err(|_| Error::internal(Step::Store, "a layer's record cannot be written as JSON"))?;
+    // Nobody could read it again.
+    if document.len() as u64 > LARGEST_DOCUMENT {
+        return Err(refused("the names of members that replace another one are too long together")
+            .with_hint("make the archive anew instead of appending to it"));
+    }
     dir::write_file(made.as_fd(), Path::new("layer.json"), &document).map_err(failed())?;
     Ok(stream)
 }

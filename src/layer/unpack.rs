@@ -4,9 +4,11 @@
 //! kernel below the layer's own, without following symlinks; one that is in the way, as old archives have them, is
 //! followed as if the layer were the root. A name is never opened for writing: what is there makes way first.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -45,8 +47,9 @@ pub(crate) struct Unpacker<'a, R> {
     pub(super) owner: Owner,
     /// The directory that was used last: most members are in the one of the member before.
     pub(super) last: Option<(PathBuf, Place)>,
-    /// Modes and times of directories, set at the end: making a file in one changes its time.
-    pub(super) dirs: Vec<(PathBuf, Attributes)>,
+    /// Modes and times of directories, set at the end: making a file in one changes its time. By path, so that a
+    /// directory takes its place once, however many members it has, and those below it follow it.
+    pub(super) dirs: BTreeMap<PathBuf, Attributes>,
     counts: Counts,
     buffer: Vec<u8>,
 }
@@ -59,7 +62,16 @@ impl<'a, R: Read> Unpacker<'a, R> {
         owner: Owner,
     ) -> Self {
         let buffer = vec![0; CHUNK];
-        Self { archive, tree, spare, owner, last: None, dirs: Vec::new(), counts: Counts::default(), buffer }
+        Self {
+            archive,
+            tree,
+            spare,
+            owner,
+            last: None,
+            dirs: BTreeMap::new(),
+            counts: Counts::default(),
+            buffer,
+        }
     }
 
     /// Unpacks everything. `go_on` is asked before each member.
@@ -84,7 +96,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
                 Kind::Directory => {
                     let attributes = self.attributes(member)?;
                     self.set_xattrs(&self.open_tree()?, member)?;
-                    self.dirs.push((PathBuf::new(), attributes));
+                    self.dirs.insert(PathBuf::new(), attributes);
                     Ok(())
                 }
                 _ => Err(refused("the root of a layer is no directory")),
@@ -128,7 +140,7 @@ impl<'a, R: Read> Unpacker<'a, R> {
             self.set_xattrs(&fd, member)?;
         }
         let attributes = self.attributes(member)?;
-        self.dirs.push((target.path.clone(), attributes));
+        self.dirs.insert(target.path.clone(), attributes);
         Ok(())
     }
 
@@ -289,12 +301,25 @@ impl<'a, R: Read> Unpacker<'a, R> {
             return dir::remove(target.parent.as_fd(), target.name).map_err(storing("removing a whiteout"));
         }
         if dir::kind_of(&found) == SFlag::S_IFDIR {
-            let below = |(path, _): &(PathBuf, Attributes)| !path.starts_with(&target.path);
-            self.dirs.retain(below);
+            self.forget_dirs(&target.path);
         }
-        let spare = self.archive.tape.make_way(&target.path).to_string();
+        let spare = self.archive.tape.make_way(&target.path)?.to_string();
         renameat2(target.parent, target.name, &self.spare, spare.as_str(), RenameFlags::RENAME_NOREPLACE)
             .map_err(target.making())
+    }
+
+    /// Forgets a directory that is no longer there, and those below it. Paths are ordered name by name, so these follow
+    /// one another.
+    fn forget_dirs(&mut self, gone: &Path) {
+        loop {
+            match self.dirs.range::<Path, _>((Bound::Included(gone), Bound::Unbounded)).next() {
+                Some((path, _)) if path.starts_with(gone) => {
+                    let path = path.clone();
+                    self.dirs.remove(&path);
+                }
+                _ => return,
+            }
+        }
     }
 
     pub(super) fn open_tree(&self) -> Result<OwnedFd> {

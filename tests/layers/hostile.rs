@@ -514,6 +514,34 @@ pub(crate) fn two_members_of_one_name() -> Result {
     expect_intact(&scratch, "store")
 }
 
+/// What replaces other members is written down, and there is an end to it. None of it takes longer than it should.
+pub(crate) fn many_members_of_one_name() -> Result {
+    let repeated = |path: &[u8], count: usize| (0..count).fold(Tar::new(), |tar, _| tar.file(path, b"x"));
+    let long = [vec![vec![b'd'; 200]; 18].join(&b'/'), b"/a".to_vec()].concat();
+    refused(repeated(b"a", 10_002).end(), ErrorKind::InvalidImage)?;
+    // Each path is written as numbers, of which 320 are more than a record may have.
+    refused(repeated(&long, 320).end(), ErrorKind::InvalidImage)?;
+
+    let scratch = Scratch::new();
+    // Directories that are replaced, with something in them, and directories that are there over and over.
+    let mut tar = Tar::new();
+    for number in 0..1000 {
+        let name = format!("d{number}");
+        tar = tar.dir(&name).file(&format!("{name}/in/side"), name.as_bytes()).file(&name, b"");
+        tar = tar.dir("again").dir(&format!("again/{number}"));
+    }
+    // What makes way with a directory above it, and before and after that on its own.
+    tar = tar.file("x/y/z", b"1").file("x/y/z", b"2").file("x/y", b"3").file("x", b"4");
+    tar = tar.file("x", b"5").dir("x").file("x/y", b"6").file("x/y", b"7");
+    let archive = tar.end();
+    let (result, time) = timed(|| -> Result {
+        import(&scratch, "store", std::slice::from_ref(&archive))?;
+        expect_intact(&scratch, "store")
+    });
+    result?;
+    if time > std::time::Duration::from_secs(30) { fail(format!("it took {time:?}")) } else { Ok(()) }
+}
+
 pub(crate) fn set_id_bits_stay() -> Result {
     let scratch = Scratch::new();
     let archive = Tar::new()

@@ -45,6 +45,7 @@ const CASES: &[Case] = cases![
     devices_are_left_out: ["bare"],
     attributes_that_are_not_the_archives: ["bare"],
     two_members_of_one_name: ["bare"],
+    many_members_of_one_name: ["bare"],
     set_id_bits_stay: ["bare"],
     digests_that_are_wrong: ["bare"],
     documents_that_are_none: ["bare"],
