@@ -78,6 +78,9 @@ pub struct LayerInfo {
     pub entries: u64,
     /// Device nodes of the archive that were left out.
     pub skipped_devices: u64,
+    /// Whether the record of these numbers cannot be read, and they are 0 for that. Other damage is found by
+    /// [`verify`](LayerStore::verify).
+    pub damaged: bool,
     /// The names of the images that it is part of, sorted; with more than one, what it takes is shared.
     pub images: Vec<String>,
 }
@@ -137,20 +140,27 @@ impl LayerStore {
     ///
     /// # Errors
     ///
-    /// If the store cannot be read, or an entry of it is damaged.
+    /// If the store cannot be read, or an image in it is damaged.
     pub fn layers(&self) -> Result<Vec<LayerInfo>> {
         let images = self.records()?;
         let mut layers = Vec::new();
         for id in self.ids()? {
             // Another process may have removed it meanwhile.
             let Some(_hold) = Hold::share(self.place.layers.as_fd(), &id.hex())? else { continue };
-            let record = self.record(&id)?;
+            // One damaged layer must not hide the others.
+            let record = match self.record(&id) {
+                Ok(record) => Some(record),
+                Err(error) if error.kind() == ErrorKind::InvalidImage => None,
+                Err(error) => return Err(error),
+            };
+            let number = |of: fn(&LayerRecord) -> u64| record.as_ref().map_or(0, of);
             let users = images.iter().filter(|image| image.layers.contains(&id));
             layers.push(LayerInfo {
                 id,
-                bytes: record.bytes,
-                entries: record.entries,
-                skipped_devices: record.skipped_devices,
+                bytes: number(|record| record.bytes),
+                entries: number(|record| record.entries),
+                skipped_devices: number(|record| record.skipped_devices),
+                damaged: record.is_none(),
                 images: users.map(|image| image.name.clone()).collect(),
             });
         }

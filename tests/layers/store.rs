@@ -149,6 +149,13 @@ pub(crate) fn what_has_changed_is_found() -> Result {
         if !named && matches!(name, "more content" | "a file that is gone" | "a symlink instead") {
             return fail(format!("{name}: the path is not told in {damages:?}"));
         }
+        // The list has all the same the layers, and says of which it knows nothing.
+        let layers = store.layers()?;
+        let unknown: Vec<_> = layers.iter().filter(|layer| layer.damaged).map(|layer| layer.id).collect();
+        let expected = if name == "a record" { &image.layers()[..1] } else { &[] };
+        if layers.len() != 2 || unknown != expected {
+            return fail(format!("{name}: {layers:?}"));
+        }
     }
     Ok(())
 }
