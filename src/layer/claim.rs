@@ -2,17 +2,21 @@
 //!
 //! A lock is on something that may be removed by who holds it, so whoever gets one looks whether what it is on is still
 //! there, and tries again if not.
+//!
+//! Nobody unlocks: the descriptor is closed. A forked copy of the host has copies of the descriptors, and what it drops
+//! must not unlock what the host has in use.
 
-use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat, mkdirat};
 
 use super::{dir, storing};
 use crate::error::{Error, Result, Step};
+use crate::sys;
 
 /// A name in the store's temporary directory that belongs to this process, and what it makes there. What is left under
 /// the name when the claim ends is removed.
@@ -21,14 +25,14 @@ pub(crate) struct Claim {
     tmp: OwnedFd,
     name: PathBuf,
     leftovers: bool,
-    _lock: Flock<File>,
+    _lock: OwnedFd,
 }
 
 impl Claim {
     /// Waits until nobody else has the name.
     pub(crate) fn wait(tmp: BorrowedFd<'_>, name: &str) -> Result<Self> {
         loop {
-            if let Some(claim) = Self::lock(tmp, name, FlockArg::LockExclusive)? {
+            if let Some(claim) = Self::lock(tmp, name, libc::LOCK_EX)? {
                 return Ok(claim);
             }
         }
@@ -36,19 +40,19 @@ impl Claim {
 
     /// `None` if somebody else has it.
     pub(crate) fn attempt(tmp: BorrowedFd<'_>, name: &str) -> Result<Option<Self>> {
-        Self::lock(tmp, name, FlockArg::LockExclusiveNonblock)
+        Self::lock(tmp, name, libc::LOCK_EX | libc::LOCK_NB)
     }
 
-    fn lock(tmp: BorrowedFd<'_>, name: &str, how: FlockArg) -> Result<Option<Self>> {
+    fn lock(tmp: BorrowedFd<'_>, name: &str, how: i32) -> Result<Option<Self>> {
         let failed = || storing("locking a name in the store");
         let file = lock_name(name);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let opened = nix::fcntl::openat(tmp, &file, flags, Mode::from_bits_truncate(0o600))
             .map_err(|errno| failed()(errno.into()))?;
-        let Some(lock) = flock(File::from(opened), how).map_err(|errno| failed()(errno.into()))? else {
+        if !flock(&opened, how).map_err(failed())? {
             return Ok(None);
-        };
-        if !is_there(tmp, &file, &*lock).map_err(|errno| failed()(errno.into()))? {
+        }
+        if !is_there(tmp, &file, &opened).map_err(|errno| failed()(errno.into()))? {
             return Ok(None);
         }
         let tmp = tmp.try_clone_to_owned().map_err(failed())?;
@@ -58,7 +62,7 @@ impl Claim {
         if leftovers {
             dir::remove(tmp.as_fd(), &name).map_err(storing("removing what a killed process left"))?;
         }
-        Ok(Some(Self { tmp, name, leftovers, _lock: lock }))
+        Ok(Some(Self { tmp, name, leftovers, _lock: opened }))
     }
 
     /// Makes a directory of the claimed name.
@@ -106,7 +110,7 @@ fn lock_name(name: &str) -> PathBuf {
 /// A layer that is not removed while this lives, in whatever process.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    _lock: Flock<OwnedFd>,
+    _lock: OwnedFd,
 }
 
 impl Hold {
@@ -114,28 +118,26 @@ impl Hold {
     pub(crate) fn share(layers: BorrowedFd<'_>, name: &str) -> Result<Option<Self>> {
         loop {
             let Some(fd) = open(layers, name)? else { return Ok(None) };
-            let failed = |errno: Errno| storing("locking a layer")(errno.into());
-            let Some(lock) = flock(fd, FlockArg::LockShared).map_err(failed)? else { continue };
-            if is_there(layers, Path::new(name), &*lock).map_err(failed)? {
-                return Ok(Some(Self { _lock: lock }));
+            let locked = flock(&fd, libc::LOCK_SH).map_err(storing("locking a layer"))?;
+            if locked && is_still(layers, name, &fd)? {
+                return Ok(Some(Self { _lock: fd }));
             }
         }
     }
 
     /// Shares a layer that nobody else knows yet.
     pub(crate) fn made(fd: OwnedFd) -> Result<Self> {
-        let failed = |errno: Errno| storing("locking a layer")(errno.into());
-        let lock = flock(fd, FlockArg::LockSharedNonblock).map_err(failed)?;
-        lock.map(|lock| Self { _lock: lock })
-            .ok_or_else(|| Error::internal(Step::Store, "a layer is locked that nobody else knows"))
+        match flock(&fd, libc::LOCK_SH | libc::LOCK_NB).map_err(storing("locking a layer"))? {
+            true => Ok(Self { _lock: fd }),
+            false => Err(Error::internal(Step::Store, "a layer is locked that nobody else knows")),
+        }
     }
 
     /// Has the layer alone; `None` if somebody shares it.
     pub(crate) fn alone(layers: BorrowedFd<'_>, name: &str) -> Result<Option<Self>> {
-        let failed = |errno: Errno| storing("locking a layer")(errno.into());
         let Some(fd) = open(layers, name)? else { return Ok(None) };
-        let lock = flock(fd, FlockArg::LockExclusiveNonblock).map_err(failed)?;
-        Ok(lock.map(|lock| Self { _lock: lock }))
+        let locked = flock(&fd, libc::LOCK_EX | libc::LOCK_NB).map_err(storing("locking a layer"))?;
+        Ok(locked.then_some(Self { _lock: fd }))
     }
 }
 
@@ -147,15 +149,21 @@ fn open(layers: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn flock<T: nix::fcntl::Flockable>(mut file: T, how: FlockArg) -> nix::Result<Option<Flock<T>>> {
+/// Whether an open file is locked now; it is not if somebody else has it and nobody was to wait.
+fn flock(file: &OwnedFd, how: i32) -> io::Result<bool> {
     loop {
-        match Flock::lock(file, how) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((back, Errno::EINTR)) => file = back,
-            Err((_, errno)) => return Err(errno),
+        match sys::lock(file.as_fd(), how) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a locked layer is still what its name leads to, and not one that was removed meanwhile.
+fn is_still(layers: BorrowedFd<'_>, name: &str, layer: &OwnedFd) -> Result<bool> {
+    is_there(layers, Path::new(name), layer).map_err(|errno| storing("locking a layer")(errno.into()))
 }
 
 /// Whether an open file is still what its name leads to.

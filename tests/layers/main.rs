@@ -58,6 +58,7 @@ const CASES: &[Case] = cases![
     everything_is_as_the_archive_says: ["bare"],
     a_layer_is_stored_once: ["bare"],
     what_is_in_use_stays: ["userns", "overlay"],
+    a_forked_copy_unlocks_nothing: ["bare"],
     what_has_changed_is_found: ["bare"],
     processes_import_the_same_at_once: ["bare"],
     a_process_killed_in_the_middle: ["bare"],

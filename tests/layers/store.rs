@@ -95,6 +95,33 @@ pub(crate) fn what_is_in_use_stays() -> Result {
     if left.is_empty() { Ok(()) } else { fail(format!("{left:?}")) }
 }
 
+/// What a forked copy of the host drops is still in use by the host.
+pub(crate) fn a_forked_copy_unlocks_nothing() -> Result {
+    let scratch = Scratch::new();
+    let store = LayerStore::open(scratch.join("store"))?;
+    let held = store.import(image(&scratch, "i", &[layer("a")])?, &named("i"))?;
+    store.remove_image("i")?;
+    // SAFETY: the copy drops a value and ends at once, and the C library keeps its allocator usable in it.
+    match unsafe { libc::fork() } {
+        -1 => return Err(std::io::Error::last_os_error().into()),
+        0 => {
+            drop(held);
+            // SAFETY: the copy ends here, without what the host would do at its end.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None)?;
+        }
+    }
+    let collected = store.gc()?;
+    if (collected.layers, collected.in_use) != (0, 1) {
+        return fail(format!("{collected:?}"));
+    }
+    drop(held);
+    let collected = store.gc()?;
+    if collected.layers == 1 { Ok(()) } else { fail(format!("{collected:?}")) }
+}
+
 /// `collect STORE`
 pub(crate) fn collect(args: &[OsString]) -> i32 {
     match LayerStore::open(&args[0]).and_then(|store| store.gc()) {
