@@ -133,11 +133,12 @@ impl Hold {
         }
     }
 
-    /// Has the layer alone; `None` if somebody shares it.
+    /// Has the layer alone; `None` if somebody shares it, or has just removed it.
     pub(crate) fn alone(layers: BorrowedFd<'_>, name: &str) -> Result<Option<Self>> {
         let Some(fd) = open(layers, name)? else { return Ok(None) };
         let locked = flock(&fd, libc::LOCK_EX | libc::LOCK_NB).map_err(storing("locking a layer"))?;
-        Ok(locked.then_some(Self { _lock: fd }))
+        // Another collector may have removed it before it was locked here, and somebody may have made it anew since.
+        Ok((locked && is_still(layers, name, &fd)?).then_some(Self { _lock: fd }))
     }
 }
 
