@@ -122,6 +122,8 @@ impl LayerStore {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let path = dir.canonicalize().map_err(failed)?;
         let root = OwnedFd::from(std::fs::File::open(&path).map_err(failed)?);
+        // Who may write to it could put other directories in the place of those that are checked below.
+        check_private(&root).map_err(|error| error.with_path(dir))?;
         let open = |name| private_dir(root.as_fd(), Path::new(name)).map_err(|error| error.with_path(dir));
         let place = Place { layers: open("layers")?, images: open("images")?, tmp: open("tmp")?, path };
         check_format(root.as_fd(), &place).map_err(|error| error.with_path(dir))?;
@@ -341,7 +343,13 @@ fn private_dir(root: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd> {
         Err(errno) => return Err(failed(errno)),
     }
     let fd = dir::open_dir(root, name).map_err(failed)?;
-    let stat = fstat(&fd).map_err(failed)?;
+    check_private(&fd)?;
+    Ok(fd)
+}
+
+/// Fails if a directory belongs to another user, or others may enter it.
+fn check_private(fd: &OwnedFd) -> Result<()> {
+    let stat = fstat(fd).map_err(|errno| storing("looking at a directory of the store")(errno.into()))?;
     if stat.st_uid != nix::unistd::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
         return Err(Error::message(
             ErrorKind::PermissionDenied,
@@ -350,7 +358,7 @@ fn private_dir(root: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd> {
         )
         .with_hint("use a store of this user's own, whose directories have mode 700"));
     }
-    Ok(fd)
+    Ok(())
 }
 
 fn check_format(root: BorrowedFd<'_>, place: &Place) -> Result<()> {

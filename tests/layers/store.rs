@@ -286,12 +286,14 @@ pub(crate) fn a_process_killed_in_the_middle() -> Result {
 pub(crate) fn a_store_of_others_is_refused() -> Result {
     let scratch = Scratch::new();
     LayerStore::open(scratch.join("store"))?;
-    fs::set_permissions(scratch.join("store/layers"), fs::Permissions::from_mode(0o755))?;
-    match LayerStore::open(scratch.join("store")) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied && error.hint().is_some() => {}
-        other => return fail(format!("{other:?}")),
+    for dir in ["store", "store/layers", "store/images", "store/tmp"] {
+        fs::set_permissions(scratch.join(dir), fs::Permissions::from_mode(0o755))?;
+        match LayerStore::open(scratch.join("store")) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && error.hint().is_some() => {}
+            other => return fail(format!("{dir}: {other:?}")),
+        }
+        fs::set_permissions(scratch.join(dir), fs::Permissions::from_mode(0o700))?;
     }
-    fs::set_permissions(scratch.join("store/layers"), fs::Permissions::from_mode(0o700))?;
     fs::write(scratch.join("store/format"), "something else")?;
     match LayerStore::open(scratch.join("store")) {
         Err(error) if error.kind() == ErrorKind::Unsupported => {}
