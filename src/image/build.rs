@@ -14,7 +14,8 @@ use super::document;
 use super::import::ImportOptions;
 use super::pack::Packer;
 use super::platform::Platform;
-use super::{Image, record};
+use super::select::{MOST_LAYERS, too_many_layers};
+use super::{Holds, Image, record};
 use crate::error::{Error, Result, Step};
 use crate::layer::{Budget, Digest, Hashing, Hold, LayerStore, storing};
 use crate::limits::Bytes;
@@ -38,7 +39,7 @@ use crate::limits::Bytes;
 #[must_use]
 pub struct ImageBuilder {
     config: Value,
-    holds: Vec<Arc<Hold>>,
+    holds: Holds,
     ids: Vec<Digest>,
     base: Option<Image>,
     layers: Vec<PathBuf>,
@@ -52,7 +53,7 @@ impl ImageBuilder {
         // It was read before, so it is JSON.
         builder.config = serde_json::from_slice(&base.config).unwrap_or(builder.config);
         builder.ids.extend_from_slice(base.layers());
-        builder.holds.extend_from_slice(&base.holds);
+        builder.holds.clone_from(&base.holds);
         builder.base = Some(base.clone());
         builder
     }
@@ -65,7 +66,7 @@ impl ImageBuilder {
         }
         Self {
             config,
-            holds: Vec::new(),
+            holds: Holds::new(),
             ids: Vec::new(),
             base: None,
             layers: Vec::new(),
@@ -155,12 +156,16 @@ impl LayerStore {
         if let Some(base) = &builder.base {
             base.belongs_to(self)?;
         }
+        let count = builder.ids.len() + builder.layers.len();
+        if count > MOST_LAYERS {
+            return Err(too_many_layers(count));
+        }
         let budget = builder.limits.budget();
         let (mut holds, mut ids) = (builder.holds.clone(), builder.ids.clone());
         for dir in &builder.layers {
             let (id, hold) = self.add_layer(dir, &budget)?;
             ids.push(id);
-            holds.push(Arc::new(hold));
+            holds.insert(id, Arc::new(hold));
         }
         let mut config = builder.config.clone();
         let ids: Vec<_> = ids.iter().map(Digest::to_string).collect();

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::Image;
 use super::decode::Decoder;
 use super::platform::Platform;
 use super::select::{self, FoundLayer};
 use super::source::{Source, missing};
+use super::{Holds, Image};
 use crate::error::{Error, Result, Step};
 use crate::layer::{Budget, Hashing, Hold, LayerStore, Listener, Progress, reading, refused};
 use crate::limits::Bytes;
@@ -148,7 +148,7 @@ struct Import<'a> {
 
 impl Import<'_> {
     /// Brings all layers in, as many at once as there are processors.
-    fn run(&self) -> Result<Vec<Arc<Hold>>> {
+    fn run(&self) -> Result<Holds> {
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let results = in_parallel(workers, self.layers.len(), |number, stop| {
             self.layer(number, stop).map_err(|error| match error.path() {
@@ -156,7 +156,7 @@ impl Import<'_> {
                 None => error.with_path(&self.layers[number].blob),
             })
         })?;
-        Ok(results.into_iter().map(Arc::new).collect())
+        Ok(self.layers.iter().map(|layer| layer.id).zip(results.into_iter().map(Arc::new)).collect())
     }
 
     fn layer(&self, number: usize, stop: &AtomicBool) -> Result<Hold> {

@@ -16,7 +16,7 @@ pub use build::ImageBuilder;
 pub use import::ImportOptions;
 pub use platform::Platform;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +26,9 @@ use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::layer::{Digest, Hold, LayerStore, refused};
 use crate::rootfs::Rootfs;
+
+/// What keeps each layer of an image in the store. A layer that is there twice is held once.
+pub(crate) type Holds = BTreeMap<Digest, Arc<Hold>>;
 
 /// An image of a [`LayerStore`]: layers, and how to run what is in them.
 ///
@@ -55,16 +58,11 @@ pub struct Image {
     parsed: Config,
     /// The lowest first.
     layers: Vec<Digest>,
-    holds: Vec<Arc<Hold>>,
+    holds: Holds,
 }
 
 impl Image {
-    pub(crate) fn new(
-        store: &LayerStore,
-        name: String,
-        config: Vec<u8>,
-        holds: Vec<Arc<Hold>>,
-    ) -> Result<Self> {
+    pub(crate) fn new(store: &LayerStore, name: String, config: Vec<u8>, holds: Holds) -> Result<Self> {
         let parsed = Config::parse(&config)?;
         let layers = parsed.layers()?;
         let (store, id) = (store.clone(), Digest::of(&config));

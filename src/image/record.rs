@@ -1,5 +1,6 @@
 //! Images as the store keeps them: a name and a configuration, which names the layers.
 
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::Image;
 use super::document::{self, Config};
+use super::{Holds, Image};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::layer::{Claim, Digest, Hold, LARGEST_DOCUMENT, LayerStore, damaged, dir, storing};
 
@@ -52,11 +53,15 @@ impl LayerStore {
             Some(record) => record,
             None => return Err(no_image(name)),
         };
-        let holds = record.layers.iter().map(|id| {
-            let hold = Hold::share(self.place.layers.as_fd(), &id.hex())?;
-            hold.map(Arc::new).ok_or_else(|| damaged(format!("the layer {id} of image {name:?} is missing")))
-        });
-        Image::new(self, record.name, record.config, holds.collect::<Result<_>>()?)
+        let mut holds = Holds::new();
+        for id in &record.layers {
+            if let Entry::Vacant(entry) = holds.entry(*id) {
+                let hold = Hold::share(self.place.layers.as_fd(), &id.hex())?;
+                let missing = || damaged(format!("the layer {id} of image {name:?} is missing"));
+                entry.insert(Arc::new(hold.ok_or_else(missing)?));
+            }
+        }
+        Image::new(self, record.name, record.config, holds)
     }
 
     /// Forgets the image of a name. [`gc`](LayerStore::gc) removes its layers when nobody uses them any more.

@@ -17,8 +17,8 @@ const MOST_DESCRIPTORS: usize = 10_000;
 const MOST_INDEX_BYTES: u64 = 64 << 20;
 /// What is below an index inherits its name, and so there may be many copies of it.
 const LONGEST_NAME: usize = 4096;
-/// More layers than overlayfs takes are of no use to anybody.
-const MOST_LAYERS: usize = 1000;
+/// Overlayfs takes no more layers (`OVL_MAX_STACK`).
+pub(crate) const MOST_LAYERS: usize = 500;
 
 /// An image of a source.
 pub(crate) struct Found {
@@ -219,9 +219,15 @@ fn layer_ids(config: &[u8], options: &ImportOptions, layers: usize) -> Result<Ve
         )));
     }
     if layers > MOST_LAYERS {
-        return Err(refused(format!("the image has {layers} layers")).with_kind(ErrorKind::LimitExceeded));
+        return Err(too_many_layers(layers));
     }
     Ok(ids)
+}
+
+pub(crate) fn too_many_layers(layers: usize) -> Error {
+    refused(format!("the image has {layers} layers, and {MOST_LAYERS} are the most that can be mounted"))
+        .with_kind(ErrorKind::LimitExceeded)
+        .with_hint("make one layer of several")
 }
 
 fn wrong_platform(what: &str) -> Error {

@@ -64,6 +64,29 @@ pub(crate) fn every_form_is_the_same_image() -> Result {
     if saved.name() != "saved:1" { fail(saved.name()) } else { Ok(()) }
 }
 
+/// As many layers as overlayfs takes, and a descriptor for each that is different.
+pub(crate) fn as_many_layers_as_can_be_mounted() -> Result {
+    let scratch = Scratch::new();
+    let layers = |count: usize| -> Vec<_> { (0..count).map(|n| layer(["a", "b"][n % 2])).collect() };
+    match crate::import(&scratch, "store", &layers(501)) {
+        Err(error) if error.kind() == ErrorKind::LimitExceeded => {}
+        other => return fail(format!("{other:?}")),
+    }
+    let open = || -> Result<usize> { Ok(fs::read_dir("/proc/self/fd")?.count()) };
+    let (store, imported) = crate::import(&scratch, "store", &layers(500))?;
+    let before = open()?;
+    let image = store.image(imported.name())?;
+    let descriptors = open()? - before;
+    if descriptors != 2 || image.layers().len() != 500 {
+        return fail(format!("{descriptors} descriptors for two layers"));
+    }
+    let more = scratch.dir("more");
+    match store.build("more", &belljar::ImageBuilder::on(&image).layer(more)) {
+        Err(error) if error.kind() == ErrorKind::LimitExceeded => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
+}
+
 /// Frames one after another, some of which say nothing, and members of gzip one after another.
 pub(crate) fn streams_of_several_parts() -> Result {
     let scratch = Scratch::new();

@@ -67,6 +67,7 @@ const CASES: &[Case] = cases![
     progress_is_told: ["bare"],
     images_that_are_damaged: ["bare"],
     every_form_is_the_same_image: ["bare"],
+    as_many_layers_as_can_be_mounted: ["bare"],
     streams_of_several_parts: ["bare"],
     the_right_one_of_several: ["bare"],
     a_sandbox_on_an_image: ["userns", "overlay"],
