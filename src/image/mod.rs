@@ -18,13 +18,14 @@ pub use platform::Platform;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::document::{Config, Run};
 use crate::command::Command;
 use crate::error::{Error, Result};
-use crate::layer::{Digest, Hold, LayerStore, refused};
+use crate::layer::{Digest, Hold, LayerStore, dir, refused, storing};
 use crate::rootfs::Rootfs;
 
 /// What keeps each layer of an image in the store. A layer that is there twice is held once.
@@ -58,6 +59,8 @@ pub struct Image {
     parsed: Config,
     /// The lowest first.
     layers: Vec<Digest>,
+    /// Those that can be seen, the uppermost first and each once.
+    visible: Vec<Digest>,
     holds: Holds,
 }
 
@@ -66,7 +69,8 @@ impl Image {
         let parsed = Config::parse(&config)?;
         let layers = parsed.layers()?;
         let (store, id) = (store.clone(), Digest::of(&config));
-        Ok(Self { store, name, id, config: config.into(), parsed, layers, holds })
+        let visible = visible(&store, &layers)?;
+        Ok(Self { store, name, id, config: config.into(), parsed, layers, visible, holds })
     }
 
     /// Its name in the store.
@@ -94,12 +98,11 @@ impl Image {
     }
 
     /// Its layers as a read-only root filesystem; with [`Rootfs::upper`] it becomes a writable one.
+    ///
+    /// Layers below one that hides all others, by an opaque mark on its root, are left out.
     #[must_use]
     pub fn rootfs(&self) -> Rootfs {
-        // Overlayfs takes no directory twice. Whatever is in the lower of two equal layers is in the upper as well.
-        let mut seen = HashSet::new();
-        let top_first = self.layers.iter().rev().filter(|id| seen.insert(**id));
-        let paths: Vec<PathBuf> = top_first.map(|id| self.store.tree_path(id)).collect();
+        let paths: Vec<PathBuf> = self.visible.iter().map(|id| self.store.tree_path(id)).collect();
         Rootfs::overlay(paths).holding(Arc::new(self.holds.clone()))
     }
 
@@ -161,4 +164,22 @@ impl Image {
             false => Err(Error::invalid(format!("the image {:?} is of another store", self.name))),
         }
     }
+}
+
+/// The layers of which something can be seen, the uppermost first.
+fn visible(store: &LayerStore, layers: &[Digest]) -> Result<Vec<Digest>> {
+    let mut seen = HashSet::new();
+    let mut visible = Vec::new();
+    for id in layers.iter().rev() {
+        // Overlayfs takes no directory twice. Whatever is in the lower of two equal layers is in the upper as well.
+        if !seen.insert(*id) {
+            continue;
+        }
+        visible.push(*id);
+        // Overlayfs heeds the mark of an opaque directory everywhere but on the root of a layer.
+        if dir::is_opaque(store.open_part(id, "tree")?.as_fd()).map_err(storing("looking at a layer"))? {
+            break;
+        }
+    }
+    Ok(visible)
 }

@@ -9,7 +9,6 @@ use nix::sys::stat::SFlag;
 use super::Image;
 use crate::error::Result;
 use crate::layer::{LARGEST_DOCUMENT, dir, refused, storing};
-use crate::sys;
 
 /// Reads `user`, `user:group`, by name or number. A user without a group has the group that `/etc/passwd` says, or 0.
 pub(crate) fn look_up(image: &Image, text: &str) -> Result<(u32, u32)> {
@@ -68,7 +67,7 @@ fn lines(image: &Image, name: &str) -> Result<Vec<Vec<String>>> {
 /// Reads a file of `/etc` as an overlay would show it. Symlinks are followed nowhere.
 fn etc_file(image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
     let failed = || storing("reading a file of the image");
-    for id in image.layers.iter().rev() {
+    for id in &image.visible {
         let tree = image.store.open_part(id, "tree")?;
         let etc = match dir::open_dir(tree.as_fd(), Path::new("etc")) {
             Ok(etc) => etc,
@@ -85,8 +84,7 @@ fn etc_file(image: &Image, name: &str) -> Result<Option<Vec<u8>>> {
             Some(_) => return Ok(None),
             None => {}
         }
-        let marked = sys::get_xattr(etc.as_fd(), c"user.overlay.opaque").map_err(failed())?;
-        if marked.as_deref() == Some(b"y") {
+        if dir::is_opaque(etc.as_fd()).map_err(failed())? {
             return Ok(None);
         }
     }

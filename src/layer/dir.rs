@@ -12,6 +12,8 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::sys;
+
 /// No symlink, no way up, no other mount.
 const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
     .union(ResolveFlag::RESOLVE_NO_SYMLINKS)
@@ -87,6 +89,11 @@ pub(crate) fn kind_of(stat: &FileStat) -> SFlag {
 /// Whether it hides what lower layers have: a character device 0:0.
 pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
     kind_of(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// Whether an open directory hides what lower layers have in it.
+pub(crate) fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(sys::get_xattr(dir, c"user.overlay.opaque")?.as_deref() == Some(b"y"))
 }
 
 /// The names in a directory, sorted.

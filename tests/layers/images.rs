@@ -246,6 +246,48 @@ pub(crate) fn a_sandbox_on_an_image() -> Result {
     if store.verify()?.is_empty() { Ok(()) } else { fail(format!("{:?}", store.verify()?)) }
 }
 
+/// A layer that hides all that is below it, which overlayfs does not do by itself.
+pub(crate) fn a_layer_that_hides_all_others() -> Result {
+    let scratch = Scratch::new();
+    let base = Tar::new()
+        .file("etc/passwd", b"judge:x:1:2::/:\n")
+        .file("changed", b"removed by the author")
+        .file("dir/removed", b"1")
+        .file("top", b"1")
+        .end();
+    let fresh = program()?.file("./.wh..wh..opq", b"").file("dir/kept", b"2").dir("tmp").end();
+    let run = json!({ "Entrypoint": ["/payload", "--role", "describe", "/"] });
+    for layers in [
+        vec![base.clone(), fresh.clone(), layer("gone")],
+        // The lower one of the two equal layers is out of sight, and so is what is between them.
+        vec![fresh.clone(), base.clone(), fresh.clone(), layer("gone")],
+    ] {
+        let name = format!("store-{}", layers.len());
+        let path = Files::image_with(&layers, Packing::Gzip, run.clone())
+            .write(&scratch.dir(format!("{name}-image")))?;
+        let store = LayerStore::open(scratch.join(&name))?;
+        let imported = store.import(path, &ImportOptions::new())?;
+        for image in [&imported, &store.image(imported.name())?] {
+            let text = succeed(Sandbox::new().rootfs(image.rootfs()).output(image.command()?)?)?;
+            if text.trim() != "cwd=/ word= changed= dir=kept opaque= replaced=no file gone=yes top=no" {
+                return fail(format!("{text:?}"));
+            }
+            if image.layers().len() != layers.len() {
+                return fail("a layer is missing in the list");
+            }
+        }
+        // Nor is anybody known there any more.
+        let judge = store.build("judge", &belljar::ImageBuilder::on(&imported).user("judge"))?;
+        if judge.user().is_ok() {
+            return fail("a user of a hidden layer");
+        }
+        if !store.verify()?.is_empty() {
+            return fail(format!("{:?}", store.verify()?));
+        }
+    }
+    Ok(())
+}
+
 /// `describe ROOT`: what is there, on one line.
 pub(crate) fn describe(args: &[std::ffi::OsString]) -> i32 {
     let root = Path::new(&args[0]);
