@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Cgroup;
+use crate::changes;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::namespace::Namespaces;
 use crate::runtime::Runtime;
@@ -69,6 +70,9 @@ impl Runtime {
         }
         if self.reaped.load(Ordering::Relaxed) {
             self.block().take();
+            if let Some(upper) = &self.upper {
+                changes::unlock_upper(upper);
+            }
         }
         result
     }

@@ -163,7 +163,9 @@ impl Rootfs {
             );
         };
         let lock = lock_upper(upper, UpperUse::Reading)?;
-        read(&lock, overlay, Marks::Either, View::AsOnDisk, View::AsOnDisk)
+        let changes = read(&lock, overlay, Marks::Either, View::AsOnDisk, View::AsOnDisk);
+        unlock_upper(&lock);
+        changes
     }
 }
 
@@ -258,6 +260,13 @@ pub(crate) fn lock_upper(upper: &Path, how: UpperUse) -> Result<OwnedFd> {
         }
         Err(error) => Err(failed("locking", error)),
     }
+}
+
+/// Unlocks it at once. A process that somebody else is just starting may have a copy of the descriptor for a moment longer
+/// than we do.
+pub(crate) fn unlock_upper(upper: &OwnedFd) {
+    // The last close does it in any case.
+    sys::lock(upper.as_fd(), libc::LOCK_UN).ok();
 }
 
 /// What the upper directory of an overlay is wanted for.
