@@ -4,7 +4,8 @@
 //! there, and tries again if not.
 //!
 //! Nobody unlocks: the descriptor is closed. A forked copy of the host has copies of the descriptors, and what it drops
-//! must not unlock what the host has in use.
+//! must not unlock what the host has in use. The price: a process that the host is just starting has them too, until it
+//! executes, and for that moment a collector leaves a layer that nobody needs any more.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
