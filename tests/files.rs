@@ -17,7 +17,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use belljar::{Bytes, Container, ErrorKind, Mount, Rootfs, Sandbox, Step, Upper};
-use support::{Result, Scratch, as_nobody, closed, explain, fail, mib, payload, sh, slack, succeed, timed};
+use support::{
+    Result, Scratch, as_nobody, closed, explain, fail, mib, payload, sh, slack, succeed, timed, within,
+};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -209,7 +211,8 @@ fn limits_of_copies() -> Result {
     assert_eq!(out(&container, "/tmp/in")?, b"", "half a file is worse than none");
     // A program that writes for ever.
     let mut writer = container.spawn(sh("while :; do echo more; done > /tmp/growing"))?;
-    std::thread::sleep(Duration::from_millis(20));
+    let has_begun = || out(&container, "/tmp/growing").is_ok();
+    assert!(within(Duration::from_secs(5) * slack(), has_begun));
     let (result, took) = timed(|| container.copy_out("/tmp/growing", std::io::sink(), Bytes::kib(256)));
     assert!(took < Duration::from_secs(10) * slack(), "{took:?}");
     if let Err(error) = result {
@@ -289,7 +292,7 @@ fn what_cannot_be() -> Result {
 fn a_frozen_container_is_still() -> Result {
     let container = closed().freezable().start()?;
     let mut child = container.spawn(sh("while :; do echo x; done > /tmp/growing"))?;
-    std::thread::sleep(Duration::from_millis(50));
+    assert!(within(Duration::from_secs(5) * slack(), || out(&container, "/tmp/growing").is_ok()));
     container.freeze()?;
     let first = out(&container, "/tmp/growing")?;
     std::thread::sleep(Duration::from_millis(50));
