@@ -48,7 +48,7 @@ pub enum ErrorKind {
     Exec,
     /// An image or an archive is damaged, does not have the digest that it is named by, or holds what no layer may.
     InvalidImage,
-    /// An image or a directory is larger than the caller allows.
+    /// An image, a copy, a directory or a list is larger than the caller allows, or than is ever read.
     LimitExceeded,
     /// belljar itself broke a promise: a malformed message, a helper that vanished. Please report it.
     Internal,

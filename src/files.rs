@@ -38,7 +38,7 @@ impl Container {
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) if the program's user may not read it,
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if it is
     /// not a regular one or the sandbox has no root filesystem of its own,
-    /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) if it has more than `limit` bytes, of which `to` then has got
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) if it has more than `limit` bytes, of which `to` then has got
     /// as many, and failures to read or to write.
     ///
     /// # Examples
@@ -78,8 +78,8 @@ impl Container {
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) on a read-only filesystem and where the program's user could not
     /// make it,
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) for other bits in `mode`, for a path that names a directory, or if the
-    /// sandbox has no root filesystem of its own, [`ResourceExhausted`](ErrorKind::ResourceExhausted) if `from` has more
-    /// than `limit` bytes or the filesystem is full; then the file is left empty. And failures to read or to write.
+    /// sandbox has no root filesystem of its own, [`LimitExceeded`](ErrorKind::LimitExceeded) if `from` has more than
+    /// `limit` bytes, [`ResourceExhausted`](ErrorKind::ResourceExhausted) if the filesystem is full; then the file is left empty. And failures to read or to write.
     ///
     /// # Examples
     ///
@@ -214,7 +214,7 @@ fn copy(from: &mut impl Read, to: &mut impl Write, limit: Bytes, path: &Path) ->
         copied += fits as u64;
         if fits < count {
             let message = format!("{} has more than {} bytes", path.display(), limit.get());
-            return Err(Error::message(ErrorKind::ResourceExhausted, Step::Copy, message)
+            return Err(Error::message(ErrorKind::LimitExceeded, Step::Copy, message)
                 .with_path(path)
                 .with_hint("raise the limit of the copy"));
         }

@@ -62,11 +62,7 @@ fn python(script: &str) -> Command {
 /// The system's programs and a layer to be changed over them.
 fn over(layers: &[&Path], upper: Upper) -> Sandbox {
     let layers = layers.iter().map(|layer| layer.to_path_buf());
-    support::with_payload(Sandbox::new().rootfs(Rootfs::overlay(layers).upper(upper)))
-        .mount(belljar::Mount::bind("/usr", "/usr"))
-        .mount(belljar::Mount::symlink("usr/bin", "/bin"))
-        .mount(belljar::Mount::symlink("usr/lib", "/lib"))
-        .mount(belljar::Mount::symlink("usr/lib64", "/lib64"))
+    support::with_system(support::with_payload(Sandbox::new().rootfs(Rootfs::overlay(layers).upper(upper))))
         .mount(belljar::Mount::proc("/proc"))
         .root()
 }
@@ -352,7 +348,7 @@ fn too_deep_is_an_error() -> Result {
     let container = over(&[&base], in_memory()).start()?;
     succeed(container.output(python(&deep(1500)))?)?;
     let (error, took) = timed(|| container.changes().expect_err("it is too deep"));
-    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{}", explain(&error));
     assert!(took < Duration::from_secs(10) * slack(), "{took:?}");
     Ok(())
 }
@@ -537,7 +533,7 @@ import os
 f = open('/data/huge', 'w'); os.truncate('/data/huge', 1 << 40); open('/data/a', 'w').write('x' * 1000)";
     succeed(container.output(python(script))?)?;
     let (error, took) = timed(|| container.apply("/data", &to, mib(1)).expect_err("it is too much"));
-    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{}", explain(&error));
     assert_eq!(error.path(), Some(Path::new("/data/huge")));
     assert!(took < Duration::from_secs(5) * slack(), "{took:?}");
     // What came before is there, and nothing of what was too large.
@@ -685,12 +681,8 @@ fn marks_that_a_program_has_forged() -> Result {
     let scratch = Scratch::new();
     let base = lower(&scratch);
     let root = Rootfs::overlay([&base]).upper(in_memory());
-    let container = support::with_payload(Sandbox::bare().mount_ns().rootfs(root))
-        .mount(belljar::Mount::bind("/usr", "/usr"))
-        .mount(belljar::Mount::symlink("usr/bin", "/bin"))
-        .mount(belljar::Mount::symlink("usr/lib", "/lib"))
-        .mount(belljar::Mount::symlink("usr/lib64", "/lib64"))
-        .start()?;
+    let container =
+        support::with_system(support::with_payload(Sandbox::bare().mount_ns().rootfs(root))).start()?;
     let script = "
 import os
 open('/data/dir/new', 'w')
@@ -787,6 +779,6 @@ try:
 except OSError: pass";
     succeed(container.output(python(script))?)?;
     let error = container.changes().expect_err("it is too much");
-    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{}", explain(&error));
     Ok(())
 }

@@ -152,7 +152,7 @@ impl<'a> Target<'a> {
                 .map_err(|error| self.failed(place, error)),
             Ok(false) => {
                 let message = format!("the changes have more than {} bytes", self.limit.get());
-                Err(Error::message(ErrorKind::ResourceExhausted, Step::Changes, message)
+                Err(Error::message(ErrorKind::LimitExceeded, Step::Changes, message)
                     .with_path(Path::new("/").join(inside))
                     .with_hint("raise the limit; what was written until then stays"))
             }

@@ -71,7 +71,7 @@ impl Container {
     ///
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the root is no overlay with an upper,
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) for a directory that the program has closed to an unprivileged
-    /// host, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for directories that are more than 500 deep and
+    /// host, [`LimitExceeded`](ErrorKind::LimitExceeded) for directories that are more than 500 deep and
     /// names of more than 64 MiB in all, and
     /// failures to read.
     ///
@@ -105,7 +105,7 @@ impl Container {
     /// # Errors
     ///
     /// As [`changes`](Container::changes), and [`NotFound`](ErrorKind::NotFound) if `to` or a directory in it is not
-    /// there, [`ResourceExhausted`](ErrorKind::ResourceExhausted) for more bytes than `limit`, and failures to write. What
+    /// there, [`LimitExceeded`](ErrorKind::LimitExceeded) for more bytes than `limit`, and failures to write. What
     /// was written until then stays.
     ///
     /// # Examples

@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
                         "{} lies more than {DEEPEST} directories deep",
                         inside(&below.path).display()
                     );
-                    return Err(Error::message(ErrorKind::ResourceExhausted, Step::Changes, message)
+                    return Err(Error::message(ErrorKind::LimitExceeded, Step::Changes, message)
                         .with_path(inside(&below.path))
                         .with_hint("remove what the program has made, or discard the changes"));
                 }
@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
         self.bytes = self.bytes.saturating_add(path.as_os_str().len()).saturating_add(size_of::<Change>());
         if self.bytes > MOST_BYTES {
             let message = format!("the names of the changes have more than {} MiB", MOST_BYTES >> 20);
-            return Err(Error::message(ErrorKind::ResourceExhausted, Step::Changes, message)
+            return Err(Error::message(ErrorKind::LimitExceeded, Step::Changes, message)
                 .with_path(inside(&path))
                 .with_hint("give the upper fewer inodes, or discard the changes"));
         }

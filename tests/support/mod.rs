@@ -292,6 +292,15 @@ pub(crate) fn with_payload(sandbox: Sandbox) -> Sandbox {
     sandbox.mount(Mount::bind(own_exe(), "/payload"))
 }
 
+/// The system's programs over a root that has none.
+pub(crate) fn with_system(sandbox: Sandbox) -> Sandbox {
+    sandbox
+        .mount(Mount::bind("/usr", "/usr"))
+        .mount(Mount::symlink("usr/bin", "/bin"))
+        .mount(Mount::symlink("usr/lib", "/lib"))
+        .mount(Mount::symlink("usr/lib64", "/lib64"))
+}
+
 /// A command for a shell.
 pub(crate) fn sh(script: &str) -> Command {
     let mut command = Command::new("/bin/sh");
