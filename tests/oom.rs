@@ -14,7 +14,7 @@ mod support;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -119,38 +119,26 @@ fn parent(code: u32) -> Command {
 }
 
 /// A cgroup above sandboxes. With less memory than they may have it stands for a machine that has none left.
-struct Above(PathBuf);
+struct Above(support::TestGroup);
 
 impl Above {
     fn new(megabytes: u64) -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let own = support::features::controller_dir("memory").expect("the case needs it");
-        // Beside the leaf that version 2 makes this process move to.
-        let beside = own.ancestors().find(|dir| !dir.ends_with("belljar-host")).unwrap_or(&own);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = beside.join(format!("belljar-test-above-{}-{number}", std::process::id()));
         // The controller is passed on by the first sandbox.
         closed().memory_max(mib(64)).status(payload("exit", &["0"]))?;
-        fs::create_dir(&dir)?;
-        let above = Self(dir);
+        let above = Self(support::TestGroup::make_in(&own)?);
         above.limit(megabytes)?;
         Ok(above)
     }
 
     fn limit(&self, megabytes: u64) -> Result {
-        let file = ["memory.max", "memory.limit_in_bytes"].map(|file| self.0.join(file));
+        let file = ["memory.max", "memory.limit_in_bytes"].map(|file| self.0.path().join(file));
         let file = file.iter().find(|file| file.exists()).expect("the controller is passed on");
         Ok(fs::write(file, (megabytes << 20).to_string())?)
     }
 
     fn sandbox(&self) -> Sandbox {
-        closed().cgroup_parent(CgroupParent::Path(self.0.clone()))
-    }
-}
-
-impl Drop for Above {
-    fn drop(&mut self) {
-        fs::remove_dir(&self.0).ok();
+        closed().cgroup_parent(CgroupParent::Path(self.0.path().to_owned()))
     }
 }
 
