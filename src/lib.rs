@@ -123,6 +123,7 @@ mod container;
 mod control;
 mod deterministic;
 mod device;
+mod entries;
 mod error;
 mod feature;
 mod files;

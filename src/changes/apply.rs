@@ -1,20 +1,18 @@
 //! Writing changes to a directory of the host.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
-use super::layers::kind;
 use super::{Change, ChangeKind};
+use crate::entries::{kind_of, names};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
 
@@ -102,14 +100,14 @@ impl<'a> Target<'a> {
             source => source.map_err(|errno| self.failed(place, errno))?,
         };
         let stat = fstat(&source).map_err(|errno| self.failed(place, errno))?;
-        let written = match kind(&stat) {
+        let written = match kind_of(&stat) {
             SFlag::S_IFDIR => directory(&parent, name, &stat, change.kind),
             SFlag::S_IFLNK => link(&parent, name, &source),
             SFlag::S_IFREG => return self.file(&parent, name, inside, place, &stat),
             _ => return Ok(false),
         };
         written.map_err(|error| self.failed(place, error))?;
-        if kind(&stat) == SFlag::S_IFDIR {
+        if kind_of(&stat) == SFlag::S_IFDIR {
             self.modes.push((place.to_owned(), permissions(&stat)));
         }
         Ok(true)
@@ -117,8 +115,9 @@ impl<'a> Target<'a> {
 
     /// Removes all that is in the directory itself.
     fn empty(&self) -> Result<()> {
-        let emptied =
-            names(&self.root).and_then(|names| names.iter().try_for_each(|name| remove(&self.root, name, 0)));
+        let emptied = names(self.root.as_fd())
+            .map_err(io::Error::from)
+            .and_then(|names| names.iter().try_for_each(|name| remove(&self.root, name, 0)));
         emptied.map_err(|error| self.failed(Path::new(""), error))
     }
 
@@ -140,7 +139,7 @@ impl<'a> Target<'a> {
             }
             Err(errno) => return Err(self.failed(place, errno)),
         };
-        let same = fstat(&from).is_ok_and(|now| now.st_ino == stat.st_ino && kind(&now) == SFlag::S_IFREG);
+        let same = fstat(&from).is_ok_and(|now| now.st_ino == stat.st_ino && kind_of(&now) == SFlag::S_IFREG);
         if !same {
             return Ok(false);
         }
@@ -258,7 +257,7 @@ fn link(parent: &OwnedFd, name: &OsStr, source: &OwnedFd) -> io::Result<()> {
 /// Permissions, and the owner of what it replaces, or else of the directory it is in, where the host may give files away.
 fn settle(made: &OwnedFd, parent: &OwnedFd, replaced: Option<&OsStr>, mode: Mode) -> io::Result<()> {
     let old = replaced.and_then(|name| fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok());
-    let old = old.filter(|stat| kind(stat) == SFlag::S_IFREG);
+    let old = old.filter(|stat| kind_of(stat) == SFlag::S_IFREG);
     let owner = match old {
         Some(stat) => stat,
         None => fstat(parent)?,
@@ -292,7 +291,7 @@ fn remove(parent: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> {
     const DEEPEST: usize = 500;
     let is_dir = match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Err(Errno::ENOENT) => return Ok(()),
-        stat => kind(&stat?) == SFlag::S_IFDIR,
+        stat => kind_of(&stat?) == SFlag::S_IFDIR,
     };
     if !is_dir {
         return Ok(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?);
@@ -302,21 +301,8 @@ fn remove(parent: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> {
     }
     let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(CONFINED);
     let dir = openat2(parent, name, how)?;
-    for entry in names(&dir)? {
+    for entry in names(dir.as_fd())? {
         remove(&dir, &entry, depth + 1)?;
     }
     Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
-}
-
-fn names(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut listing = Dir::openat(dir, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }

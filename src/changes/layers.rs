@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
+use crate::entries::{is_whiteout, kind_of};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
@@ -92,10 +93,10 @@ impl Layers {
                 continue;
             };
             let stat = fstat(&entry).map_err(|errno| self.failed(number, path, errno))?;
-            if is_whiteout_device(&stat) || self.is_marked(number, path, &stat)? {
+            if is_whiteout(&stat) || self.is_marked(number, path, &stat)? {
                 break;
             }
-            let is_dir = kind(&stat) == SFlag::S_IFDIR;
+            let is_dir = kind_of(&stat) == SFlag::S_IFDIR;
             match &mut found {
                 // A directory hides what is none below it.
                 Some(_) if !is_dir => break,
@@ -153,16 +154,7 @@ impl Layers {
     }
 }
 
-pub(super) fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
-/// The usual mark of what was deleted: a character device with number 0.
-pub(super) fn is_whiteout_device(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
-}
-
 /// Whether it may be the other mark: an empty file.
 pub(super) fn may_be_marked(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFREG && stat.st_size == 0
+    kind_of(stat) == SFlag::S_IFREG && stat.st_size == 0
 }

@@ -4,16 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use super::layers::{Found, Layers, is_whiteout_device, kind, may_be_marked};
+use super::layers::{Found, Layers, may_be_marked};
 use super::{Change, ChangeKind};
+use crate::entries::{self, is_whiteout, kind_of};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::Maps;
 use crate::limits::Bytes;
@@ -106,18 +105,9 @@ impl<'a> Walk<'a> {
         within: Vec<usize>,
     ) -> Result<Level> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = || openat(parent, name, flags, Mode::empty());
-        let dir = open().map_err(|errno| failed(&path, errno))?;
-        // Reading moves the position of a descriptor, and this one is not ours.
-        let mut listing = open().and_then(Dir::from_fd).map_err(|errno| failed(&path, errno))?;
-        let mut names = Vec::new();
-        for entry in listing.iter() {
-            let name = entry.map_err(|errno| failed(&path, errno))?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        names.sort_unstable_by(|a, b| b.cmp(a));
+        let dir = openat(parent, name, flags, Mode::empty()).map_err(|errno| failed(&path, errno))?;
+        let mut names = entries::names(dir.as_fd()).map_err(|errno| failed(&path, errno))?;
+        names.reverse();
         Ok(Level { dir, path, within, names })
     }
 
@@ -130,17 +120,17 @@ impl<'a> Walk<'a> {
             stat => stat.map_err(|errno| failed(&path, errno))?,
         };
         let below = self.layers.find(&path, &level.within)?;
-        if is_whiteout_device(&stat) || self.is_marked(level, name, &stat, &path)? {
+        if is_whiteout(&stat) || self.is_marked(level, name, &stat, &path)? {
             if below.is_some() {
                 self.note(path, ChangeKind::Deleted, None)?;
             }
             return Ok(None);
         }
-        let is_dir = kind(&stat) == SFlag::S_IFDIR;
+        let is_dir = kind_of(&stat) == SFlag::S_IFDIR;
         let mut within = Vec::new();
         let what = match below {
             None => Some(ChangeKind::Added),
-            Some(below) if kind(&below.stat) != kind(&stat) => Some(ChangeKind::TypeChanged),
+            Some(below) if kind_of(&below.stat) != kind_of(&stat) => Some(ChangeKind::TypeChanged),
             Some(below) if is_dir => {
                 if self
                     .layers
@@ -191,7 +181,7 @@ impl<'a> Walk<'a> {
                 .with_path(inside(&path))
                 .with_hint("give the upper fewer inodes, or discard the changes"));
         }
-        let file = stat.filter(|stat| self::kind(stat) == SFlag::S_IFREG);
+        let file = stat.filter(|stat| kind_of(stat) == SFlag::S_IFREG);
         let size = file.and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or(0);
         self.changes.push(Change { path: inside(&path), kind, size: Bytes::new(size) });
         Ok(())
@@ -211,7 +201,7 @@ impl<'a> Walk<'a> {
         below: &Found,
     ) -> Result<Option<ChangeKind>> {
         let lower = *below.layers.first().unwrap_or(&0);
-        let same_content = match kind(stat) {
+        let same_content = match kind_of(stat) {
             SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
             SFlag::S_IFREG => {
                 let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -1,18 +1,18 @@
 //! Files below a directory descriptor. Nothing here follows a symlink.
 
-use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::sys;
+
+pub(crate) use crate::entries::{is_whiteout, kind_of, names};
 
 /// No symlink, no way up, no other mount.
 const CONFINED: ResolveFlag = ResolveFlag::RESOLVE_BENEATH
@@ -82,33 +82,9 @@ pub(crate) fn look(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<Option<FileS
     }
 }
 
-pub(crate) fn kind_of(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
-/// Whether it hides what lower layers have: a character device 0:0.
-pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
-    kind_of(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
-}
-
 /// Whether an open directory hides what lower layers have in it.
 pub(crate) fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sys::get_xattr(dir, c"user.overlay.opaque")?.as_deref() == Some(b"y"))
-}
-
-/// The names in a directory, sorted.
-pub(crate) fn names(dir: BorrowedFd<'_>) -> nix::Result<Vec<OsString>> {
-    let own = open_dir(dir, Path::new("."))?;
-    let mut names = Vec::new();
-    for entry in nix::dir::Dir::from_fd(own)?.iter() {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(OsStr::from_bytes(name.to_bytes()).to_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// Removes a file or a directory with everything in it; nothing there is fine.
