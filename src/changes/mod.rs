@@ -113,12 +113,12 @@ impl Container {
     /// ```no_run
     /// use belljar::{Bytes, Command, Rootfs, Sandbox, Upper};
     ///
-    /// // /srv/agent/work/… is a project. What is done to it is looked at before it comes true.
+    /// // /srv/agent/project/… is a project. What is done to it is looked at before it comes true.
     /// let root = Rootfs::overlay(["/srv/agent", "/srv/debian"]).upper(Upper::tmpfs(Bytes::mib(64), 10_000));
     /// let container = Sandbox::new().rootfs(root).start()?;
-    /// container.status(Command::new("/bin/sh").args(["-c", "cd /work && make"]))?;
+    /// container.status(Command::new("/bin/sh").args(["-c", "cd /project && make"]))?;
     /// if container.changes()?.len() < 100 {
-    ///     container.apply("/work", "/srv/agent/work", Bytes::mib(64))?;
+    ///     container.apply("/project", "/srv/agent/project", Bytes::mib(64))?;
     /// }
     /// # Ok::<(), belljar::Error>(())
     /// ```
