@@ -138,6 +138,8 @@ pub enum Step {
     Store,
     /// Reading, unpacking or writing an image.
     Image,
+    /// Making, finding or removing a writable root in a storage.
+    Storage,
 }
 
 #[derive(Debug, thiserror::Error)]

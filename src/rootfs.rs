@@ -38,6 +38,7 @@ enum Kind {
     System,
     Dir { path: PathBuf, writable: bool },
     Overlay { layers: Vec<PathBuf>, upper: Option<Upper> },
+    Copy { of: PathBuf, path: PathBuf },
     Empty,
 }
 
@@ -71,13 +72,32 @@ impl Upper {
     }
 }
 
-/// An overlay whose changes can be read.
+/// A root whose changes can be read.
 #[derive(Debug, Clone)]
-pub(crate) struct Overlay {
+pub(crate) struct Changeable {
     /// The first on top.
     pub(crate) layers: Vec<PathBuf>,
-    /// `None`: in memory.
-    pub(crate) upper: Option<PathBuf>,
+    pub(crate) kept: Kept,
+}
+
+/// Where changes are.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    /// In the upper of an overlay that only the sandbox has.
+    InMemory,
+    /// In the upper of an overlay, a directory of the host.
+    Upper(PathBuf),
+    /// In a copy of the layers, a directory of the host.
+    Copy(PathBuf),
+}
+
+impl Kept {
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::InMemory => None,
+            Self::Upper(dir) | Self::Copy(dir) => Some(dir),
+        }
+    }
 }
 
 /// The most lower layers that overlayfs takes (`OVL_MAX_STACK`).
@@ -95,7 +115,6 @@ impl Rootfs {
     }
 
     /// Keeps something until no sandbox has this root any more.
-    #[cfg(feature = "oci")]
     pub(crate) fn holding(mut self, held: Held) -> Self {
         self.held = Some(held);
         self
@@ -155,18 +174,52 @@ impl Rootfs {
         matches!(
             &self.kind,
             Kind::Dir { writable: true, .. }
+                | Kind::Copy { .. }
                 | Kind::Overlay { upper: Some(Upper(UpperKind::Dir { .. })), .. }
         )
     }
 
     /// Where its changes can be read.
-    pub(crate) fn changeable(&self) -> Option<Overlay> {
-        let Kind::Overlay { layers, upper: Some(Upper(upper)) } = &self.kind else { return None };
-        let upper = match upper {
-            UpperKind::Tmpfs { .. } => None,
-            UpperKind::Dir { upper, .. } => Some(upper.clone()),
-        };
-        Some(Overlay { layers: layers.clone(), upper })
+    pub(crate) fn changeable(&self) -> Option<Changeable> {
+        match &self.kind {
+            Kind::Overlay { layers, upper: Some(Upper(upper)) } => {
+                let kept = match upper {
+                    UpperKind::Tmpfs { .. } => Kept::InMemory,
+                    UpperKind::Dir { upper, .. } => Kept::Upper(upper.clone()),
+                };
+                Some(Changeable { layers: layers.clone(), kept })
+            }
+            Kind::Copy { of, path } => {
+                Some(Changeable { layers: vec![of.clone()], kept: Kept::Copy(path.clone()) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The layers of an overlay, the first on top.
+    pub(crate) fn layers(&self) -> Option<&[PathBuf]> {
+        match &self.kind {
+            Kind::Overlay { layers, .. } => Some(layers),
+            _ => None,
+        }
+    }
+
+    /// What it keeps.
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// A writable copy, which [`storage`](crate::storage) has made of a directory with the ids that that has.
+    pub(crate) fn copy(of: PathBuf, path: PathBuf) -> Self {
+        Self::of(Kind::Copy { of, path })
+    }
+
+    /// The upper and the work directory of a persistent upper.
+    pub(crate) fn upper_dirs(&self) -> Option<(&Path, &Path)> {
+        match &self.kind {
+            Kind::Overlay { upper: Some(Upper(UpperKind::Dir { upper, work })), .. } => Some((upper, work)),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_system(&self) -> bool {
@@ -176,7 +229,7 @@ impl Rootfs {
     fn root_kind(&self) -> RootKind {
         match self.kind {
             Kind::System | Kind::Empty => RootKind::Ours,
-            Kind::Dir { .. } | Kind::Overlay { .. } => RootKind::Foreign,
+            Kind::Dir { .. } | Kind::Overlay { .. } | Kind::Copy { .. } => RootKind::Foreign,
         }
     }
 
@@ -212,8 +265,16 @@ impl Rootfs {
                 true
             }
             Kind::Dir { path, writable } => {
-                lower_dir(lowering, path, *writable)?;
+                let (presentation, attributes) = match writable {
+                    true => (Presentation::Owner, NOSUID | NODEV),
+                    false => (Presentation::AsIs, NOSUID | NODEV | RDONLY),
+                };
+                lower_dir(lowering, path, presentation, attributes)?;
                 false // a read-only one is so from the start
+            }
+            Kind::Copy { path, .. } => {
+                lower_dir(lowering, path, Presentation::Inside, NOSUID | NODEV)?;
+                false
             }
             Kind::Overlay { layers, upper } => {
                 lower_overlay(lowering, layers, upper.as_ref(), user, program)?;
@@ -252,13 +313,13 @@ fn require_dir(path: &Path, what: &str) -> Result<()> {
     Err(Error::os(Step::MountSource, format!("looking at {what} {}", path.display()), error).with_path(path))
 }
 
-fn lower_dir(lowering: &mut Lowering, path: &Path, writable: bool) -> Result<()> {
+fn lower_dir(
+    lowering: &mut Lowering,
+    path: &Path,
+    presentation: Presentation,
+    attributes: u64,
+) -> Result<()> {
     require_dir(path, "root directory")?;
-    let (presentation, attributes) = if writable {
-        (Presentation::Owner, NOSUID | NODEV)
-    } else {
-        (Presentation::AsIs, NOSUID | NODEV | RDONLY)
-    };
     lowering.source(path, presentation, |lowering, source| {
         let what = format!("binding {} as the root", path.display());
         lowering.setup(Step::Root, what, Some(path), &Setup::RootBind { source, attributes });

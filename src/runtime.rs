@@ -78,7 +78,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,
     };
-    let upper = lowered.overlay.as_ref().and_then(|overlay| overlay.upper.as_ref());
+    let upper = lowered.changeable.as_ref().and_then(|changeable| changeable.kept.dir());
     let upper = upper.map(|path| changes::lock_upper(path, UpperUse::Writing)).transpose()?;
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;

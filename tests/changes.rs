@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         every_kind_of_change_without_privilege: ["userns", "overlay", "tmpfs-xattr", "python3", "setpriv"],
         layers_are_merged_as_the_kernel_does: ["userns", "root", "overlay", "sh"],
         a_persistent_upper: ["userns", "root", "overlay", "sh"],
+        an_upper_is_emptied: ["userns", "root", "overlay", "python3"],
         an_upper_belongs_to_one_sandbox: ["userns", "root", "overlay", "sh"],
         nothing_is_followed_out: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
         programs_stand_still_meanwhile: ["userns", "root", "overlay", "cgroup-v2", "sh"],
@@ -258,6 +259,40 @@ fn a_persistent_upper() -> Result {
     over(&[&base], upper()).status(sh("echo same > /data/same; rm /data/a"))?;
     let wanted = [(Deleted, "/data/a".to_owned()), (Modified, "/data/same".to_owned())];
     assert_eq!(below_data(&root.changes()?), wanted);
+    Ok(())
+}
+
+fn an_upper_is_emptied() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let (upper, work, outside) = (scratch.dir("upper"), scratch.dir("work"), scratch.dir("outside"));
+    scratch.file("outside/file", "stays");
+    let root = Rootfs::overlay([&base]).upper(Upper::dir(&upper, &work));
+    let sandbox = over(&[&base], Upper::dir(&upper, &work));
+    let script = format!(
+        "
+import os
+os.chdir('/data'); os.remove('a'); os.symlink({outside:?}, 'way'); os.mkdir('closed'); os.mkdir('closed/in')
+os.chmod('closed', 0)
+for i in range(1500): os.mkdir('d' * 50); os.chdir('d' * 50)
+"
+    );
+    let container = sandbox.start()?;
+    succeed(container.output(python(&script))?)?;
+    let error = root.discard().expect_err("a sandbox uses it");
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+    container.close()?;
+    root.discard()?;
+    for dir in [&upper, &work] {
+        assert_eq!(fs::read_dir(dir)?.count(), 0, "{}", dir.display());
+    }
+    assert_eq!(fs::read_to_string(outside.join("file"))?, "stays");
+    assert_eq!(root.changes()?, []);
+    assert_eq!(succeed(sandbox.output(sh("cat /data/a"))?)?, "a");
+    for root in [Rootfs::system(), Rootfs::overlay([&base]), Rootfs::overlay([&base]).upper(in_memory())] {
+        let error = root.discard().expect_err("it keeps nothing");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+    }
     Ok(())
 }
 

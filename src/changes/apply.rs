@@ -12,9 +12,10 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 
 use super::{Change, ChangeKind};
-use crate::entries::{kind_of, names};
+use crate::entries::kind_of;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
+use crate::removal::{empty, remove};
 
 /// The directory that changes are written to, and what they are read from.
 pub(super) struct Target<'a> {
@@ -92,7 +93,7 @@ impl<'a> Target<'a> {
             self.modes.push((above.to_owned(), permissions(&closed)));
         }
         if change.kind == ChangeKind::Deleted {
-            return remove(&parent, name, 0).map(|()| true).map_err(|error| self.failed(place, error));
+            return remove(parent.as_fd(), name).map(|()| true).map_err(|error| self.failed(place, error));
         }
         let source = match self.beneath(self.upper, inside, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
             // Gone since, in a container that was not stopped.
@@ -115,10 +116,7 @@ impl<'a> Target<'a> {
 
     /// Removes all that is in the directory itself.
     fn empty(&self) -> Result<()> {
-        let emptied = names(self.root.as_fd())
-            .map_err(io::Error::from)
-            .and_then(|names| names.iter().try_for_each(|name| remove(&self.root, name, 0)));
-        emptied.map_err(|error| self.failed(Path::new(""), error))
+        empty(self.root.as_fd()).map_err(|error| self.failed(Path::new(""), error))
     }
 
     /// A file is whole or not there: it is written under another name first. `false` if it cannot be read.
@@ -234,7 +232,7 @@ fn temporary(parent: &OwnedFd) -> nix::Result<(PathBuf, OwnedFd)> {
 /// A directory that its owner may write in until the end.
 fn directory(parent: &OwnedFd, name: &OsStr, stat: &FileStat, change: ChangeKind) -> io::Result<()> {
     if matches!(change, ChangeKind::Opaque | ChangeKind::TypeChanged) {
-        remove(parent, name, 0)?;
+        remove(parent.as_fd(), name)?;
     }
     let made = match mkdirat(parent, name, Mode::S_IRWXU) {
         Err(Errno::EEXIST) => false,
@@ -278,31 +276,9 @@ fn replace(parent: &OwnedFd, temporary: &Path, name: &OsStr) -> io::Result<()> {
     match renameat(parent, temporary, parent, name) {
         // A directory.
         Err(Errno::EISDIR | Errno::ENOTEMPTY | Errno::EEXIST) => {
-            remove(parent, name, 0)?;
+            remove(parent.as_fd(), name)?;
             Ok(renameat(parent, temporary, parent, name)?)
         }
         renamed => Ok(renamed?),
     }
-}
-
-/// Removes what has this name, a directory with all that is in it. Nothing is followed.
-fn remove(parent: &OwnedFd, name: &OsStr, depth: usize) -> io::Result<()> {
-    /// Each level holds a descriptor, and a frame of the stack.
-    const DEEPEST: usize = 500;
-    let is_dir = match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Err(Errno::ENOENT) => return Ok(()),
-        stat => kind_of(&stat?) == SFlag::S_IFDIR,
-    };
-    if !is_dir {
-        return Ok(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?);
-    }
-    if depth == DEEPEST {
-        return Err(Errno::ENAMETOOLONG.into());
-    }
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(CONFINED);
-    let dir = openat2(parent, name, how)?;
-    for entry in names(dir.as_fd())? {
-        remove(&dir, &entry, depth + 1)?;
-    }
-    Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
 }

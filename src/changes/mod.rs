@@ -1,11 +1,10 @@
-//! What a sandbox has changed in its root: the upper directory of an overlay, read beside the layers below it.
+//! What a sandbox has changed in its root: the upper directory of an overlay, or a copy, read beside the layers below it.
 //!
 //! Overlayfs copies what is written to from the layers into the upper, and marks there what was deleted. So what is in the
 //! upper is what was touched, and only a comparison with the layers tells what became of it. Both are walked by
 //! descriptors, following no symlink: names and contents of the upper are the program's.
 
 mod apply;
-mod layers;
 mod walk;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,14 +15,15 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use self::apply::Target;
-use self::layers::{Layers, Marks};
-use self::walk::{View, Walk};
+use self::walk::{Extent, View, Walk};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::MapPlan;
 use crate::limits::Bytes;
-use crate::rootfs::{Overlay, Rootfs};
+use crate::merged::{Layers, Marks};
+use crate::removal;
+use crate::rootfs::{Changeable, Kept, Rootfs};
 use crate::runtime::Runtime;
 use crate::sys;
 use crate::wire::{Request, request};
@@ -154,18 +154,56 @@ impl Rootfs {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn changes(&self) -> Result<Vec<Change>> {
-        let overlay = self.changeable();
-        let Some((upper, overlay)) =
-            overlay.as_ref().and_then(|overlay| Some((overlay.upper.as_ref()?, overlay)))
+        let changeable = self.changeable();
+        let Some((upper, changeable)) =
+            changeable.as_ref().and_then(|changeable| Some((changeable.kept.dir()?, changeable)))
         else {
             return Err(
                 nothing_kept().with_hint("give it Upper::dir(); one in memory is asked for by its Container")
             );
         };
         let lock = lock_upper(upper, UpperUse::Reading)?;
-        let changes = read(&lock, overlay, Marks::Either, View::AsOnDisk, View::AsOnDisk);
+        let changes = read(&lock, changeable, Marks::Either, View::AsOnDisk, View::AsOnDisk);
         unlock_upper(&lock);
         changes
+    }
+
+    /// Throws away what is in a persistent upper, [`Upper::dir`](crate::Upper::dir), when no sandbox uses it: empties both
+    /// of its directories, however deep, closed or read-only their contents are. No symbolic link is followed and no
+    /// mount entered. What an upper in memory has is gone with its sandbox.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) if there is no such upper,
+    /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) while a sandbox uses it, and failures to remove.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Rootfs, Upper};
+    ///
+    /// let root = Rootfs::overlay(["/srv/debian"]).upper(Upper::dir("/srv/run/upper", "/srv/run/work"));
+    /// if root.changes()?.len() > 1000 {
+    ///     root.discard()?;
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn discard(&self) -> Result<()> {
+        let Some((upper, work)) = self.upper_dirs() else {
+            return Err(nothing_kept().with_hint("only what Upper::dir() keeps outlasts its sandbox"));
+        };
+        let failed = |path: &Path, error: std::io::Error| {
+            Error::os(Step::Changes, format!("emptying {}", path.display()), error).with_path(path)
+        };
+        let lock = lock_upper(upper, UpperUse::Writing)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let emptied = open(work, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|work| removal::empty(work.as_fd()))
+            .map_err(|error| failed(work, error))
+            .and_then(|()| removal::empty(lock.as_fd()).map_err(|error| failed(upper, error)));
+        unlock_upper(&lock);
+        emptied
     }
 }
 
@@ -185,7 +223,7 @@ impl Runtime {
     /// Reads what has changed, and does something with that while nothing else happens to it.
     fn read_upper<T>(&self, act: impl FnOnce(&OwnedFd, Vec<Change>) -> Result<T>) -> Result<T> {
         let lowered = &*self.plan.0;
-        let Some(overlay) = lowered.overlay.as_ref().filter(|_| lowered.has_root) else {
+        let Some(changeable) = lowered.changeable.as_ref().filter(|_| lowered.has_root) else {
             return Err(nothing_kept().with_hint("make it Rootfs::overlay(..).upper(..)"));
         };
         let maps = match (&lowered.maps, &*self.block()) {
@@ -215,7 +253,7 @@ impl Runtime {
                 (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
             }
         };
-        let done = upper.and_then(|upper| act(&upper, read(&upper, overlay, marks, view, on_disk())?));
+        let done = upper.and_then(|upper| act(&upper, read(&upper, changeable, marks, view, on_disk())?));
         if thaw {
             self.with_cgroup(Cgroup::thaw)?;
         }
@@ -279,11 +317,16 @@ pub(crate) enum UpperUse {
 
 fn read(
     upper: &OwnedFd,
-    overlay: &Overlay,
+    changeable: &Changeable,
     marks: Marks,
     upper_ids: View,
     layer_ids: View,
 ) -> Result<Vec<Change>> {
-    let layers = Layers::open(&overlay.layers, marks)?;
-    Walk::new(&layers, upper_ids, layer_ids).all(upper)
+    let (extent, marks) = match changeable.kept {
+        Kept::InMemory | Kept::Upper(_) => (Extent::Touched, marks),
+        // A program can make what looks like a mark, and it is none.
+        Kept::Copy(_) => (Extent::Whole, Marks::None),
+    };
+    let layers = Layers::of(&changeable.layers, marks)?;
+    Walk::new(&layers, extent, upper_ids, layer_ids).all(upper)
 }

@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use super::layers::{Found, Layers, may_be_marked};
 use super::{Change, ChangeKind};
 use crate::entries::{self, is_whiteout, kind_of};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::idmap::Maps;
 use crate::limits::Bytes;
+use crate::merged::{Found, Layers, may_be_marked};
 
 /// Each level holds a descriptor.
 const DEEPEST: usize = 500;
@@ -48,9 +48,19 @@ impl View {
     }
 }
 
+/// What a changed directory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What was touched, and marks of what was deleted: the upper of an overlay.
+    Touched,
+    /// Everything: a copy. What it lacks was deleted.
+    Whole,
+}
+
 /// What was found so far.
 pub(super) struct Walk<'a> {
     layers: &'a Layers,
+    extent: Extent,
     upper_ids: View,
     layer_ids: View,
     changes: Vec<Change>,
@@ -68,8 +78,8 @@ struct Level {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(layers: &'a Layers, upper_ids: View, layer_ids: View) -> Self {
-        Self { layers, upper_ids, layer_ids, changes: Vec::new(), bytes: 0 }
+    pub(super) fn new(layers: &'a Layers, extent: Extent, upper_ids: View, layer_ids: View) -> Self {
+        Self { layers, extent, upper_ids, layer_ids, changes: Vec::new(), bytes: 0 }
     }
 
     /// Everything below the upper directory. Not by recursion: a program chooses how deep it is.
@@ -107,6 +117,11 @@ impl<'a> Walk<'a> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(parent, name, flags, Mode::empty()).map_err(|errno| failed(&path, errno))?;
         let mut names = entries::names(dir.as_fd()).map_err(|errno| failed(&path, errno))?;
+        if self.extent == Extent::Whole {
+            names.append(&mut self.layers.names(&path, &within)?);
+            names.sort();
+            names.dedup();
+        }
         names.reverse();
         Ok(Level { dir, path, within, names })
     }
@@ -115,12 +130,18 @@ impl<'a> Walk<'a> {
     fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>> {
         let path = level.path.join(name);
         let stat = match fstatat(&level.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            // It is gone since, in a container that was not stopped.
-            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ENOENT) => {
+                // Or it is gone since, in a container that was not stopped.
+                if self.extent == Extent::Whole && self.layers.find(&path, &level.within)?.is_some() {
+                    self.note(path, ChangeKind::Deleted, None)?;
+                }
+                return Ok(None);
+            }
             stat => stat.map_err(|errno| failed(&path, errno))?,
         };
         let below = self.layers.find(&path, &level.within)?;
-        if is_whiteout(&stat) || self.is_marked(level, name, &stat, &path)? {
+        let is_mark = is_whiteout(&stat) && self.extent == Extent::Touched;
+        if is_mark || self.is_marked(level, name, &stat, &path)? {
             if below.is_some() {
                 self.note(path, ChangeKind::Deleted, None)?;
             }
@@ -201,6 +222,10 @@ impl<'a> Walk<'a> {
         below: &Found,
     ) -> Result<Option<ChangeKind>> {
         let lower = *below.layers.first().unwrap_or(&0);
+        // A snapshot keeps the numbers and times of what it is of, and no program can set the time of the last change.
+        if self.extent == Extent::Whole && untouched(stat, &below.stat) {
+            return Ok(None);
+        }
         let same_content = match kind_of(stat) {
             SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
             SFlag::S_IFREG => {
@@ -228,6 +253,11 @@ impl<'a> Walk<'a> {
             (true, true) => None,
         })
     }
+}
+
+fn untouched(stat: &FileStat, below: &FileStat) -> bool {
+    let of = |stat: &FileStat| (stat.st_ino, stat.st_ctime, stat.st_ctime_nsec, stat.st_size);
+    of(stat) == of(below)
 }
 
 fn inside(path: &Path) -> PathBuf {

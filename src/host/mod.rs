@@ -12,9 +12,12 @@ mod noise;
 mod probe;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::error::Result;
 use crate::feature::Feature;
+use crate::storage::StorageReport;
 
 pub use noise::{Disturbance, Noise};
 
@@ -134,6 +137,27 @@ impl Host {
     pub fn current() -> &'static Self {
         static CURRENT: OnceLock<Host> = OnceLock::new();
         CURRENT.get_or_init(Self::probe)
+    }
+
+    /// Which [drivers](crate::StorageDriver) work for writable roots in a directory, and which one
+    /// [`Storage::auto`](crate::Storage::auto) takes there, with the reason. It is the directory's filesystem that
+    /// decides, so there is no answer for the whole machine. Each is tried in a directory that is made in it and removed
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`](crate::ErrorKind::NotFound) and [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for a
+    /// directory that is not there or that this process may not write to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let report = belljar::Host::storage(std::env::temp_dir())?;
+    /// print!("{report}");
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn storage(dir: impl AsRef<Path>) -> Result<StorageReport> {
+        crate::storage::survey_dir(dir.as_ref())
     }
 
     /// Whether [`Sandbox::new`](crate::Sandbox::new) works here as it is, without limits.

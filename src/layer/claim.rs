@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 
 use super::{dir, storing};
 use crate::error::{Error, Result, Step};
+use crate::removal;
 use crate::sys;
 
 /// A name in the store's temporary directory that belongs to this process, and what it makes there. What is left under
@@ -61,7 +62,8 @@ impl Claim {
         // Whoever had it before was killed.
         let leftovers = dir::look(tmp.as_fd(), &name).map_err(|errno| failed()(errno.into()))?.is_some();
         if leftovers {
-            dir::remove(tmp.as_fd(), &name).map_err(storing("removing what a killed process left"))?;
+            removal::remove(tmp.as_fd(), name.as_os_str())
+                .map_err(storing("removing what a killed process left"))?;
         }
         Ok(Some(Self { tmp, name, leftovers, _lock: opened }))
     }
@@ -82,7 +84,8 @@ impl Claim {
 
     /// Removes what is there under the name.
     pub(crate) fn discard(self) -> Result<()> {
-        dir::remove(self.tmp.as_fd(), &self.name).map_err(storing("removing a temporary directory"))
+        removal::remove(self.tmp.as_fd(), self.name.as_os_str())
+            .map_err(storing("removing a temporary directory"))
     }
 
     pub(crate) fn tmp(&self) -> BorrowedFd<'_> {
@@ -97,9 +100,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // What cannot be removed now is removed by `gc`, as if this process had been killed.
-        if dir::remove(self.tmp.as_fd(), &self.name).is_ok() {
+        if removal::remove(self.tmp.as_fd(), self.name.as_os_str()).is_ok() {
             let name = self.name.to_string_lossy();
-            dir::remove(self.tmp.as_fd(), &lock_name(&name)).ok();
+            removal::remove(self.tmp.as_fd(), lock_name(&name).as_os_str()).ok();
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::sys;
 
@@ -85,22 +84,6 @@ pub(crate) fn look(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<Option<FileS
 /// Whether an open directory hides what lower layers have in it.
 pub(crate) fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(sys::get_xattr(dir, c"user.overlay.opaque")?.as_deref() == Some(b"y"))
-}
-
-/// Removes a file or a directory with everything in it; nothing there is fine.
-pub(crate) fn remove(dir: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
-    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(Errno::EISDIR | Errno::EPERM) => {
-            // By way of the descriptor, so that the path of the store is not looked up again. It follows no symlink.
-            let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
-            match std::fs::remove_dir_all(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        }
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// Waits until names that were made in a directory are on disk.

@@ -14,6 +14,7 @@ use super::attributes::Attributes;
 use super::unpack::{Unpacker, dot, making};
 use super::{Time, dir, refused, storing};
 use crate::error::{Error, Result, Step};
+use crate::removal;
 
 /// Directories within one another; removing a tree holds each of them open.
 pub(crate) const DEEPEST: usize = 200;
@@ -51,7 +52,7 @@ impl<R: Read> Unpacker<'_, R> {
                         let found = dir::look(place.fd.as_fd(), name).map_err(making(&next))?;
                         match found {
                             Some(stat) if dir::is_whiteout(&stat) => {
-                                dir::remove(place.fd.as_fd(), name)
+                                removal::remove(place.fd.as_fd(), name.as_os_str())
                                     .map_err(storing("removing a whiteout"))?;
                                 self.implied_dir(&place, name, &next)?;
                                 self.make_opaque(&place.fd, name)?;

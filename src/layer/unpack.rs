@@ -24,6 +24,7 @@ use super::place::{Place, check_depth};
 use super::skeleton::SkeletonWriter;
 use super::{dir, refused, storing};
 use crate::error::{Error, Result, Step};
+use crate::removal;
 use crate::sys;
 
 /// How content travels.
@@ -298,7 +299,8 @@ impl<'a, R: Read> Unpacker<'a, R> {
     fn clear(&mut self, target: &Target<'_>) -> Result<()> {
         let Some(found) = target.look()? else { return Ok(()) };
         if dir::is_whiteout(&found) {
-            return dir::remove(target.parent.as_fd(), target.name).map_err(storing("removing a whiteout"));
+            return removal::remove(target.parent.as_fd(), target.name.as_os_str())
+                .map_err(storing("removing a whiteout"));
         }
         if dir::kind_of(&found) == SFlag::S_IFDIR {
             self.forget_dirs(&target.path);

@@ -151,7 +151,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         maps,
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
-        overlay: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
+        changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
         limits,

@@ -19,7 +19,7 @@ use crate::idmap::{Ids, MapPlan};
 use crate::limits::Bytes;
 use crate::lowering::{Held, Labels};
 use crate::namespace::Namespaces;
-use crate::rootfs::Overlay;
+use crate::rootfs::Changeable;
 use crate::sandbox::Sandbox;
 use crate::source::HostSource;
 use crate::wire::{Reply, line, section, stage};
@@ -65,7 +65,7 @@ pub(crate) struct Lowered {
     /// The program has a root filesystem of its own.
     pub(crate) has_root: bool,
     /// Where the changes to its root are kept, if they are.
-    pub(crate) overlay: Option<Overlay>,
+    pub(crate) changeable: Option<Changeable>,
     /// Layers and directories of the host show the ids inside that they have on disk.
     pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,

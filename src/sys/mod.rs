@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod bpf;
+mod btrfs;
 mod fd;
 mod launch;
 mod memfd;
@@ -16,6 +17,9 @@ mod socket;
 mod xattr;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
+pub(crate) use btrfs::{
+    create_subvolume, destroy_subvolume, make_subvolume_writable, share_content, snapshot_subvolume,
+};
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
@@ -30,6 +34,4 @@ pub(crate) use schedule::{
     own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};
-pub(crate) use xattr::attribute;
-#[cfg(feature = "oci")]
-pub(crate) use xattr::{get_xattr, list_xattrs, set_xattr};
+pub(crate) use xattr::{attribute, get_xattr, list_xattrs, set_xattr};

@@ -32,11 +32,9 @@ pub(crate) fn attribute(
 }
 
 /// The longest value, and the longest list of names, that the kernel has (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
-#[cfg(feature = "oci")]
 const LONGEST: usize = 65536;
 
 /// Sets an attribute, whether it is there or not.
-#[cfg(feature = "oci")]
 pub(crate) fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: a descriptor, a C string, and a slice with its length; the kernel only reads them.
     let result =
@@ -45,7 +43,6 @@ pub(crate) fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::
 }
 
 /// The value of an attribute; `None` if there is none, or if the filesystem has none of that kind.
-#[cfg(feature = "oci")]
 pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0_u8; LONGEST];
     // SAFETY: a descriptor, a C string, and a buffer of the length that is passed.
@@ -64,7 +61,6 @@ pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<
 }
 
 /// The names of all attributes that this process may see, sorted.
-#[cfg(feature = "oci")]
 pub(crate) fn list_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = vec![0_u8; LONGEST];
     // SAFETY: a descriptor, and a buffer of the length that is passed.

@@ -94,6 +94,14 @@ fn look(feature: &str) -> Option<String> {
         "loop" => {
             ["/sbin/losetup", "/sbin/mkfs.ext4", "/dev/loop-control"].iter().find_map(|path| program(path))
         }
+        "xfs" | "btrfs" => program(&format!("/sbin/mkfs.{feature}")).or_else(|| {
+            let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+            let is_known = known.lines().any(|line| line.trim() == feature);
+            // Or a module of it is loaded when one is mounted.
+            let module = || std::process::Command::new("modprobe").args(["-q", feature]).status();
+            (!is_known && !module().is_ok_and(|status| status.success()))
+                .then(|| format!("this kernel has no {feature}"))
+        }),
         // Since Linux 6.6. Without them an overlay in a user namespace with an upper in memory cannot remove a directory.
         "tmpfs-xattr" => {
             let file = Path::new("/dev/shm").join(format!("belljar-test-{}", std::process::id()));

@@ -1,6 +1,6 @@
 //! The layers below an upper directory, merged as overlayfs merges them.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,30 +9,32 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-use crate::entries::{is_whiteout, kind_of};
+use crate::entries::{is_whiteout, kind_of, names};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
 /// Whose attributes are overlayfs's marks. In a mount without `userxattr` those of `user.` are like any others, and a
 /// program may set them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Marks {
+pub(crate) enum Marks {
     /// Of a mount in a user namespace.
     User,
     /// Of any other mount.
     Trusted,
     /// It is not known which it was.
     Either,
+    /// There are none: it is no overlay.
+    None,
 }
 
 impl Marks {
     /// Whether a directory hides those of its name below it.
-    pub(super) fn is_opaque(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
+    pub(crate) fn is_opaque(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
         self.any(dir, entry, [c"user.overlay.opaque", c"trusted.overlay.opaque"], |value| value == b"y")
     }
 
     /// Whether an empty file stands for what was deleted, as it may since Linux 6.7.
-    pub(super) fn is_whiteout(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
+    pub(crate) fn is_whiteout(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
         self.any(dir, entry, [c"user.overlay.whiteout", c"trusted.overlay.whiteout"], |_| true)
     }
 
@@ -43,8 +45,10 @@ impl Marks {
         [user, trusted]: [&CStr; 2],
         wanted: impl Fn(&[u8]) -> bool,
     ) -> io::Result<bool> {
-        for (name, other) in [(user, Self::Trusted), (trusted, Self::User)] {
-            if self != other && sys::attribute(dir, entry, name)?.is_some_and(|value| wanted(&value)) {
+        for (name, own) in [(user, Self::User), (trusted, Self::Trusted)] {
+            if (self == own || self == Self::Either)
+                && sys::attribute(dir, entry, name)?.is_some_and(|value| wanted(&value))
+            {
                 return Ok(true);
             }
         }
@@ -54,21 +58,21 @@ impl Marks {
 
 /// The layers, the first on top.
 #[derive(Debug)]
-pub(super) struct Layers {
+pub(crate) struct Layers {
     dirs: Vec<(OwnedFd, PathBuf)>,
-    pub(super) marks: Marks,
+    pub(crate) marks: Marks,
 }
 
 /// What the layers together have at a path.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) stat: FileStat,
+pub(crate) struct Found {
+    pub(crate) stat: FileStat,
     /// In which of them it is, and for a directory all that add to it.
-    pub(super) layers: Vec<usize>,
+    pub(crate) layers: Vec<usize>,
 }
 
 impl Layers {
-    pub(super) fn open(paths: &[PathBuf], marks: Marks) -> Result<Self> {
+    pub(crate) fn of(paths: &[PathBuf], marks: Marks) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let opened = paths.iter().map(|path| match open(path, flags, Mode::empty()) {
             Ok(fd) => Ok((fd, path.clone())),
@@ -81,19 +85,19 @@ impl Layers {
     }
 
     /// The root, to which all of them add.
-    pub(super) fn root(&self) -> Vec<usize> {
+    pub(crate) fn root(&self) -> Vec<usize> {
         (0..self.dirs.len()).collect()
     }
 
     /// What is at `path`, relative to the root, whose directory is in these of the layers.
-    pub(super) fn find(&self, path: &Path, within: &[usize]) -> Result<Option<Found>> {
+    pub(crate) fn find(&self, path: &Path, within: &[usize]) -> Result<Option<Found>> {
         let mut found: Option<Found> = None;
         for &number in within {
             let Some(entry) = self.open_in(number, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
                 continue;
             };
             let stat = fstat(&entry).map_err(|errno| self.failed(number, path, errno))?;
-            if is_whiteout(&stat) || self.is_marked(number, path, &stat)? {
+            if (is_whiteout(&stat) && self.marks != Marks::None) || self.is_marked(number, path, &stat)? {
                 break;
             }
             let is_dir = kind_of(&stat) == SFlag::S_IFDIR;
@@ -110,13 +114,32 @@ impl Layers {
         Ok(found)
     }
 
+    /// The names in the directory that is at `path` in these of the layers, sorted.
+    pub(crate) fn names(&self, path: &Path, within: &[usize]) -> Result<Vec<OsString>> {
+        let mut all = Vec::new();
+        for &number in within {
+            let Some(dir) = self.open_in(number, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? else {
+                continue;
+            };
+            all.append(&mut names(dir.as_fd()).map_err(|errno| self.failed(number, path, errno))?);
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    /// Opens what is at a path of a layer.
+    pub(crate) fn open(&self, number: usize, path: &Path, flags: OFlag) -> Result<Option<OwnedFd>> {
+        self.open_in(number, path, flags)
+    }
+
     /// Opens a regular file of a layer, to be read.
-    pub(super) fn read(&self, number: usize, path: &Path) -> Result<Option<OwnedFd>> {
+    pub(crate) fn read(&self, number: usize, path: &Path) -> Result<Option<OwnedFd>> {
         self.open_in(number, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)
     }
 
     /// The target of a symbolic link of a layer.
-    pub(super) fn read_link(&self, number: usize, path: &Path) -> Result<Option<std::ffi::OsString>> {
+    pub(crate) fn read_link(&self, number: usize, path: &Path) -> Result<Option<std::ffi::OsString>> {
         let Some(link) = self.open_in(number, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
             return Ok(None);
         };
@@ -129,6 +152,7 @@ impl Layers {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         match openat2(root, path, how) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
@@ -155,6 +179,6 @@ impl Layers {
 }
 
 /// Whether it may be the other mark: an empty file.
-pub(super) fn may_be_marked(stat: &FileStat) -> bool {
+pub(crate) fn may_be_marked(stat: &FileStat) -> bool {
     kind_of(stat) == SFlag::S_IFREG && stat.st_size == 0
 }
