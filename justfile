@@ -30,10 +30,11 @@ soak *args:
 doc:
     cargo doc --no-deps --all-features --open
 
-# The cost of a spawn as a ladder, then against the bare kernel cost of the same isolation.
+# The cost of a spawn as a ladder, against the bare kernel cost of the same isolation, and by the number of layers.
 bench:
     cargo bench --bench spawn
     cargo bench --bench spawn -- --ratio
+    cargo bench --bench spawn -- --layers
 
 # The main job: judge real submissions.
 judge:

@@ -1,11 +1,13 @@
 //! What a spawn costs, as a ladder, and against the bare kernel cost of the same isolation.
 //!
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
-//! closed sandbox and the floor in alternating blocks: see `ratio.rs`.
+//! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
+//! `layers.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
 mod floor;
+mod layers;
 mod ratio;
 mod tiny;
 
@@ -20,6 +22,7 @@ fn main() {
     match args.as_slice() {
         [host, kind] if host == ratio::HOST => return ratio::serve(kind),
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
+        args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
         _ => {}
     }
     let mut criterion = Criterion::default()
