@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use belljar::{ErrorKind, Image, ImportOptions, LayerStore, Platform, Sandbox, Upper};
+use belljar::{
+    Command, ErrorKind, Image, ImageBuilder, ImportOptions, LayerStore, Mount, Platform, Sandbox, Upper,
+};
 use serde_json::{Value, json};
 
 use crate::archive::{Entry, Files, Packing, Tar, architecture, config, entry};
 use crate::import;
-use crate::support::{Result, Scratch, fail, mib, own_exe, run_helper, succeed};
+use crate::support::{self, Result, Scratch, fail, mib, own_exe, run_helper, succeed};
 
 fn layer(name: &str) -> Vec<u8> {
     Tar::new().file(name, name.as_bytes()).end()
@@ -247,6 +250,43 @@ pub(crate) fn a_sandbox_on_an_image() -> Result {
 }
 
 /// A layer that hides all that is below it, which overlayfs does not do by itself.
+/// Debian's own packages, by Debian's own tool: what no test thought of.
+pub(crate) fn a_root_of_mmdebstrap() -> Result {
+    let scratch = Scratch::new();
+    let (archive, root) = (scratch.join("root.tar"), scratch.join("root"));
+    let mut make = std::process::Command::new("mmdebstrap");
+    make.args(["--quiet", "--variant=extract", "--include=busybox-static,base-files"]);
+    run_helper(make.arg(support::debian()).arg(&archive), Duration::from_secs(120))?.succeed()?;
+    let archive = fs::read(&archive)?;
+    // As a layer of an image, byte for byte.
+    let (store, image) = import(&scratch, "store", &[archive])?;
+    assert_eq!(store.verify()?, []);
+    let run = |image: &Image, script: &str| -> Result<String> {
+        let sandbox = Sandbox::new().root().rootfs(image.rootfs()).mount(Mount::proc("/proc"));
+        let mut command = Command::new("/bin/busybox");
+        support::succeed(sandbox.output(command.args(["sh", "-c", script]))?)
+    };
+    let name = "/bin/busybox grep ^ID= /etc/os-release";
+    assert_eq!(run(&image, name)?, "ID=debian\n");
+    // And as a directory that became one.
+    std::fs::create_dir(&root)?;
+    let mut unpack = std::process::Command::new("tar");
+    unpack.args(["--xattrs", "--xattrs-include=*", "--same-owner", "-pxC"]).arg(&root).arg("-f");
+    run_helper(unpack.arg(scratch.join("root.tar")), Duration::from_secs(60))?.succeed()?;
+    let built = store.build("debian", &ImageBuilder::empty(image.platform()).layer(&root))?;
+    assert_eq!(run(&built, name)?, "ID=debian\n");
+    let find = "cd /; /bin/busybox find . -path ./proc -prune -o -name partial -prune -o -exec /bin/busybox stat -c '%n %a %u %g %F' {} +";
+    let sorted = |text: String| -> Vec<String> {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (imported, packed) = (sorted(run(&image, find)?), sorted(run(&built, find)?));
+    assert!(imported.len() > 300, "{}", imported.len());
+    assert_eq!(imported, packed);
+    Ok(())
+}
+
 pub(crate) fn a_layer_that_hides_all_others() -> Result {
     let scratch = Scratch::new();
     let base = Tar::new()

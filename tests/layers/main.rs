@@ -71,6 +71,7 @@ const CASES: &[Case] = cases![
     streams_of_several_parts: ["bare"],
     the_right_one_of_several: ["bare"],
     a_sandbox_on_an_image: ["userns", "overlay"],
+    a_root_of_mmdebstrap: ["root", "userns", "overlay", "mmdebstrap"],
     a_layer_that_hides_all_others: ["userns", "overlay"],
     users_of_images: ["bare"],
     an_image_without_a_command: ["bare"],

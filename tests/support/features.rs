@@ -134,6 +134,18 @@ fn look(feature: &str) -> Option<String> {
             }
         }
         "strace" => program("/usr/bin/strace"),
+        // With the packages of a mirror.
+        "mmdebstrap" => program("/usr/bin/mmdebstrap").or_else(|| {
+            let mut try_it = std::process::Command::new("mmdebstrap");
+            try_it.args(["--quiet", "--simulate", "--variant=extract"]).arg(super::debian()).arg("/dev/null");
+            match super::run_helper(&mut try_it, Duration::from_secs(60)) {
+                Ok(helper) if helper.status.success() => None,
+                Ok(helper) => {
+                    Some(format!("mmdebstrap: {}", helper.stderr.lines().last().unwrap_or_default()))
+                }
+                Err(super::Fail(message)) => Some(message),
+            }
+        }),
         "umoci" => program("/usr/bin/umoci"),
         "skopeo" => program("/usr/bin/skopeo"),
         "unshare" => program("/usr/bin/unshare"),

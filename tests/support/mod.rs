@@ -454,6 +454,16 @@ pub(crate) fn as_nobody(role: &str, args: &[&str], patience: Duration) -> Result
     run_helper(&mut command, patience)
 }
 
+/// What this release of Debian is called; empty on anything else.
+pub(crate) fn debian() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    match value("ID") {
+        Some("debian") => value("VERSION_CODENAME").unwrap_or_default().to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// Compiles a small C program into a directory.
 pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str, flags: &[&str]) -> Result<PathBuf> {
     let code = scratch.file(format!("{name}.c"), source);
