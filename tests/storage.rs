@@ -38,12 +38,20 @@ fn main() -> ExitCode {
         whatever_programs_leave: ["userns", "root", "python3"],
         forged_marks_are_nothing: ["userns", "root", "python3"],
         a_base_is_made_once: ["userns", "root", "sh"],
+        where_no_overlay_can_be: ["userns", "root", "overlay", "setpriv", "python3"],
         without_privilege: ["userns", "overlay", "python3", "setpriv"],
         what_is_refused: ["userns", "root"],
     ];
     support::main(
         cases,
-        &[("drivers", drivers), ("make-base", make_base), ("host-to-kill", host_to_kill), ("nobody", nobody)],
+        &[
+            ("drivers", drivers),
+            ("make-base", make_base),
+            ("host-to-kill", host_to_kill),
+            ("nobody", nobody),
+            ("over-overlay", over_overlay),
+            ("nobody-there", nobody_there),
+        ],
     )
 }
 
@@ -587,6 +595,62 @@ fn a_base_is_made_once() -> Result {
     assert_eq!(names, ["base"]);
     assert_eq!(count(scratch.join("storage/runs")), 0);
     Ok(())
+}
+
+fn where_no_overlay_can_be() -> Result {
+    let mut command = role_command("over-overlay", &[]);
+    let text = run_helper(&mut command, Duration::from_secs(60))?.succeed()?;
+    assert_eq!(text, "ok\n");
+    Ok(())
+}
+
+/// Overlayfs does not take a directory of its own as an upper.
+fn over_overlay(_: &[OsString]) -> i32 {
+    let run = || -> Result<String> {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&str> = None;
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(none, "/", none, private, none)?;
+        let scratch = Scratch::new();
+        let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| scratch.dir(name));
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("overlay"), &merged, Some("overlay"), flags, Some(options.as_str()))?;
+        fs::set_permissions(&merged, fs::Permissions::from_mode(0o777))?;
+        let dir = merged.to_str().expect("UTF-8");
+        let helper = as_nobody("nobody-there", &[dir], Duration::from_secs(60));
+        nix::mount::umount(&merged)?;
+        helper?.succeed()
+    };
+    match run() {
+        Ok(text) => print!("{text}"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
+}
+
+fn nobody_there(args: &[OsString]) -> i32 {
+    let run = || -> Result {
+        let dir = PathBuf::from(args.first().expect("a directory"));
+        let storage = Storage::auto(dir.join("storage"))?;
+        assert_eq!(storage.driver(), StorageDriver::Copy);
+        assert!(storage.reason().contains("no overlay: mounting an overlay"), "{}", storage.reason());
+        let workspace = storage.base("base", &layers(&dir))?.workspace()?;
+        let script = "print(open('/data/a', 'r+').read()); open('/data/a', 'w').write('mine')";
+        assert_eq!(succeed(sandbox(&workspace).output(python(script))?)?, "top\n");
+        assert_eq!(below_data(&workspace.changes()?), told(&[(Modified, "/data/a")]));
+        drop((workspace, storage));
+        for entry in fs::read_dir(&dir)? {
+            fs::remove_dir_all(entry?.path())?;
+        }
+        Ok(())
+    };
+    match run() {
+        Ok(()) => println!("ok"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
 }
 
 fn without_privilege() -> Result {
