@@ -17,6 +17,13 @@ pub(crate) fn is_whiteout(stat: &FileStat) -> bool {
     kind_of(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
 }
 
+/// Whether an extended attribute is part of what a file is: a user's, and capabilities. Not labels of security modules,
+/// which are the host's own, and not the marks of overlayfs.
+pub(crate) fn is_kept(attribute: &[u8]) -> bool {
+    let user = attribute.starts_with(b"user.") && !attribute.starts_with(b"user.overlay.");
+    user || attribute == b"security.capability"
+}
+
 /// The names in a directory, sorted. The position of its descriptor stays where it is.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> nix::Result<Vec<OsString>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;

@@ -38,6 +38,20 @@ impl Marks {
         self.any(dir, entry, [c"user.overlay.whiteout", c"trusted.overlay.whiteout"], |_| true)
     }
 
+    /// Whether the content of a file, or what is in a directory, lies elsewhere in a layer. In a user namespace the kernel
+    /// knows no such marks.
+    pub(super) fn is_part(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
+        if self == Self::User {
+            return Ok(false);
+        }
+        for name in [c"trusted.overlay.redirect", c"trusted.overlay.metacopy"] {
+            if sys::attribute(dir, entry, name)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn any(
         self,
         dir: BorrowedFd<'_>,
@@ -128,12 +142,7 @@ impl Layers {
         Ok(all)
     }
 
-    /// Opens what is at a path of a layer.
-    pub(crate) fn open(&self, number: usize, path: &Path, flags: OFlag) -> Result<Option<OwnedFd>> {
-        self.open_in(number, path, flags)
-    }
-
-    /// Opens a regular file of a layer, to be read.
+    /// Opens a file or directory of a layer, to be read.
     pub(crate) fn read(&self, number: usize, path: &Path) -> Result<Option<OwnedFd>> {
         self.open_in(number, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK)
     }

@@ -34,6 +34,8 @@ fn main() -> ExitCode {
         programs_stand_still_meanwhile: ["userns", "root", "overlay", "cgroup-v2", "sh"],
         too_deep_is_an_error: ["userns", "root", "overlay", "python3"],
         marks_of_both_kinds: ["root"],
+        attributes_alone_are_a_change: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+        what_lies_elsewhere_in_a_layer_is_refused: ["root"],
         changes_come_true_on_the_host: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
         changes_come_true_without_privilege: ["userns", "overlay", "tmpfs-xattr", "python3", "setpriv"],
         nothing_outside_of_the_target_is_written: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
@@ -420,6 +422,84 @@ fn marks_of_both_kinds() -> Result {
         (Deleted, "/data/same"),
     ];
     assert_eq!(changes, wanted.map(|(kind, path)| (kind, path.to_owned())));
+    Ok(())
+}
+
+/// Attributes that a layer keeps, alone: added, removed, or with another value; on files and on directories.
+fn attributes_alone_are_a_change() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    let set = |path: &str, name: &str, value: &[u8]| {
+        support::raw::set_attribute(&base.join("data").join(path), name, value)
+    };
+    for path in ["a", "same", "mode", "opened", "dir", "gone"] {
+        set(path, "user.kept", b"value")?;
+    }
+    set("renewed", "user.overlay.origin", b"y")?;
+    // Effective, with CAP_NET_BIND_SERVICE permitted.
+    let capability = [[1, 0, 0, 2, 0, 4, 0, 0].as_slice(), &[0; 12]].concat();
+    set("dir/b", "security.capability", &capability)?;
+    let sandbox = |upper| over(&[&base], upper).keep_capability("CAP_SETFCAP");
+    let script = "
+import os
+os.chdir('/data')
+os.removexattr('a', 'user.kept')
+os.setxattr('same', 'user.kept', b'valuf')
+os.setxattr('mode', 'user.new', b'')
+os.setxattr('gone', 'user.kept', b'other'); os.setxattr('turned', 'user.new', b'x')
+# The same as before, of files that were copied for that.
+for path in ['opened', 'dir']: os.setxattr(path, 'user.kept', b'x'); os.setxattr(path, 'user.kept', b'value')
+for path in ['renewed', 'dir/deep/c']:
+    os.setxattr(path, 'user.new', b'x'); os.removexattr(path, 'user.new')
+capability = os.getxattr('dir/b', 'security.capability')
+os.setxattr('dir/b', 'security.capability', capability)
+os.setxattr('gone/d', 'security.capability', capability)";
+    let wanted = [
+        (Metadata, "/data/a"),
+        (Metadata, "/data/gone"),
+        (Metadata, "/data/gone/d"),
+        (Metadata, "/data/mode"),
+        (Metadata, "/data/same"),
+        (Metadata, "/data/turned"),
+    ];
+    let container = sandbox(in_memory()).start()?;
+    succeed(container.output(python(script))?)?;
+    expect(&container, &wanted)?;
+    let container = sandbox(Upper::dir(scratch.dir("upper"), scratch.dir("work"))).start()?;
+    succeed(container.output(python(script))?)?;
+    expect(&container, &wanted)
+}
+
+/// Uppers of overlays that were mounted otherwise.
+fn what_lies_elsewhere_in_a_layer_is_refused() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    for (mark, refused) in [
+        ("trusted.overlay.redirect", true),
+        ("trusted.overlay.metacopy", true),
+        // Which no kernel makes, and any program may.
+        ("user.overlay.redirect", false),
+        ("user.overlay.metacopy", false),
+    ] {
+        let name = format!("upper-{mark}");
+        scratch.dir(format!("{name}/data"));
+        let path = match mark.ends_with("redirect") {
+            true => scratch.dir(format!("{name}/data/elsewhere")),
+            false => scratch.file(format!("{name}/data/elsewhere"), "x"),
+        };
+        support::raw::set_attribute(&path, mark, b"/data/dir")?;
+        let root = Rootfs::overlay([&base]).upper(Upper::dir(scratch.join(name), scratch.dir("work")));
+        match root.changes() {
+            Ok(changes) if !refused => {
+                assert_eq!(below_data(&changes), [(Added, "/data/elsewhere".to_owned())]);
+            }
+            Err(error) if refused && error.kind() == ErrorKind::Unsupported => {
+                assert_eq!(error.path(), Some(Path::new("/data/elsewhere")), "{}", explain(&error));
+                assert!(error.hint().is_some());
+            }
+            other => return fail(format!("{mark}: {other:?}")),
+        }
+    }
     Ok(())
 }
 

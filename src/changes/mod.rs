@@ -5,6 +5,7 @@
 //! descriptors, following no symlink: names and contents of the upper are the program's.
 
 mod apply;
+mod attributes;
 mod walk;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +16,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use self::apply::Target;
-use self::walk::{Extent, View, Walk};
+pub(crate) use self::walk::View;
+use self::walk::{Scope, Walk};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -55,7 +57,8 @@ pub enum ChangeKind {
     TypeChanged,
     /// A directory that was replaced by another one: what was in it is gone, and what is in it is [`Added`](Self::Added).
     Opaque,
-    /// Only permissions, owner or times are other ones.
+    /// Only permissions, owner, times or extended attributes are other ones. Of attributes those named `user.` count, but
+    /// for overlayfs' own, and capabilities of files; times only where there is a file or link.
     Metadata,
 }
 
@@ -70,6 +73,7 @@ impl Container {
     /// # Errors
     ///
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) if the root is no overlay with an upper,
+    /// [`Unsupported`](ErrorKind::Unsupported) for an upper that was mounted with `redirect_dir` or `metacopy`,
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) for a directory that the program has closed to an unprivileged
     /// host, [`LimitExceeded`](ErrorKind::LimitExceeded) for directories that are more than 500 deep and
     /// names of more than 64 MiB in all, and
@@ -89,7 +93,7 @@ impl Container {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn changes(&self) -> Result<Vec<Change>> {
-        self.runtime().read_upper(|_, changes| Ok(changes))
+        self.runtime().read_upper(|_, _, changes| Ok(changes))
     }
 
     /// Writes the changes below a directory of the sandbox to a directory of the host, and returns those that were left
@@ -130,7 +134,7 @@ impl Container {
     ) -> Result<Vec<Change>> {
         let (below, limit) = (absolute(below.as_ref())?, limit.into());
         self.runtime()
-            .read_upper(|upper, changes| Target::open(upper, &below, to.as_ref(), limit)?.apply(changes))
+            .read_upper(|upper, _, changes| Target::open(upper, &below, to.as_ref(), limit)?.apply(changes))
     }
 }
 
@@ -154,6 +158,14 @@ impl Rootfs {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn changes(&self) -> Result<Vec<Change>> {
+        self.read_kept(|_, _, changes| Ok(changes))
+    }
+
+    /// The same as [`Runtime::read_upper`] for a persistent upper.
+    pub(crate) fn read_kept<T>(
+        &self,
+        act: impl FnOnce(&OwnedFd, &View, Vec<Change>) -> Result<T>,
+    ) -> Result<T> {
         let changeable = self.changeable();
         let Some((upper, changeable)) =
             changeable.as_ref().and_then(|changeable| Some((changeable.kept.dir()?, changeable)))
@@ -163,9 +175,11 @@ impl Rootfs {
             );
         };
         let lock = lock_upper(upper, UpperUse::Reading)?;
-        let changes = read(&lock, changeable, Marks::Either, View::AsOnDisk, View::AsOnDisk);
+        let ids = View::AsOnDisk;
+        let done =
+            read(&lock, changeable, Marks::Either, &ids, &ids).and_then(|changes| act(&lock, &ids, changes));
         unlock_upper(&lock);
-        changes
+        done
     }
 
     /// Throws away what is in a persistent upper, [`Upper::dir`](crate::Upper::dir), when no sandbox uses it: empties both
@@ -220,8 +234,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 impl Runtime {
-    /// Reads what has changed, and does something with that while nothing else happens to it.
-    fn read_upper<T>(&self, act: impl FnOnce(&OwnedFd, Vec<Change>) -> Result<T>) -> Result<T> {
+    /// Reads what has changed, and does something with that while nothing else happens to it: with the directory that has
+    /// it, whose ids the host sees there, and the changes.
+    pub(crate) fn read_upper<T>(
+        &self,
+        act: impl FnOnce(&OwnedFd, &View, Vec<Change>) -> Result<T>,
+    ) -> Result<T> {
         let lowered = &*self.plan.0;
         let Some(changeable) = lowered.changeable.as_ref().filter(|_| lowered.has_root) else {
             return Err(nothing_kept().with_hint("make it Rootfs::overlay(..).upper(..)"));
@@ -253,7 +271,8 @@ impl Runtime {
                 (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
             }
         };
-        let done = upper.and_then(|upper| act(&upper, read(&upper, changeable, marks, view, on_disk())?));
+        let done =
+            upper.and_then(|upper| act(&upper, &view, read(&upper, changeable, marks, &view, &on_disk())?));
         if thaw {
             self.with_cgroup(Cgroup::thaw)?;
         }
@@ -319,14 +338,14 @@ fn read(
     upper: &OwnedFd,
     changeable: &Changeable,
     marks: Marks,
-    upper_ids: View,
-    layer_ids: View,
+    upper_ids: &View,
+    layer_ids: &View,
 ) -> Result<Vec<Change>> {
-    let (extent, marks) = match changeable.kept {
-        Kept::InMemory | Kept::Upper(_) => (Extent::Touched, marks),
+    let (scope, marks) = match changeable.kept {
+        Kept::InMemory | Kept::Upper(_) => (Scope::Touched, marks),
         // A program can make what looks like a mark, and it is none.
-        Kept::Copy(_) => (Extent::Whole, Marks::None),
+        Kept::Copy(_) => (Scope::Whole, Marks::None),
     };
     let layers = Layers::of(&changeable.layers, marks)?;
-    Walk::new(&layers, extent, upper_ids, layer_ids).all(upper)
+    Walk::new(&layers, scope, upper_ids, layer_ids).all(upper)
 }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use super::{Change, ChangeKind};
 use crate::entries::{self, is_whiteout, kind_of};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::idmap::Maps;
+use crate::idmap::{Extent, Maps};
 use crate::limits::Bytes;
 use crate::merged::{Found, Layers, may_be_marked};
 
@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// Whose ids the host sees on files.
 #[derive(Debug)]
-pub(super) enum View {
+pub(crate) enum View {
     /// Those that the sandbox sees.
     AsOnDisk,
     /// Those that the sandbox's are outside.
@@ -34,23 +34,34 @@ pub(super) enum View {
 
 impl View {
     /// The ids that the sandbox sees.
-    fn inside(&self, stat: &FileStat) -> (u32, u32) {
-        let Self::Mapped(maps) = self else { return (stat.st_uid, stat.st_gid) };
-        let find = |extents: &[crate::idmap::Extent], id: u32| {
-            let inside = extents.iter().find_map(|extent| {
-                let offset = id.checked_sub(extent.outside).filter(|offset| *offset < extent.count)?;
-                extent.inside.checked_add(offset)
-            });
-            // As the kernel shows what is not mapped.
-            inside.unwrap_or(65534)
+    pub(crate) fn inside(&self, stat: &FileStat) -> (u32, u32) {
+        let gid = match self {
+            Self::AsOnDisk => stat.st_gid,
+            Self::Mapped(maps) => mapped(&maps.gids, stat.st_gid),
         };
-        (find(&maps.uids, stat.st_uid), find(&maps.gids, stat.st_gid))
+        (self.uid(stat.st_uid), gid)
     }
+
+    pub(super) fn uid(&self, uid: u32) -> u32 {
+        match self {
+            Self::AsOnDisk => uid,
+            Self::Mapped(maps) => mapped(&maps.uids, uid),
+        }
+    }
+}
+
+fn mapped(extents: &[Extent], id: u32) -> u32 {
+    let inside = extents.iter().find_map(|extent| {
+        let offset = id.checked_sub(extent.outside).filter(|offset| *offset < extent.count)?;
+        extent.inside.checked_add(offset)
+    });
+    // As the kernel shows what is not mapped.
+    inside.unwrap_or(65534)
 }
 
 /// What a changed directory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum Scope {
     /// What was touched, and marks of what was deleted: the upper of an overlay.
     Touched,
     /// Everything: a copy. What it lacks was deleted.
@@ -60,9 +71,9 @@ pub(super) enum Extent {
 /// What was found so far.
 pub(super) struct Walk<'a> {
     layers: &'a Layers,
-    extent: Extent,
-    upper_ids: View,
-    layer_ids: View,
+    scope: Scope,
+    upper_ids: &'a View,
+    layer_ids: &'a View,
     changes: Vec<Change>,
     bytes: usize,
 }
@@ -78,8 +89,8 @@ struct Level {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(layers: &'a Layers, extent: Extent, upper_ids: View, layer_ids: View) -> Self {
-        Self { layers, extent, upper_ids, layer_ids, changes: Vec::new(), bytes: 0 }
+    pub(super) fn new(layers: &'a Layers, scope: Scope, upper_ids: &'a View, layer_ids: &'a View) -> Self {
+        Self { layers, scope, upper_ids, layer_ids, changes: Vec::new(), bytes: 0 }
     }
 
     /// Everything below the upper directory. Not by recursion: a program chooses how deep it is.
@@ -109,7 +120,7 @@ impl<'a> Walk<'a> {
 
     fn level(
         &self,
-        parent: std::os::fd::BorrowedFd<'_>,
+        parent: BorrowedFd<'_>,
         name: &OsStr,
         path: PathBuf,
         within: Vec<usize>,
@@ -117,7 +128,7 @@ impl<'a> Walk<'a> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(parent, name, flags, Mode::empty()).map_err(|errno| failed(&path, errno))?;
         let mut names = entries::names(dir.as_fd()).map_err(|errno| failed(&path, errno))?;
-        if self.extent == Extent::Whole {
+        if self.scope == Scope::Whole {
             names.append(&mut self.layers.names(&path, &within)?);
             names.sort();
             names.dedup();
@@ -132,7 +143,7 @@ impl<'a> Walk<'a> {
         let stat = match fstatat(&level.dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => {
                 // Or it is gone since, in a container that was not stopped.
-                if self.extent == Extent::Whole && self.layers.find(&path, &level.within)?.is_some() {
+                if self.scope == Scope::Whole && self.layers.find(&path, &level.within)?.is_some() {
                     self.note(path, ChangeKind::Deleted, None)?;
                 }
                 return Ok(None);
@@ -140,13 +151,14 @@ impl<'a> Walk<'a> {
             stat => stat.map_err(|errno| failed(&path, errno))?,
         };
         let below = self.layers.find(&path, &level.within)?;
-        let is_mark = is_whiteout(&stat) && self.extent == Extent::Touched;
+        let is_mark = is_whiteout(&stat) && self.scope == Scope::Touched;
         if is_mark || self.is_marked(level, name, &stat, &path)? {
             if below.is_some() {
                 self.note(path, ChangeKind::Deleted, None)?;
             }
             return Ok(None);
         }
+        self.check_whole(level, name, &path)?;
         let is_dir = kind_of(&stat) == SFlag::S_IFDIR;
         let mut within = Vec::new();
         let what = match below {
@@ -161,7 +173,8 @@ impl<'a> Walk<'a> {
                 {
                     Some(ChangeKind::Opaque)
                 } else {
-                    let same = self.same_owner(&stat, &below.stat);
+                    let same = self.same_owner(&stat, &below.stat)
+                        && self.same_dir(level, name, &path, &below).map_err(|error| failed(&path, error))?;
                     within = below.layers;
                     (!same).then_some(ChangeKind::Metadata)
                 }
@@ -194,6 +207,20 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn check_whole(&self, level: &Level, name: &OsStr, path: &Path) -> Result<()> {
+        match self.layers.marks.is_part(level.dir.as_fd(), name) {
+            Ok(false) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(error) => Err(failed(path, error)),
+            Ok(true) => {
+                let message = format!("{} is elsewhere in a lower layer", inside(path).display());
+                Err(Error::message(ErrorKind::Unsupported, Step::Changes, message)
+                    .with_path(inside(path))
+                    .with_hint("mount the overlay with redirect_dir=off and metacopy=off, as belljar does"))
+            }
+        }
+    }
+
     fn note(&mut self, path: PathBuf, kind: ChangeKind, stat: Option<&FileStat>) -> Result<()> {
         self.bytes = self.bytes.saturating_add(path.as_os_str().len()).saturating_add(size_of::<Change>());
         if self.bytes > MOST_BYTES {
@@ -212,6 +239,20 @@ impl<'a> Walk<'a> {
         upper.st_mode == lower.st_mode && self.upper_ids.inside(upper) == self.layer_ids.inside(lower)
     }
 
+    /// Whether two directories have the same attributes. What cannot be read cannot be told to be the same.
+    fn same_dir(&self, level: &Level, name: &OsStr, path: &Path, below: &Found) -> io::Result<bool> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let lower = *below.layers.first().unwrap_or(&0);
+        match (openat(&level.dir, name, flags, Mode::empty()), self.layers.read(lower, path)) {
+            (Ok(upper), Ok(Some(lower))) => self.same_attributes(upper.as_fd(), lower.as_fd()),
+            _ => Ok(false),
+        }
+    }
+
+    fn same_attributes(&self, upper: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<bool> {
+        Ok(self.upper_ids.attributes(upper)? == self.layer_ids.attributes(lower)?)
+    }
+
     /// What is different between two of the same type that are no directories.
     fn compare(
         &self,
@@ -223,16 +264,22 @@ impl<'a> Walk<'a> {
     ) -> Result<Option<ChangeKind>> {
         let lower = *below.layers.first().unwrap_or(&0);
         // A snapshot keeps the numbers and times of what it is of, and no program can set the time of the last change.
-        if self.extent == Extent::Whole && untouched(stat, &below.stat) {
+        if self.scope == Scope::Whole && untouched(stat, &below.stat) {
             return Ok(None);
         }
+        let mut same_attributes = true;
         let same_content = match kind_of(stat) {
             SFlag::S_IFREG if stat.st_size != below.stat.st_size => false,
             SFlag::S_IFREG => {
                 let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
                 match (openat(&level.dir, name, flags, Mode::empty()), self.layers.read(lower, path)) {
-                    (Ok(upper), Ok(Some(lower))) => same_bytes(File::from(upper), File::from(lower))
-                        .map_err(|error| failed(path, error))?,
+                    (Ok(upper), Ok(Some(lower))) => {
+                        same_attributes = self
+                            .same_attributes(upper.as_fd(), lower.as_fd())
+                            .map_err(|error| failed(path, error))?;
+                        same_bytes(File::from(upper), File::from(lower))
+                            .map_err(|error| failed(path, error))?
+                    }
                     // What cannot be read cannot be told to be the same.
                     _ => false,
                 }
@@ -246,7 +293,8 @@ impl<'a> Walk<'a> {
         };
         let same_time =
             (stat.st_mtime, stat.st_mtime_nsec) == (below.stat.st_mtime, below.stat.st_mtime_nsec);
-        Ok(match (same_content, self.same_owner(stat, &below.stat) && same_time) {
+        let same_metadata = self.same_owner(stat, &below.stat) && same_time && same_attributes;
+        Ok(match (same_content, same_metadata) {
             (false, _) => Some(ChangeKind::Modified),
             (true, false) => Some(ChangeKind::Metadata),
             // It was opened for writing, and nothing was written.

@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use super::archive::{Kind, Member};
 use super::unpack::{Unpacker, dot, making};
 use super::{Time, dir, refused, storing};
+use crate::entries::is_kept;
 use crate::error::Result;
 use crate::sys;
 
@@ -87,8 +88,7 @@ impl<R: Read> Unpacker<'_, R> {
     /// set: they lead lookups elsewhere.
     pub(super) fn set_xattrs(&self, fd: &OwnedFd, member: &Member) -> Result<()> {
         for (name, value) in &member.xattrs {
-            let kept = (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-                || (name == b"security.capability" && self.owner == Owner::Archive);
+            let kept = is_kept(name) && (self.owner == Owner::Archive || name != b"security.capability");
             if !kept || !matches!(member.kind, Kind::File | Kind::Directory) {
                 continue;
             }

@@ -164,7 +164,7 @@ impl Copier<'_> {
 
     /// Gives a directory what the one of the layer has.
     fn finish(&self, dir: &OwnedFd, path: &Path, layer: usize) -> Result<()> {
-        let Some(from) = self.layers.open(layer, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? else {
+        let Some(from) = self.layers.read(layer, path)? else {
             return Ok(());
         };
         self.settle(&from, dir, path)
