@@ -16,8 +16,9 @@ use super::pack::Packer;
 use super::platform::Platform;
 use super::select::{MOST_LAYERS, too_many_layers};
 use super::{Holds, Image, record};
+use crate::changes::{Change, View};
 use crate::error::{Error, Result, Step};
-use crate::layer::{Budget, Digest, Hashing, Hold, LayerStore, storing};
+use crate::layer::{Budget, Digest, Hashing, LayerStore, storing};
 use crate::limits::Bytes;
 
 /// A new image: another one with more layers on top, or one from nothing.
@@ -76,9 +77,10 @@ impl ImageBuilder {
 
     /// Adds a layer on top: what is in a directory. In an upper directory of an overlay, deleted files and opaque
     /// directories are those of the layer; of attributes those stay that an [import](LayerStore::import) keeps.
-    /// Sockets and devices are left out.
+    /// Sockets and devices are left out. [`Container::commit`](crate::Container::commit) and
+    /// [`Rootfs::commit`](crate::Rootfs::commit) leave out what overlayfs has copied for nothing, too.
     ///
-    /// Nothing should write to the directory meanwhile; a file that changes its size is an error. As root, files keep
+    /// Nothing should write to the directory meanwhile; a file that changes is an error. As root, files keep
     /// their owners; those of another user belong to 0 in the image.
     pub fn layer(mut self, dir: impl Into<PathBuf>) -> Self {
         self.layers.push(dir.into());
@@ -119,7 +121,7 @@ impl ImageBuilder {
         self.set("User", json!(user.into()))
     }
 
-    /// How many bytes the new layers may have together, holes included; 32 GiB by default.
+    /// How many bytes the archives of the new layers may have together, holes included; 32 GiB by default.
     pub fn max_bytes(mut self, max: impl Into<Bytes>) -> Self {
         self.limits = self.limits.max_bytes(max);
         self
@@ -152,57 +154,114 @@ impl LayerStore {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for an upper directory with references to lower layers;
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a base of another store.
     pub fn build(&self, name: &str, builder: &ImageBuilder) -> Result<Image> {
+        Draft::start(self, name, builder, 0)?.finish()
+    }
+}
+
+/// An image that is being made: the layers of its builder, and those that come on top.
+pub(crate) struct Draft<'a> {
+    store: &'a LayerStore,
+    name: &'a str,
+    builder: &'a ImageBuilder,
+    budget: Budget,
+    ids: Vec<Digest>,
+    holds: Holds,
+}
+
+/// The archive of a layer, in a file without a name.
+pub(crate) struct Packed {
+    file: std::fs::File,
+    id: Digest,
+    size: u64,
+}
+
+impl<'a> Draft<'a> {
+    /// With the layers of the builder, and room for so many more.
+    pub(crate) fn start(
+        store: &'a LayerStore,
+        name: &'a str,
+        builder: &'a ImageBuilder,
+        more: usize,
+    ) -> Result<Self> {
         record::check_name(name)?;
         if let Some(base) = &builder.base {
-            base.belongs_to(self)?;
+            base.belongs_to(store)?;
         }
-        let count = builder.ids.len() + builder.layers.len();
+        let count = builder.ids.len() + builder.layers.len() + more;
         if count > MOST_LAYERS {
             return Err(too_many_layers(count));
         }
         let budget = builder.limits.budget();
-        let (mut holds, mut ids) = (builder.holds.clone(), builder.ids.clone());
+        let (ids, holds) = (builder.ids.clone(), builder.holds.clone());
+        let mut draft = Self { store, name, builder, budget, ids, holds };
         for dir in &builder.layers {
-            let (id, hold) = self.add_layer(dir, &budget)?;
-            ids.push(id);
-            holds.insert(id, Arc::new(hold));
+            let packed = draft.pack_dir(dir)?;
+            draft = draft.with(packed)?;
         }
-        let mut config = builder.config.clone();
-        let ids: Vec<_> = ids.iter().map(Digest::to_string).collect();
-        config["rootfs"] = json!({ "type": "layers", "diff_ids": ids });
-        // Where there is a history, each layer has its line in it.
-        if let Some(history) = config["history"].as_array_mut() {
-            history.extend(builder.layers.iter().map(|_| json!({ "created_by": "belljar" })));
-        } else if let Some(config) = config.as_object_mut() {
-            config.remove("history");
-        }
-        let config = document::write(&config)?;
-        self.save_image(name, &config)?;
-        Image::new(self, name.to_owned(), config, holds)
+        Ok(draft)
     }
 
-    /// Packs a directory into a file without a name, to know its digest, and unpacks that.
-    fn add_layer(&self, dir: &Path, budget: &Budget) -> Result<(Digest, Hold)> {
-        let failed = || storing("packing a layer");
+    fn pack_dir(&self, dir: &Path) -> Result<Packed> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = nix::fcntl::open(dir, flags, Mode::empty()).map_err(|errno| {
             Error::os(Step::Image, format!("opening {}", dir.display()), errno).with_path(dir)
         })?;
+        self.pack(|out| Packer::new(out, &self.budget, &View::AsOnDisk).pack(root.as_fd()))
+    }
+
+    /// Packs what has changed in a root; what has no place in a layer is left out.
+    pub(crate) fn pack_changes(&self, root: &OwnedFd, ids: &View, changes: Vec<Change>) -> Result<Packed> {
+        self.pack(|out| {
+            let packed = Packer::new(out, &self.budget, ids).pack_changes(root, changes);
+            packed.map(|(out, _)| out)
+        })
+    }
+
+    /// The digest of a layer is known when it is packed.
+    fn pack(&self, pack: impl FnOnce(Out) -> Result<Out>) -> Result<Packed> {
+        let failed = || storing("packing a layer");
         let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        let file: OwnedFd = nix::fcntl::openat(&self.place.tmp, ".", flags, Mode::from_bits_truncate(0o600))
+        let mode = Mode::from_bits_truncate(0o600);
+        let file: OwnedFd = nix::fcntl::openat(&self.store.place.tmp, ".", flags, mode)
             .map_err(|errno| failed()(errno.into()))?;
-        let out = Hashing::new(BufWriter::with_capacity(1 << 16, std::fs::File::from(file)));
-        let mut out = Packer::new(out, budget).pack(root.as_fd())?;
+        let mut out = pack(Hashing::new(BufWriter::with_capacity(1 << 16, std::fs::File::from(file))))?;
         out.flush().map_err(failed())?;
         let (out, id, size) = out.finish();
-        let mut file = out.into_inner().map_err(|error| failed()(error.into_error()))?;
-        file.seek(SeekFrom::Start(0)).map_err(failed())?;
-        // What was packed was counted already, and headers are no harm.
+        let file = out.into_inner().map_err(|error| failed()(error.into_error()))?;
+        Ok(Packed { file, id, size })
+    }
+
+    /// Brings a layer into the store, on top of the others.
+    pub(crate) fn with(mut self, packed: Packed) -> Result<Self> {
+        let Packed { mut file, id, size } = packed;
+        file.seek(SeekFrom::Start(0)).map_err(storing("packing a layer"))?;
+        // What was packed was counted already.
         let own = Budget::new(u64::MAX, u64::MAX);
-        let brought = self.bring(&id, file.take(size), &own, &|| Ok(()))?;
-        Ok((id, brought.hold))
+        let brought = self.store.bring(&id, file.take(size), &own, &|| Ok(()))?;
+        self.ids.push(id);
+        self.holds.insert(id, Arc::new(brought.hold));
+        Ok(self)
+    }
+
+    /// Makes the image visible.
+    pub(crate) fn finish(self) -> Result<Image> {
+        let new = self.ids.len() - self.builder.ids.len();
+        let mut config = self.builder.config.clone();
+        let ids: Vec<_> = self.ids.iter().map(Digest::to_string).collect();
+        config["rootfs"] = json!({ "type": "layers", "diff_ids": ids });
+        // Where there is a history, each layer has its line in it.
+        if let Some(history) = config["history"].as_array_mut() {
+            history.extend((0..new).map(|_| json!({ "created_by": "belljar" })));
+        } else if let Some(config) = config.as_object_mut() {
+            config.remove("history");
+        }
+        let config = document::write(&config)?;
+        self.store.save_image(self.name, &config)?;
+        Image::new(self.store, self.name.to_owned(), config, self.holds)
     }
 }
+
+type Out = Hashing<BufWriter<std::fs::File>>;
 
 /// A number that no other export of this process has.
 pub(crate) fn unique() -> u64 {

@@ -1,10 +1,12 @@
 //! Images: a command, and the layers to run it on.
 
 mod build;
+mod commit;
 mod decode;
 mod document;
 mod export;
 mod import;
+mod members;
 mod pack;
 mod platform;
 mod record;

@@ -1,18 +1,18 @@
-//! Writes a directory as the archive of a layer. Overlayfs' whiteouts become those of archives.
+//! Packs a directory, or what is different in a root, as the archive of a layer. Overlayfs's whiteouts become those of
+//! archives.
 
-use std::collections::HashMap;
-use std::ffi::CStr;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CStr, OsStr};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, readlinkat};
-use nix::sys::stat::{FileStat, SFlag};
-use tar::{EntryType, Header};
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
 
-use crate::error::{Error, Result, Step};
-use crate::layer::{BLOCK, Budget, DEEPEST, Owner, dir, push_record, shown};
+use super::members::{Found, Members, changes as changing, failed};
+use crate::changes::{Change, ChangeKind, View};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::layer::{Budget, dir, shown};
 use crate::sys;
 
 /// Attributes of overlayfs, with a user's privileges and with the host's.
@@ -27,203 +27,152 @@ const MEANS_LOWER: [&CStr; 4] = [
 ];
 
 pub(crate) struct Packer<'a, W> {
-    out: W,
-    budget: &'a Budget,
-    owner: Owner,
-    /// The first name of files that have several.
-    linked: HashMap<(u64, u64), PathBuf>,
+    members: Members<'a, W>,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
-    pub(crate) fn new(out: W, budget: &'a Budget) -> Self {
-        Self { out, budget, owner: Owner::of_this_process(), linked: HashMap::new() }
+    pub(crate) fn new(out: W, budget: &'a Budget, ids: &'a View) -> Self {
+        Self { members: Members::new(out, budget, ids) }
     }
 
-    /// Writes everything below a directory, sorted by name, and the end of the archive.
+    /// Writes everything below a directory, sorted by name, and the end of the archive. It may be an upper directory of
+    /// whatever overlay.
     pub(crate) fn pack(mut self, root: BorrowedFd<'_>) -> Result<W> {
-        self.directory(root, Path::new(""))?;
-        self.write(&[0; 2 * BLOCK])?;
-        Ok(self.out)
+        let top = Path::new("");
+        if has_any(root, &OPAQUE, top)?.as_deref() == Some(b"y") {
+            self.members.opaque(top)?;
+        }
+        self.directory(root, top)?;
+        self.members.end()
     }
 
     fn directory(&mut self, fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-        if path.components().count() > DEEPEST {
-            return Err(failed(path)(nix::errno::Errno::ELOOP.into()));
-        }
-        if has_any(fd, &OPAQUE, path)?.as_deref() == Some(b"y") {
-            self.whiteout(&path.join(".wh..wh..opq"))?;
-        }
         for name in dir::names(fd).map_err(|errno| failed(path)(errno.into()))? {
-            self.one(fd, Path::new(&name), &path.join(&name))?;
+            self.one(fd, &name, &path.join(&name))?;
         }
         Ok(())
     }
 
-    fn one(&mut self, parent: BorrowedFd<'_>, name: &Path, path: &Path) -> Result<()> {
-        let found = dir::look(parent, name).map_err(|errno| failed(path)(errno.into()))?;
-        let stat = found.ok_or_else(|| failed(path)(nix::errno::Errno::ENOENT.into()))?;
-        self.budget.take_entry()?;
-        if dir::is_whiteout(&stat) {
-            return self.hidden(name, path);
+    fn one(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        let found = Found::look(parent, name).map_err(|errno| failed(path)(errno.into()))?;
+        if dir::is_whiteout(&found.stat) {
+            return self.members.whiteout(path);
         }
-        if name.as_os_str().as_bytes().starts_with(b".wh.") {
-            return Err(Error::invalid(format!(
-                "{} would be a whiteout in an archive",
-                shown(path.as_os_str().as_bytes())
-            ))
-            .with_path(path)
-            .with_hint("rename it"));
+        let mut opaque = false;
+        if matches!(found.kind(), SFlag::S_IFREG | SFlag::S_IFDIR) {
+            let fd = dir::reopen(found.fd.as_fd()).map_err(|errno| failed(path)(errno.into()))?;
+            check_whole(fd.as_fd(), path)?;
+            let file = found.kind() == SFlag::S_IFREG;
+            if file && found.stat.st_size == 0 && has_any(fd.as_fd(), &WHITEOUT, path)?.is_some() {
+                return self.members.whiteout(path);
+            }
+            opaque = !file && has_any(fd.as_fd(), &OPAQUE, path)?.as_deref() == Some(b"y");
         }
-        let failed = |errno: nix::errno::Errno| failed(path)(errno.into());
-        match dir::kind_of(&stat) {
-            SFlag::S_IFDIR => {
-                let fd = dir::open_dir(parent, name).map_err(failed)?;
-                let pax = attributes(fd.as_fd(), path)?;
-                self.member(path, EntryType::Directory, &stat, b"", 0, pax)?;
-                self.directory(fd.as_fd(), path)
-            }
-            SFlag::S_IFREG => self.file(parent, name, path, &stat),
-            SFlag::S_IFLNK => {
-                let to = readlinkat(parent, name).map_err(failed)?;
-                self.member(path, EntryType::Symlink, &stat, to.as_bytes(), 0, Vec::new())
-            }
-            SFlag::S_IFIFO => self.member(path, EntryType::Fifo, &stat, b"", 0, Vec::new()),
-            // A socket means nothing without its process, and a device nothing in a sandbox.
+        self.members.add(&found, path)?;
+        if opaque {
+            self.members.opaque(path)?;
+        }
+        match found.kind() {
+            SFlag::S_IFDIR => self.directory(found.fd.as_fd(), path),
             _ => Ok(()),
         }
     }
 
-    fn file(&mut self, parent: BorrowedFd<'_>, name: &Path, path: &Path, stat: &FileStat) -> Result<()> {
-        let fd = dir::open(parent, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-            .map_err(|errno| failed(path)(errno.into()))?;
-        if stat.st_size == 0 && has_any(fd.as_fd(), &WHITEOUT, path)?.is_some() {
-            return self.hidden(name, path);
-        }
-        if stat.st_nlink > 1 {
-            if let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
-                let first = first.as_os_str().as_bytes().to_vec();
-                return self.member(path, EntryType::Link, stat, &first, 0, Vec::new());
+    /// Writes what is different in a root, and the end of the archive; returns the changes that have no place in one, too.
+    ///
+    /// A directory above a change is a member as well: an unpacker makes one that it does not know with any owner and mode,
+    /// and this would then be that of the layers below.
+    pub(crate) fn pack_changes(mut self, root: &OwnedFd, changes: Vec<Change>) -> Result<(W, Vec<Change>)> {
+        let mut way = Way { root, path: PathBuf::new(), dirs: Vec::new() };
+        let mut left_out = Vec::new();
+        for change in changes {
+            let path = change.path.strip_prefix("/").unwrap_or(&change.path);
+            self.enter(&mut way, path.parent().unwrap_or(Path::new("")))?;
+            if change.kind == ChangeKind::Deleted {
+                self.members.whiteout(path)?;
+                continue;
             }
-            self.linked.insert((stat.st_dev, stat.st_ino), path.to_owned());
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.budget.take_bytes(size)?;
-        let pax = attributes(fd.as_fd(), path)?;
-        self.member(path, EntryType::Regular, stat, b"", size, pax)?;
-        let mut content = std::fs::File::from(fd).take(size);
-        let copied = std::io::copy(&mut content, &mut self.out).map_err(failed(path))?;
-        if copied != size {
-            return Err(Error::message(
-                crate::ErrorKind::Setup,
-                Step::Image,
-                format!("the file {} changes while it is packed", shown(path.as_os_str().as_bytes())),
-            )
-            .with_path(path));
-        }
-        let padding = size.next_multiple_of(BLOCK as u64) - size;
-        self.write(&[0; BLOCK][..usize::try_from(padding).unwrap_or(0)])
-    }
-
-    fn hidden(&mut self, name: &Path, path: &Path) -> Result<()> {
-        let mut whiteout = std::ffi::OsString::from(".wh.");
-        whiteout.push(name);
-        self.whiteout(&path.with_file_name(whiteout))
-    }
-
-    fn whiteout(&mut self, path: &Path) -> Result<()> {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(0o600);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(0);
-        self.emit(header, path.as_os_str().as_bytes(), b"", Vec::new())
-    }
-
-    fn member(
-        &mut self,
-        path: &Path,
-        kind: EntryType,
-        stat: &FileStat,
-        link: &[u8],
-        size: u64,
-        pax: Vec<u8>,
-    ) -> Result<()> {
-        // To an ordinary user's sandbox, who has one id, its files are those of whoever runs in it.
-        let (uid, gid) = match self.owner {
-            Owner::Archive => (stat.st_uid, stat.st_gid),
-            Owner::Caller => (0, 0),
-        };
-        let mut header = Header::new_ustar();
-        header.set_entry_type(kind);
-        header.set_mode(stat.st_mode & 0o7777);
-        header.set_uid(uid.into());
-        header.set_gid(gid.into());
-        header.set_size(size);
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-        let mut name = path.as_os_str().as_bytes().to_vec();
-        if kind == EntryType::Directory {
-            name.push(b'/');
-        }
-        self.emit(header, &name, link, pax)
-    }
-
-    /// Writes a header, after an extended one for what does not fit.
-    fn emit(&mut self, mut header: Header, path: &[u8], link: &[u8], mut pax: Vec<u8>) -> Result<()> {
-        let mut fit = |field: &mut [u8; 100], key: &[u8], value: &[u8]| {
-            let length = value.len().min(field.len());
-            field[..length].copy_from_slice(&value[..length]);
-            if length < value.len() {
-                push_record(&mut pax, key, value);
+            let found = way.look(path)?;
+            let is_dir = found.kind() == SFlag::S_IFDIR;
+            let added = self.members.add(&found, path)?;
+            // What it replaces is gone all the same.
+            if !added && change.kind == ChangeKind::TypeChanged {
+                self.members.whiteout(path)?;
             }
-        };
-        fit(&mut header.as_old_mut().name, b"path", path);
-        fit(&mut header.as_old_mut().linkname, b"linkpath", link);
-        if !pax.is_empty() {
-            let mut extended = Header::new_ustar();
-            extended.as_old_mut().name[..3].copy_from_slice(b"pax");
-            extended.set_entry_type(EntryType::XHeader);
-            extended.set_mode(0o600);
-            extended.set_uid(0);
-            extended.set_gid(0);
-            extended.set_size(pax.len() as u64);
-            extended.set_cksum();
-            self.write(extended.as_bytes())?;
-            pax.resize(pax.len().next_multiple_of(BLOCK), 0);
-            self.write(&pax)?;
+            match change.kind {
+                ChangeKind::Opaque if !is_dir => return Err(changing(path)),
+                ChangeKind::Opaque => self.members.opaque(path)?,
+                // Where a directory is of another type than what it replaces, nothing in it has to be hidden.
+                _ => {}
+            }
+            if is_dir {
+                way.push(path, found);
+            }
+            if !added {
+                left_out.push(change);
+            }
         }
-        header.set_cksum();
-        self.write(header.as_bytes())
+        Ok((self.members.end()?, left_out))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(bytes)
-            .map_err(|error| Error::os(Step::Image, "writing the archive of a layer", error))
+    /// Goes to a directory. Those on the way that were not members yet become it.
+    fn enter(&mut self, way: &mut Way<'_>, path: &Path) -> Result<()> {
+        way.leave_to(path);
+        while way.path != path {
+            let next: PathBuf = path.components().take(way.dirs.len() + 1).collect();
+            let found = way.look(&next)?;
+            if found.kind() != SFlag::S_IFDIR {
+                return Err(changing(&next));
+            }
+            self.members.add(&found, &next)?;
+            way.push(&next, found);
+        }
+        Ok(())
     }
 }
 
-/// The attributes that belong into a layer, as records.
-fn attributes(fd: BorrowedFd<'_>, path: &Path) -> Result<Vec<u8>> {
-    if has_any(fd, &MEANS_LOWER, path)?.is_some() {
-        return Err(Error::message(
-            crate::ErrorKind::Unsupported,
-            Step::Image,
-            format!("{} refers to a lower layer", shown(path.as_os_str().as_bytes())),
-        )
-        .with_path(path)
-        .with_hint("mount the overlay with redirect_dir=off and metacopy=off"));
-    }
-    let mut pax = Vec::new();
-    for name in sys::list_xattrs(fd).map_err(failed(path))? {
-        let bytes = name.as_bytes();
-        let user = bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay.");
-        if user || bytes == b"security.capability" {
-            let value = sys::get_xattr(fd, &name).map_err(failed(path))?.unwrap_or_default();
-            push_record(&mut pax, &[b"SCHILY.xattr.", bytes].concat(), &value);
+/// The directories from the root to where the packer is, each of them a member already.
+struct Way<'a> {
+    root: &'a OwnedFd,
+    path: PathBuf,
+    dirs: Vec<OwnedFd>,
+}
+
+impl Way<'_> {
+    /// Goes back to what leads to `path`, too.
+    fn leave_to(&mut self, path: &Path) {
+        while !path.starts_with(&self.path) {
+            self.path.pop();
+            self.dirs.pop();
         }
     }
-    Ok(pax)
+
+    /// What is at a path whose last name is in the directory at the end of the way.
+    fn look(&self, path: &Path) -> Result<Found> {
+        let parent = self.dirs.last().unwrap_or(self.root);
+        match Found::look(parent.as_fd(), path.file_name().unwrap_or_default()) {
+            // It was there when the changes were read.
+            Err(Errno::ENOENT) => Err(changing(path)),
+            Ok(found) if dir::is_whiteout(&found.stat) => Err(changing(path)),
+            found => found.map_err(|errno| failed(path)(errno.into())),
+        }
+    }
+
+    fn push(&mut self, path: &Path, found: Found) {
+        path.clone_into(&mut self.path);
+        self.dirs.push(found.fd);
+    }
+}
+
+/// Fails if what is there depends on what lower layers have.
+fn check_whole(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    if has_any(fd, &MEANS_LOWER, path)?.is_none() {
+        return Ok(());
+    }
+    let message = format!("{} refers to a lower layer", shown(path.as_os_str().as_encoded_bytes()));
+    Err(Error::message(ErrorKind::Unsupported, Step::Image, message)
+        .with_path(path)
+        .with_hint("mount the overlay with redirect_dir=off and metacopy=off"))
 }
 
 /// The value of the first of some attributes that is there.
@@ -234,12 +183,4 @@ fn has_any(fd: BorrowedFd<'_>, names: &[&CStr], path: &Path) -> Result<Option<Ve
         }
     }
     Ok(None)
-}
-
-fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |error| {
-        let what = format!("packing {}", shown(path.as_os_str().as_bytes()));
-        Error::os(Step::Image, what, error).with_path(&path)
-    }
 }

@@ -14,9 +14,9 @@ pub(crate) const BLOCK: usize = 512;
 /// Some writers pad the names in headers of their own.
 const LONGEST_NAME: u64 = 16 * 1024;
 /// No longer path can be made (`PATH_MAX`). Readers keep the paths of all members.
-const LONGEST_PATH: usize = 4096;
+pub(crate) const LONGEST_PATH: usize = 4096;
 /// Extended headers carry attributes of at most 64 KiB each.
-const LONGEST_PAX: u64 = 1024 * 1024;
+pub(crate) const LONGEST_PAX: u64 = 1024 * 1024;
 /// Extents of one sparse file.
 const MOST_EXTENTS: usize = 1 << 20;
 

@@ -1,8 +1,9 @@
 //! Files below a directory descriptor. Nothing here follows a symlink.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -44,6 +45,23 @@ pub(crate) fn resolve(
 /// Opens a directory to look things up in.
 pub(crate) fn open_dir(dir: BorrowedFd<'_>, path: &Path) -> nix::Result<OwnedFd> {
     open(dir, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+}
+
+/// What a name in the directory itself leads to, held without opening it: a file, a link itself, or anything else.
+///
+/// A single name leads nowhere else. With `RESOLVE_BENEATH` one that is renamed at this moment is `EXDEV`.
+pub(crate) fn hold(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
+    let rules = CONFINED.difference(ResolveFlag::RESOLVE_BENEATH);
+    match Path::new(name).file_name() == Some(name) {
+        true => resolve(dir, Path::new(name), OFlag::O_PATH | OFlag::O_NOFOLLOW, rules),
+        false => Err(Errno::EINVAL),
+    }
+}
+
+/// Opens what is held for reading. Only for regular files and directories: opening another may be an act.
+pub(crate) fn reopen(held: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let path = Path::new("/proc/self/fd").join(held.as_raw_fd().to_string());
+    nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Opens a regular file for reading. Anything else is an error, and a FIFO makes nobody wait.

@@ -34,12 +34,12 @@ pub use progress::Progress;
 pub use store::{LayerInfo, LayerStore};
 pub use verify::Damage;
 
-pub(crate) use archive::{Archive, BLOCK, Kind, NoTape, shown};
+pub(crate) use archive::{Archive, BLOCK, Kind, LONGEST_PATH, LONGEST_PAX, NoTape, shown};
 pub(crate) use attributes::Owner;
 pub(crate) use claim::{Claim, Hold};
 pub(crate) use digest::Hashing;
 pub(crate) use limits::Budget;
-pub(crate) use pax::push_record;
+pub(crate) use pax::{push_record, push_time};
 pub(crate) use place::DEEPEST;
 pub(crate) use progress::Listener;
 pub(crate) use store::LARGEST_DOCUMENT;

@@ -122,6 +122,17 @@ pub(crate) fn push_record(data: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     data.push(b'\n');
 }
 
+/// Appends a time, as [`time`] reads it.
+pub(crate) fn push_time(data: &mut Vec<u8>, key: &[u8], time: Time) {
+    let Time { seconds, nanos } = time;
+    let (sign, whole, nanos) = match seconds {
+        0.. => ("", seconds.unsigned_abs(), nanos),
+        _ if nanos > 0 => ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos),
+        _ => ("-", seconds.unsigned_abs(), 0),
+    };
+    push_record(data, key, format!("{sign}{whole}.{nanos:09}").as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +149,17 @@ mod tests {
         let values: Vec<_> = pax.xattrs.iter().map(|(_, value)| value.as_slice()).collect();
         assert_eq!(values, [&b""[..], b"a=b\nc", b"\xff\0\n", &long]);
         assert_eq!(pax.mtime, Some(Time { seconds: -2, nanos: 750_000_000 }));
+    }
+
+    #[test]
+    fn times_come_back() {
+        for (seconds, nanos) in
+            [(0, 0), (1, 5), (-1, 0), (-1, 999_999_999), (-2, 750_000_000), (i64::MAX, 1), (i64::MIN + 1, 1)]
+        {
+            let mut data = Vec::new();
+            push_time(&mut data, b"mtime", Time { seconds, nanos });
+            assert_eq!(Pax::parse(&data).unwrap().mtime, Some(Time { seconds, nanos }));
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 )]
 
 mod archive;
+mod commits;
 mod exports;
 mod hostile;
 mod images;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 use archive::{Files, Packing};
 use belljar::{Image, ImportOptions, LayerStore};
+use commits::*;
 use exports::*;
 use hostile::*;
 use images::*;
@@ -79,12 +81,28 @@ const CASES: &[Case] = cases![
     a_layer_of_an_upper_directory: ["bare"],
     uppers_that_are_no_layers: ["bare"],
     what_a_sandbox_wrote_becomes_an_image: ["userns", "overlay", "sh"],
+    a_committed_root_is_the_same: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+    a_committed_root_is_the_same_without_privilege: ["userns", "overlay", "tmpfs-xattr", "python3", "setpriv"],
+    a_persistent_upper_is_committed: ["userns", "root", "overlay", "python3"],
+    an_archive_for_other_tools: ["userns", "root", "overlay", "tmpfs-xattr", "python3", "tar"],
+    ids_are_those_inside: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+    marks_that_a_program_has_forged_are_nothing: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+    what_is_no_layer_leaves_nothing: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+    commits_that_cannot_be: ["userns", "root", "overlay", "python3"],
+    programs_stand_still_while_a_layer_is_packed: ["userns", "root", "overlay", "cgroup-v2", "python3"],
+    a_program_that_swaps_what_is_packed: ["userns", "root", "overlay", "python3"],
+    directories_above_a_change_are_members: ["userns", "root", "overlay", "python3"],
     skopeo_reads_and_writes_the_same: ["bare", "skopeo"],
     umoci_unpacks_the_same_and_we_what_it_packs: ["bare", "umoci", "root"],
 ];
 
-const ROLES: &[Role] =
-    &[("collect", collect), ("import", import_role), ("whole-life", whole_life), ("describe", describe)];
+const ROLES: &[Role] = &[
+    ("collect", collect),
+    ("import", import_role),
+    ("whole-life", whole_life),
+    ("describe", describe),
+    ("nobody-commits", nobody_commits),
+];
 
 fn main() -> ExitCode {
     // One at a time: a process that another test is just starting has copies of the locks for a moment, and a collector
