@@ -101,11 +101,18 @@ impl Layout<'_> {
         let temporary = format!("layer-{layer}");
         let file = dir::create_file(blobs.as_fd(), Path::new(&temporary), Mode::from_bits_truncate(0o666))
             .map_err(|errno| failed(errno.into()))?;
-        let watched = Watched { inner: file, layer, layers, done: 0, listener: &self.store.listener };
-        let out = Hashing::new(BufWriter::with_capacity(1 << 18, watched));
-        let mut encoder = GzEncoder::new(out, Compression::default());
-        self.store.write_archive(id, &mut encoder)?;
-        let (out, digest, size) = encoder.finish().map_err(failed)?.finish();
+        let out = Hashing::new(BufWriter::with_capacity(1 << 18, file));
+        let mut watched = Watched {
+            inner: GzEncoder::new(out, Compression::default()),
+            layer,
+            layers,
+            done: 0,
+            told: 0,
+            total: self.store.record(id)?.archive_bytes,
+            listener: &self.store.listener,
+        };
+        self.store.write_archive(id, &mut watched)?;
+        let (out, digest, size) = watched.inner.finish().map_err(failed)?.finish();
         out.into_inner().map_err(|error| failed(error.into_error()))?;
         renameat2(blobs, temporary.as_str(), blobs, digest.hex().as_str(), RenameFlags::RENAME_NOREPLACE)
             .map_err(|errno| failed(errno.into()))?;
@@ -134,21 +141,28 @@ fn failed(error: io::Error) -> Error {
     Error::os(Step::Image, "writing an image layout", error)
 }
 
-/// A file that tells how much was written to it.
-struct Watched<'a> {
-    inner: std::fs::File,
+/// A stream that tells how much was written to it.
+struct Watched<'a, W> {
+    inner: W,
     layer: usize,
     layers: usize,
     done: u64,
+    told: u64,
+    total: u64,
     listener: &'a Listener,
 }
 
-impl Write for Watched<'_> {
+impl<W: Write> Write for Watched<'_, W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        /// Bytes between two calls.
+        const STEP: u64 = 1 << 20;
         let length = self.inner.write(buffer)?;
         self.done += length as u64;
-        let (layer, layers, done) = (self.layer, self.layers, self.done);
-        self.listener.tell(Progress::Exporting { layer, layers, done });
+        if self.done - self.told >= STEP || (self.done == self.total && self.told < self.total) {
+            self.told = self.done;
+            let (layer, layers, done, total) = (self.layer, self.layers, self.done, self.total);
+            self.listener.tell(Progress::Exporting { layer, layers, done, total });
+        }
         Ok(length)
     }
 

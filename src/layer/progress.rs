@@ -38,8 +38,10 @@ pub enum Progress {
         layer: usize,
         /// How many the image has.
         layers: usize,
-        /// Bytes that were written, compressed.
+        /// Bytes of the archive, before it is compressed, that were written.
         done: u64,
+        /// All of them.
+        total: u64,
     },
     /// Layers that no image uses are removed.
     Collecting {

@@ -366,7 +366,9 @@ pub(crate) fn progress_is_told() -> Result {
         count.fetch_add(1, Ordering::Relaxed);
         log.lock().expect("nobody panics").push(progress);
     });
-    drop(store.import(path, &named("i"))?);
+    let image = store.import(path, &named("i"))?;
+    store.export(&image, scratch.join("out"))?;
+    drop(image);
     store.remove_image("i")?;
     store.gc()?;
     let told = told.lock().expect("nobody panics");
@@ -375,9 +377,18 @@ pub(crate) fn progress_is_told() -> Result {
             matches!(progress, Progress::Importing { layer, layers: 2, done, total } if layer == &wanted && done == total)
         })
     };
+    let written = |wanted: usize| {
+        told.iter().any(|progress| {
+            matches!(progress, Progress::Exporting { layer, layers: 2, done, total } if layer == &wanted && done == total)
+        })
+    };
     let collected = told.contains(&Progress::Collecting { done: 2, total: 2 });
     let calls = calls.load(Ordering::Relaxed);
-    if ends(1) && ends(2) && collected && calls < 20 { Ok(()) } else { fail(format!("{calls}: {told:?}")) }
+    if ends(1) && ends(2) && written(1) && written(2) && collected && calls < 20 {
+        Ok(())
+    } else {
+        fail(format!("{calls}: {told:?}"))
+    }
 }
 
 /// An image whose record or layer is gone or changed is an error, and stops the collector.
