@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         too_deep_is_an_error: ["userns", "root", "overlay", "python3"],
         marks_of_both_kinds: ["root"],
         attributes_alone_are_a_change: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
+        a_file_with_more_names: ["userns", "root", "overlay", "python3"],
         what_lies_elsewhere_in_a_layer_is_refused: ["root"],
         changes_come_true_on_the_host: ["userns", "root", "overlay", "tmpfs-xattr", "python3"],
         changes_come_true_without_privilege: ["userns", "overlay", "tmpfs-xattr", "python3", "setpriv"],
@@ -468,6 +469,18 @@ os.setxattr('gone/d', 'security.capability', capability)";
     let container = sandbox(Upper::dir(scratch.dir("upper"), scratch.dir("work"))).start()?;
     succeed(container.output(python(script))?)?;
     expect(&container, &wanted)
+}
+
+/// A new name of a file that is as it was: the two would not be one file if only the new one counted.
+fn a_file_with_more_names() -> Result {
+    let scratch = Scratch::new();
+    let base = lower(&scratch);
+    fs::hard_link(base.join("data/same"), base.join("data/twin"))?;
+    let container = over(&[&base], in_memory()).start()?;
+    // One name of two is copied for nothing, and that is no change.
+    let script = "import os; os.chdir('/data'); os.link('a', 'new'); open('twin', 'r+').close()";
+    succeed(container.output(python(script))?)?;
+    expect(&container, &[(Metadata, "/data/a"), (Added, "/data/new")])
 }
 
 /// Uppers of overlays that were mounted otherwise.

@@ -57,8 +57,8 @@ pub enum ChangeKind {
     TypeChanged,
     /// A directory that was replaced by another one: what was in it is gone, and what is in it is [`Added`](Self::Added).
     Opaque,
-    /// Only permissions, owner, times or extended attributes are other ones. Of attributes those named `user.` count, but
-    /// for overlayfs' own, and capabilities of files; times only where there is a file or link.
+    /// Only permissions, owner, times or extended attributes are other ones, or it has more names. Of attributes those named
+    /// `user.` count, but for overlayfs' own, and capabilities of files; times not those of directories.
     Metadata,
 }
 

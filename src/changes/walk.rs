@@ -293,7 +293,9 @@ impl<'a> Walk<'a> {
         };
         let same_time =
             (stat.st_mtime, stat.st_mtime_nsec) == (below.stat.st_mtime, below.stat.st_mtime_nsec);
-        let same_metadata = self.same_owner(stat, &below.stat) && same_time && same_attributes;
+        // Overlayfs copies a file under one name, so it was the program that gave it more.
+        let linked = stat.st_nlink > 1 && stat.st_nlink != below.stat.st_nlink;
+        let same_metadata = self.same_owner(stat, &below.stat) && same_time && same_attributes && !linked;
         Ok(match (same_content, same_metadata) {
             (false, _) => Some(ChangeKind::Modified),
             (true, false) => Some(ChangeKind::Metadata),

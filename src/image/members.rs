@@ -42,8 +42,8 @@ pub(super) struct Members<'a, W> {
     budget: &'a Budget,
     owner: Owner,
     ids: &'a View,
-    /// The first name of files that have several.
-    linked: HashMap<(u64, u64), PathBuf>,
+    /// The first name of files that have several, and what they were like then.
+    linked: HashMap<(u64, u64), (PathBuf, State)>,
 }
 
 impl<'a, W: Write> Members<'a, W> {
@@ -80,11 +80,15 @@ impl<'a, W: Write> Members<'a, W> {
     fn file(&mut self, found: &Found, path: &Path) -> Result<()> {
         let stat = &found.stat;
         if stat.st_nlink > 1 {
-            if let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
+            if let Some((first, then)) = self.linked.get(&(stat.st_dev, stat.st_ino)) {
+                // Another file by now may have the number of one that is gone.
+                if *then != state(stat) {
+                    return Err(changes(path));
+                }
                 let first = first.as_os_str().as_bytes().to_vec();
                 return self.member(path, EntryType::Link, stat, &first, 0, Vec::new());
             }
-            self.linked.insert((stat.st_dev, stat.st_ino), path.to_owned());
+            self.linked.insert((stat.st_dev, stat.st_ino), (path.to_owned(), state(stat)));
         }
         let fd = dir::reopen(found.fd.as_fd()).map_err(|errno| failed(path)(errno.into()))?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -219,8 +223,10 @@ impl<'a, W: Write> Members<'a, W> {
     }
 }
 
+type State = (i64, i64, i64, i64, i64);
+
 /// What changes when a file is written to. Its times alone would not tell of a write within one tick of the clock.
-fn state(stat: &FileStat) -> (i64, i64, i64, i64, i64) {
+fn state(stat: &FileStat) -> State {
     (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
 }
 

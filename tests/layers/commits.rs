@@ -43,6 +43,7 @@ fn base() -> Vec<u8> {
         .file("data/marked/x", b"x")
         .symlink("data/link", "nowhere")
         .file("data/opened", b"opened")
+        .file("data/shared", b"shared")
         .end()
 }
 
@@ -203,15 +204,18 @@ fn life_of(scratch: &Scratch) -> Result {
     // More changes are one more layer, and what was new is gone again.
     run(
         &again,
-        "import os; os.remove('/data/one'); os.remove('/data/renewed/both'); open('/data/last', 'w')",
+        "import os; os.remove('/data/one'); os.remove('/data/renewed/both'); open('/data/last', 'w'); os.remove('/data/' + 'x' * 255); os.link('/data/shared', '/data/with-this')",
     )?;
     let builder = ImageBuilder::on(&image);
     let stacked = again.commit(&store.store, "stacked", &builder)?;
     assert_eq!((stacked.layers().len(), &stacked.layers()[..2]), (3, image.layers()));
     let listed = succeed(over(stacked.rootfs()).output(python(
-        "import os; print(sorted(n for n in os.listdir('/data') if len(n) < 6), os.listdir('/data/renewed'))",
+        "import os; print(sorted(n for n in os.listdir('/data') if len(n) < 6), os.listdir('/data/renewed'), os.path.exists('/data/' + 'x' * 255), os.path.samefile('/data/shared', '/data/with-this'))",
     ))?)?;
-    assert_eq!(listed, "['deep', 'empty', 'fifo', 'last', 'link', 'mode', 'two', 'zeros'] ['new']\n");
+    assert_eq!(
+        listed,
+        "['deep', 'empty', 'fifo', 'last', 'link', 'mode', 'two', 'zeros'] ['new'] False True\n"
+    );
     container.close()?;
     again.close()?;
     Ok(())
