@@ -647,3 +647,38 @@ pub(crate) fn directories_above_a_change_are_members() -> Result {
     assert_eq!(of_data, wanted);
     Ok(())
 }
+
+/// A copy of the layers has no marks, and is the same layer all the same.
+pub(crate) fn what_a_copy_has_changed() -> Result {
+    use belljar::{Storage, StorageDriver};
+    let scratch = Scratch::new();
+    let (store, image) = import(&scratch, "store", &[base()])?;
+    // What programs can write to on the host gets no set-user-id bits.
+    let script = CHANGE.replace("0o2750", "0o750").replace("0o4755", "0o755");
+    let mut looks = Vec::new();
+    for driver in [StorageDriver::Overlay, StorageDriver::Copy] {
+        let storage = Storage::open(scratch.join("storage"), driver)?;
+        let workspace = storage.base(&image.id().to_string(), &image.rootfs())?.workspace()?;
+        let container = over(workspace.rootfs()).start()?;
+        run(&container, &script)?;
+        let live = container.commit(&store, "live", &ImageBuilder::on(&image))?;
+        container.close()?;
+        let kept = workspace.rootfs().commit(&store, "kept", &ImageBuilder::on(&image))?;
+        assert_eq!(live.layers(), kept.layers(), "{driver}");
+        looks.push(look_at(&kept)?);
+        // The image stays as long as the base of it, whoever removes it.
+        store.remove_image("live")?;
+        store.remove_image("kept")?;
+    }
+    // What the script does not date has the time of its making.
+    let undated = |look: &String| -> Vec<String> {
+        let is_now = |word: &str| word.len() == 19 && word.parse::<u64>().is_ok_and(|time| time > 1 << 60);
+        let word = |word: &str| if is_now(word) { "now" } else { word }.to_owned();
+        look.lines().map(|line| line.split(' ').map(word).collect::<Vec<_>>().join(" ")).collect()
+    };
+    for (overlay, copy) in undated(&looks[0]).iter().zip(undated(&looks[1])) {
+        assert_eq!(*overlay, copy);
+    }
+    assert_eq!(looks[0].lines().count(), looks[1].lines().count());
+    Ok(())
+}
