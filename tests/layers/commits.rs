@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -615,6 +616,75 @@ while True:
     }
     child.kill()?;
     child.wait()?;
+    Ok(())
+}
+
+/// Takes an archive, and lets a program act when the first part of it is there.
+struct Nudge {
+    archive: Vec<u8>,
+    program: Option<belljar::Child>,
+}
+
+impl Write for Nudge {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        if let Some(mut program) = self.program.take() {
+            // The end of its input is the sign, and its own end the answer.
+            let outcome = program.wait().map_err(std::io::Error::other)?;
+            assert!(outcome.success(), "{outcome:?}");
+        }
+        self.archive.extend_from_slice(buffer);
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Each change is made when the changes are listed and half of a file is packed.
+pub(crate) fn what_changes_while_it_is_packed() -> Result {
+    let scratch = Scratch::new();
+    let store = Store::new(&scratch)?;
+    scratch.dir("secret");
+    scratch.file("secret/f", "of the host");
+    let secret = scratch.join("secret").display().to_string();
+    let swap = |name: &str, to: &str| format!("os.rename('{name}', 'aside'); os.symlink('{to}', '{name}')");
+    for (script, refused) in [
+        ("open('a', 'a').write('x')", true),
+        ("os.truncate('a', 100)", true),
+        ("f = open('a', 'r+'); f.seek(199000); f.write('y')", true),
+        ("os.chmod('a', 0o600)", true),
+        ("os.remove('b')", true),
+        ("os.remove('mode')", true),
+        ("os.rename('c', 'aside'); open('c', 'w')", true),
+        (&swap("c", &secret), true),
+        // What is there now is packed, and is nobody else's.
+        (&swap("b", &format!("{secret}/f")), false),
+        ("os.remove('b'); os.mkfifo('b')", false),
+        ("os.remove('b'); os.mkdir('b')", false),
+        ("pass", false),
+    ] {
+        let container = start(&store.base)?;
+        run(
+            &container,
+            "
+import os
+os.chdir('/data'); open('a', 'w').write('x' * 200000); open('b', 'w').write('harmless')
+os.mkdir('c'); open('c/f', 'w').write('harmless'); open('mode', 'w').write('modified')",
+        )?;
+        let mut command = python(&format!("import os, sys\nos.chdir('/data'); sys.stdin.read()\n{script}"));
+        command.stdin(belljar::Stdio::piped());
+        let mut out = Nudge { archive: Vec::new(), program: Some(container.spawn(&command)?) };
+        match container.export_tar(&mut out, mib(1)) {
+            Ok(_) if !refused => drop(names(&out.archive)?),
+            Err(error) if refused && (error.kind(), error.step()) == (ErrorKind::Setup, Step::Image) => {
+                assert!(error.path().is_some() && error.hint().is_some(), "{script}: {}", explain(&error));
+            }
+            other => return fail(format!("{script}: {other:?}")),
+        }
+        assert!(out.program.is_none(), "it has acted");
+        assert!(!out.archive.windows(11).any(|bytes| bytes == b"of the host"), "{script}: the host was read");
+    }
     Ok(())
 }
 

@@ -92,6 +92,7 @@ const CASES: &[Case] = cases![
     commits_that_cannot_be: ["userns", "root", "overlay", "python3"],
     programs_stand_still_while_a_layer_is_packed: ["userns", "root", "overlay", "cgroup-v2", "python3"],
     a_program_that_swaps_what_is_packed: ["userns", "root", "overlay", "python3"],
+    what_changes_while_it_is_packed: ["userns", "root", "overlay", "python3"],
     directories_above_a_change_are_members: ["userns", "root", "overlay", "python3"],
     skopeo_reads_and_writes_the_same: ["bare", "skopeo"],
     umoci_unpacks_the_same_and_we_what_it_packs: ["bare", "umoci", "root"],
