@@ -127,6 +127,7 @@ mod entries;
 mod error;
 mod feature;
 mod files;
+mod fsimage;
 mod gate;
 mod host;
 mod idmap;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result, Step};
+use crate::fsimage;
 use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
 
@@ -131,6 +132,20 @@ impl Lowering {
             return f(self, Source::Path(&path));
         }
         self.add_source(HostSource { origin: Origin::Path(path), presentation }, f)
+    }
+
+    /// Mounts a filesystem image, for as long as there is the plan, and registers it. Ids in it are ids inside.
+    pub(crate) fn image(
+        &mut self,
+        path: &Path,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let image = fsimage::Candidate::open(path)?;
+        if self.mode == SourceMode::Paths {
+            return Err(image.refused());
+        }
+        let origin = Origin::Image(image.mount()?);
+        self.add_source(HostSource { origin, presentation: Presentation::Layer }, f)
     }
 
     /// Registers the [devices](crate::device) of a minimal `/dev`, which the host has.

@@ -11,6 +11,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::entries::{is_whiteout, kind_of, names};
 use crate::error::{Error, Result, Step};
+use crate::fsimage::FsImage;
 use crate::sys;
 
 /// Whose attributes are overlayfs's marks. In a mount without `userxattr` those of `user.` are like any others, and a
@@ -86,13 +87,20 @@ pub(crate) struct Found {
 }
 
 impl Layers {
-    pub(crate) fn of(paths: &[PathBuf], marks: Marks) -> Result<Self> {
+    /// `images` are those among them that are filesystem images.
+    pub(crate) fn of(paths: &[PathBuf], images: &[FsImage], marks: Marks) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let opened = paths.iter().map(|path| match open(path, flags, Mode::empty()) {
-            Ok(fd) => Ok((fd, path.clone())),
-            Err(errno) => {
-                let what = format!("opening layer {}", path.display());
-                Err(Error::os(Step::Changes, what, errno).with_path(path))
+        let opened = paths.iter().map(|path| {
+            let opened = match images.iter().find(|image| image.path() == path) {
+                Some(image) => image.tree(),
+                None => open(path, flags, Mode::empty()).map_err(io::Error::from),
+            };
+            match opened {
+                Ok(fd) => Ok((fd, path.clone())),
+                Err(error) => {
+                    let what = format!("opening layer {}", path.display());
+                    Err(Error::os(Step::Changes, what, error).with_path(path))
+                }
             }
         });
         Ok(Self { dirs: opened.collect::<Result<_>>()?, marks })

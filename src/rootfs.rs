@@ -9,7 +9,7 @@ use crate::limits::Bytes;
 use crate::lowering::{Held, Lowering};
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
 use crate::source::Presentation;
-use crate::wire::Setup;
+use crate::wire::{Setup, Source};
 
 /// What the program sees as `/`.
 ///
@@ -130,7 +130,8 @@ impl Rootfs {
 
     /// A directory of the host with everything mounted below it, read-only.
     ///
-    /// Nothing is created in it: what [`Sandbox::mount`](crate::Sandbox::mount) puts below must find its target there.
+    /// Nothing is created in it: what [`Sandbox::mount`](crate::Sandbox::mount) puts below must find its target there. A
+    /// regular file is a filesystem image, as for [`overlay`](Rootfs::overlay).
     #[must_use]
     pub fn dir(path: impl Into<PathBuf>) -> Self {
         Self::of(Kind::Dir { path: path.into(), writable: false })
@@ -139,6 +140,23 @@ impl Rootfs {
     /// Layers of the host, the first on top, merged by overlayfs (in a user namespace: Linux 5.11). Without an
     /// [`upper`](Rootfs::upper) the result is read-only. See the kernel's
     /// [overlayfs document](https://docs.kernel.org/filesystems/overlayfs.html).
+    ///
+    /// A layer that is a regular file is a filesystem image: squashfs or erofs, told by what is in it and not by its name,
+    /// mounted by a loop device (`loop(4)`, Linux 5.8) as long as there is a plan or a sandbox over it. Only a host with
+    /// `CAP_SYS_ADMIN` in the initial user namespace can do that, and with a user namespace the kernel must map ids of it
+    /// (erofs 5.19, squashfs 6.2). The kernel parses it: **an image that is not trusted attacks the kernel**, and so does
+    /// whoever can write to one that is mounted. Replace it by renaming another one over it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Bytes, Rootfs, Upper};
+    ///
+    /// // A project over an image that was made with `mksquashfs /srv/debian /srv/debian.squashfs`.
+    /// let layers = ["/srv/project", "/srv/debian.squashfs"];
+    /// let root = Rootfs::overlay(layers).upper(Upper::tmpfs(Bytes::mib(64), 10_000));
+    /// # let _ = root;
+    /// ```
     #[must_use]
     pub fn overlay<P: Into<PathBuf>>(layers: impl IntoIterator<Item = P>) -> Self {
         Self::of(Kind::Overlay { layers: layers.into_iter().map(Into::into).collect(), upper: None })
@@ -160,7 +178,7 @@ impl Rootfs {
         self
     }
 
-    /// Lets the program write to the [`dir`](Rootfs::dir) on the host. Without effect on other roots.
+    /// Lets the program write to the [`dir`](Rootfs::dir) on the host, which is no image then. Without effect on other roots.
     #[must_use]
     pub fn writable(mut self) -> Self {
         if let Kind::Dir { writable, .. } = &mut self.kind {
@@ -319,12 +337,24 @@ fn lower_dir(
     presentation: Presentation,
     attributes: u64,
 ) -> Result<()> {
-    require_dir(path, "root directory")?;
-    lowering.source(path, presentation, |lowering, source| {
+    let bind = |lowering: &mut Lowering, source: Source<'_>| {
         let what = format!("binding {} as the root", path.display());
         lowering.setup(Step::Root, what, Some(path), &Setup::RootBind { source, attributes });
         Ok(())
-    })
+    };
+    if path.is_file() {
+        if attributes & RDONLY == 0 {
+            return Err(Error::invalid(format!(
+                "{} is a file, and cannot be a writable root",
+                path.display()
+            ))
+            .with_path(path)
+            .with_hint("a filesystem image is read-only: make it a layer of Rootfs::overlay(..).upper(..)"));
+        }
+        return lowering.image(path, bind);
+    }
+    require_dir(path, "root directory")?;
+    lowering.source(path, presentation, bind)
 }
 
 fn lower_overlay(
@@ -346,13 +376,18 @@ fn lower_overlay(
         .with_hint("merge layers"));
     }
     for (number, layer) in layers.iter().enumerate() {
-        require_dir(layer, "layer")?;
         let number = u32::try_from(number).map_err(|_| Error::invalid("too many layers"))?;
-        lowering.source(layer, Presentation::Layer, |lowering, source| {
+        let attach = |lowering: &mut Lowering, source: Source<'_>| {
             let what = format!("attaching layer {number}, {}", layer.display());
             lowering.setup(Step::Root, what, Some(layer), &Setup::Layer { source, number });
             Ok(())
-        })?;
+        };
+        if layer.is_file() {
+            lowering.image(layer, attach)?;
+            continue;
+        }
+        require_dir(layer, "layer")?;
+        lowering.source(layer, Presentation::Layer, attach)?;
     }
     // Without an upper the program cannot write, but mount points must be made.
     let own = Upper::tmpfs(Bytes::mib(1), 4096);

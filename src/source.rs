@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::device;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::fsimage::FsImage;
 use crate::idmap::{Extent, Ids, Maps};
 use crate::sys::{self, Reach};
 
@@ -37,6 +38,8 @@ pub(crate) enum Origin {
     Path(CString),
     /// The [devices](crate::device) of a minimal `/dev`.
     Devices,
+    /// A filesystem image, mounted as long as this is here.
+    Image(FsImage),
 }
 
 /// The user namespace that trees are presented to.
@@ -83,6 +86,7 @@ impl HostSource {
         match &self.origin {
             Origin::Path(path) => Path::new(OsStr::from_bytes(path.to_bytes())),
             Origin::Devices => Path::new("/dev"),
+            Origin::Image(image) => image.path(),
         }
     }
 
@@ -97,12 +101,16 @@ impl HostSource {
         let tree = match &self.origin {
             Origin::Path(path) => sys::clone_tree(path, reach),
             Origin::Devices => device::tree(),
+            Origin::Image(image) => image.tree(),
         };
         tree.and_then(sys::above_stdio).map_err(self.failed("cloning the mount at"))
     }
 
     fn present(&self, tree: &OwnedFd, namespace: BorrowedFd<'_>) -> Result<()> {
         sys::idmap_tree(tree, namespace).map_err(|error| {
+            if let Origin::Image(image) = &self.origin {
+                return image.not_presented(error);
+            }
             let refused = error.raw_os_error() == Some(libc::EINVAL);
             let error = self.failed("id-mapping the mount of")(error).with_hint(
                 "id-mapped mounts need Linux 5.12 (layers of an overlay 5.19) and a filesystem that supports them: \

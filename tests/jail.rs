@@ -354,7 +354,7 @@ fn setup_failures() -> Result {
         (&["--ro", "/no/source", "--", "/bin/true"], &["/no/source", "No such file"]),
         (&["--rw", "/no/source", "--", "/bin/true"], &["/no/source", "No such file"]),
         (&["--rootfs", "/no/root", "--", "/bin/true"], &["/no/root", "No such file"]),
-        (&["--rootfs", text, "--", "/bin/true"], &[text, "Not a directory"]),
+        (&["--rootfs", text, "--", "/bin/true"], &[text, "neither a directory nor a filesystem image"]),
         (&["--overlay", "/no/layer", "--", "/bin/true"], &["/no/layer", "No such file"]),
         (&["--report", "/no/dir/report", "--", "/bin/true"], &["/no/dir/report"]),
         (&["--report", "/", "--", "/bin/true"], &["Is a directory"]),

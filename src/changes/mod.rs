@@ -21,12 +21,14 @@ use self::walk::{Scope, Walk};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::fsimage::{self, FsImage};
 use crate::idmap::MapPlan;
 use crate::limits::Bytes;
 use crate::merged::{Layers, Marks};
 use crate::removal;
 use crate::rootfs::{Changeable, Kept, Rootfs};
 use crate::runtime::Runtime;
+use crate::source::Origin;
 use crate::sys;
 use crate::wire::{Request, request};
 
@@ -176,8 +178,9 @@ impl Rootfs {
         };
         let lock = lock_upper(upper, UpperUse::Reading)?;
         let ids = View::AsOnDisk;
-        let done =
-            read(&lock, changeable, Marks::Either, &ids, &ids).and_then(|changes| act(&lock, &ids, changes));
+        let done = fsimage::mount_all(&changeable.layers)
+            .and_then(|images| read(&lock, changeable, &images, Marks::Either, &ids, &ids))
+            .and_then(|changes| act(&lock, &ids, changes));
         unlock_upper(&lock);
         done
     }
@@ -271,8 +274,14 @@ impl Runtime {
                 (self.ask(message, None, Step::Changes, "opening the upper directory".into()), by_map())
             }
         };
-        let done =
-            upper.and_then(|upper| act(&upper, &view, read(&upper, changeable, marks, &view, &on_disk())?));
+        // Those that the sandbox has, whatever is at their paths by now.
+        let images = lowered.sources.iter().filter_map(|source| match &source.origin {
+            Origin::Image(image) => Some(image.clone()),
+            Origin::Path(_) | Origin::Devices => None,
+        });
+        let images: Vec<_> = images.collect();
+        let read = |upper: &OwnedFd| read(upper, changeable, &images, marks, &view, &on_disk());
+        let done = upper.and_then(|upper| act(&upper, &view, read(&upper)?));
         if thaw {
             self.with_cgroup(Cgroup::thaw)?;
         }
@@ -337,6 +346,7 @@ pub(crate) enum UpperUse {
 fn read(
     upper: &OwnedFd,
     changeable: &Changeable,
+    images: &[FsImage],
     marks: Marks,
     upper_ids: &View,
     layer_ids: &View,
@@ -346,6 +356,6 @@ fn read(
         // A program can make what looks like a mark, and it is none.
         Kept::Copy(_) => (Scope::Whole, Marks::None),
     };
-    let layers = Layers::of(&changeable.layers, marks)?;
+    let layers = Layers::of(&changeable.layers, images, marks)?;
     Walk::new(&layers, scope, upper_ids, layer_ids).all(upper)
 }

@@ -1,6 +1,7 @@
 //! The tries: a throw-away sandbox each.
 
 use std::fs::DirBuilder;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +14,7 @@ use crate::cgroup::{BlockDevice, DeviceRules, IoMax, Limits};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::feature::Feature;
+use crate::fsimage::{self, Format};
 use crate::idmap::{Caller, Ids, MapPlan, UserMap};
 use crate::limits::{Bytes, CpuMax};
 use crate::mount::Mount;
@@ -148,6 +150,13 @@ impl Probe {
             let root = Rootfs::overlay(["/usr"]).upper(Upper::tmpfs(Bytes::mib(1), 64));
             attempt(&Sandbox::bare().user_ns().rootfs(root))
         });
+        let privileged = self.facts.privileged;
+        for format in Format::ALL {
+            self.check(format.name(), None, || match privileged {
+                true => mount_image(format),
+                false => Err(fsimage::refused(format, &format!("images of {}", format.name()))),
+            });
+        }
         self.check("system_view", None, || {
             attempt(&Sandbox::bare().user_ns().pid_ns().rootfs(Rootfs::system()))
         });
@@ -226,6 +235,14 @@ impl Probe {
         };
         self.checks.push(Check { name: "landlock", feature: None, status });
     }
+}
+
+/// Makes the smallest image of this kind the root of a sandbox.
+fn mount_image(format: Format) -> Tried {
+    let image = sys::sealed_memfd(c"belljar-probe", &format.smallest())
+        .map_err(|error| Error::os(Step::Prepare, "making an image in memory", error))?;
+    let path = format!("/proc/self/fd/{}", image.as_raw_fd());
+    attempt(&Sandbox::bare().user_ns().rootfs(Rootfs::dir(path)))
 }
 
 /// The smallest size of huge pages of this machine, or what is usual.

@@ -13,6 +13,7 @@ use super::place::{Locked, check_name};
 use super::workspace::Workspace;
 use super::{Storage, StorageDriver, failed};
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::fsimage;
 use crate::lowering::Held;
 use crate::merged::{Layers, Marks};
 use crate::rootfs::Rootfs;
@@ -139,7 +140,8 @@ impl Storage {
         }
         let tree = super::place::open_dir(dir.fd.as_fd(), Path::new("tree"))
             .map_err(|errno| making(errno.into()))?;
-        copy::copy(&Layers::of(layers, Marks::Either)?, &tree, Content::SharedIfPossible)?;
+        let images = fsimage::mount_all(layers)?;
+        copy::copy(&Layers::of(layers, &images, Marks::Either)?, &tree, Content::SharedIfPossible)?;
         std::fs::write(dir.path.join("layers"), listed).map_err(&making)?;
         nix::unistd::syncfs(&dir.fd).map_err(|errno| making(errno.into()))?;
         let shelf = &self.place.bases.fd;

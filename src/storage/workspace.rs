@@ -14,6 +14,7 @@ use super::place::{Locked, Shelf, open_dir};
 use super::{Place, StorageDriver, failed};
 use crate::changes::Change;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::fsimage;
 use crate::merged::{Layers, Marks};
 use crate::rootfs::{Rootfs, Upper};
 use crate::sys;
@@ -97,7 +98,8 @@ impl Workspace {
             let upper = dir.make_dir("upper")?;
             dir.make_dir("work")?;
             // Mode and owner of the upper directory become those of the merged root.
-            return copy::copy_root(&Layers::of(&base.layers, Marks::Either)?, &upper);
+            let images = fsimage::mount_all(&base.layers)?;
+            return copy::copy_root(&Layers::of(&base.layers, &images, Marks::Either)?, &upper);
         };
         if base.storage.driver == StorageDriver::Snapshot {
             let tree = open_tree(merged)?;
@@ -108,7 +110,7 @@ impl Workspace {
             StorageDriver::Reflink => Content::Shared,
             _ => Content::Copied,
         };
-        copy::copy(&Layers::of(&[merged.tree()], Marks::None)?, &tree, content)
+        copy::copy(&Layers::of(&[merged.tree()], &[], Marks::None)?, &tree, content)
     }
 
     /// The root filesystem for [`Sandbox::rootfs`](crate::Sandbox::rootfs), writable, of one sandbox at a time.

@@ -7,6 +7,7 @@ mod bpf;
 mod btrfs;
 mod fd;
 mod launch;
+mod loop_device;
 mod memfd;
 mod mount;
 mod pipe;
@@ -22,9 +23,11 @@ pub(crate) use btrfs::{
 };
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
+pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
-    Reach, clone_detached, clone_tree, detached_tmpfs, idmap_tree, make_filesystem_read_only, map_namespace,
+    Reach, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
+    make_filesystem_read_only, map_namespace,
 };
 pub(crate) use pipe::unread;
 pub(crate) use process::{

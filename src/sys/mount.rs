@@ -42,16 +42,37 @@ pub(crate) fn clone_detached(mount: &OwnedFd) -> io::Result<OwnedFd> {
 
 /// A tmpfs that is mounted nowhere. See `fsopen(2)` and `fsmount(2)`.
 pub(crate) fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
-    const FSOPEN_CLOEXEC: libc::c_uint = 1;
-    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-    // SAFETY: a C string that lives during the call, and flags.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let context = new_filesystem(c"tmpfs")?;
     for (key, value) in options {
         configure(&context, FSCONFIG_SET_STRING, Some(key), Some(value))?;
     }
     configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+    mount_nowhere(&context, 0)
+}
+
+/// The filesystem of this kind on a block device, mounted nowhere: read-only, without devices, and without set-user-id.
+/// Mounts of one device share its filesystem, and what is cached of it. `ENODEV` if the kernel does not have the kind.
+pub(crate) fn detached_from_device(kind: &CStr, device: &CStr) -> io::Result<OwnedFd> {
+    const RDONLY: libc::c_uint = 0x1;
+    const NOSUID: libc::c_uint = 0x2;
+    const NODEV: libc::c_uint = 0x4;
+    let context = new_filesystem(kind)?;
+    configure(&context, FSCONFIG_SET_STRING, Some(c"source"), Some(device))?;
+    configure(&context, FSCONFIG_SET_FLAG, Some(c"ro"), None)?;
+    configure(&context, FSCONFIG_CMD_CREATE, None, None)?;
+    mount_nowhere(&context, RDONLY | NOSUID | NODEV)
+}
+
+fn new_filesystem(kind: &CStr) -> io::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    // SAFETY: a C string that lives during the call, and flags.
+    owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
+}
+
+fn mount_nowhere(context: &OwnedFd, attributes: libc::c_uint) -> io::Result<OwnedFd> {
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
     // SAFETY: a descriptor and flags.
-    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) })
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
 }
 
 /// Makes a whole filesystem read-only, wherever it is mounted. See `fspick(2)`.

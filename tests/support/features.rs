@@ -82,11 +82,7 @@ fn look(feature: &str) -> Option<String> {
             Err(error) => Some(format!("/proc/pressure/cpu: {error}")),
         },
         "peak-reset" => {
-            let release =
-                nix::sys::utsname::uname().map(|names| names.release().to_owned()).unwrap_or_default();
-            let release = release.to_string_lossy().into_owned();
-            let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
-            let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+            let (version, release) = kernel();
             let v1 =
                 controller_dir("memory").is_some_and(|dir| dir.join("memory.max_usage_in_bytes").exists());
             (!v1 && version < (6, 12)).then(|| format!("memory.peak cannot be reset on Linux {release}"))
@@ -102,6 +98,8 @@ fn look(feature: &str) -> Option<String> {
             (!is_known && !module().is_ok_and(|status| status.success()))
                 .then(|| format!("this kernel has no {feature}"))
         }),
+        "squashfs" => filesystem_image("/usr/bin/mksquashfs", c"squashfs", (6, 2)),
+        "erofs" => filesystem_image("/usr/bin/mkfs.erofs", c"erofs", (5, 19)),
         // Since Linux 6.6. Without them an overlay in a user namespace with an upper in memory cannot remove a directory.
         "tmpfs-xattr" => {
             let file = Path::new("/dev/shm").join(format!("belljar-test-{}", std::process::id()));
@@ -175,6 +173,33 @@ fn starve() -> Option<String> {
     let kib = total.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(u64::MAX);
     (kib > MOST_KIB)
         .then(|| format!("with {total} of memory this is no guest that was made to run out of it"))
+}
+
+/// The version of the kernel, and what it calls itself.
+fn kernel() -> ((u32, u32), String) {
+    let release = nix::sys::utsname::uname().map(|names| names.release().to_owned()).unwrap_or_default();
+    let release = release.to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    ((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)), release)
+}
+
+/// Whether images of a filesystem can be made and mounted with the ids of a user namespace, which is since a version of
+/// the kernel: the tool, the kernel's part, and loop devices.
+fn filesystem_image(tool: &str, kind: &std::ffi::CStr, since: (u32, u32)) -> Option<String> {
+    if !Path::new(tool).exists() {
+        return Some(format!("{tool} is not installed"));
+    }
+    let (version, release) = kernel();
+    if version < since {
+        return Some(format!("{} has no id-mapped mounts on Linux {release}", kind.to_string_lossy()));
+    }
+    // Which loads a module as mounting does.
+    match super::raw::syscall(libc::SYS_fsopen, [kind.as_ptr() as usize, 1, 0, 0, 0, 0]) {
+        Ok(context) => super::raw::close(context as i32),
+        Err(error) => return Some(format!("fsopen of {}: {error}", kind.to_string_lossy())),
+    }
+    let control = fs::File::options().read(true).write(true).open("/dev/loop-control");
+    control.err().map(|error| format!("/dev/loop-control: {error}"))
 }
 
 fn capability(number: u32, name: &str) -> Option<String> {
