@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         the_price_of_an_image: ["userns", "root", "overlay", "squashfs", "erofs"],
         nothing_is_left: ["userns", "root", "overlay", "squashfs", "erofs"],
         nothing_is_left_of_a_killed_host: ["userns", "root", "overlay", "squashfs", "erofs"],
+        each_call_failing_once: ["userns", "root", "overlay", "squashfs", "erofs", "strace"],
         files_that_are_no_images: ["root", "loop"],
         images_that_are_cut_off: ["root", "squashfs", "erofs"],
         images_that_are_damaged: ["root", "squashfs", "erofs"],
@@ -64,7 +65,13 @@ fn main() -> ExitCode {
     ];
     support::main(
         cases,
-        &[("victim", victim), ("nobody", nobody), ("no-loop", no_loop), ("container", container)],
+        &[
+            ("victim", victim),
+            ("one-run", one_run),
+            ("nobody", nobody),
+            ("no-loop", no_loop),
+            ("container", container),
+        ],
     )
 }
 
@@ -650,6 +657,45 @@ fn nothing_is_left_of_a_killed_host() -> Result {
         host.wait()?;
     }
     all_gone(&scratch)
+}
+
+/// The calls that are made for images, each failing once: an error that names the step or a sandbox that works, and nothing
+/// is left.
+fn each_call_failing_once() -> Result {
+    let scratch = Scratch::new();
+    let images = [image(&scratch, Squashfs, "one")?, image(&scratch, Erofs, "two")?];
+    // How often the host makes each, at least.
+    let calls = [("ioctl", 4), ("fsopen", 4), ("fsconfig", 12), ("fsmount", 4), ("mount_setattr", 2)];
+    for (call, count) in calls {
+        for errno in ["ENOMEM", "EBUSY"] {
+            let mut failed = 0;
+            for when in 1..=count {
+                let mut command = HostCommand::new("strace");
+                command.args(["-qq", "-o", "/dev/null", "-e"]);
+                command.arg(format!("inject={call}:error={errno}:when={when}"));
+                command.arg(support::own_exe()).args(["--role", "one-run"]).args(&images);
+                let said = run_helper(&mut command, Duration::from_secs(20))?.succeed()?;
+                match said.as_str() {
+                    "ran\n" => {}
+                    _ if said.contains("at MountSource") && said.contains("failed") => failed += 1,
+                    _ => return fail(format!("{call} {when} with {errno}: {said}")),
+                }
+                all_gone(&scratch)?;
+            }
+            // A loop device that somebody else has taken is no failure, and there are two of them.
+            let least = if (call, errno) == ("ioctl", "EBUSY") { count - 2 } else { count };
+            assert_eq!(failed, least, "{call} {errno}");
+        }
+    }
+    Ok(())
+}
+
+fn one_run(args: &[OsString]) -> i32 {
+    match on(over(args)).output(sh("cat /data/name")) {
+        Ok(output) => println!("{}", if output.stdout == b"one" { "ran" } else { "weak" }),
+        Err(error) => println!("{}", explain(&error)),
+    }
+    0
 }
 
 /// The error of a plan with this layer, and with this root, which must be the same.
