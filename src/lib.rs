@@ -160,6 +160,7 @@ mod spawn;
 mod storage;
 mod sys;
 mod teardown;
+mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 
@@ -189,3 +190,4 @@ pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};
 pub use seccomp::Seccomp;
 pub use storage::{Base, Storage, StorageDriver, StorageReport, Workspace};
+pub use upper::UpperDir;

@@ -9,6 +9,7 @@ use crate::limits::Bytes;
 use crate::lowering::{Held, Lowering};
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
 use crate::source::Presentation;
+use crate::upper::{Durability, UpperDir};
 use crate::wire::{Setup, Source};
 
 /// What the program sees as `/`.
@@ -49,7 +50,7 @@ pub struct Upper(UpperKind);
 #[derive(Debug, Clone)]
 enum UpperKind {
     Tmpfs { size: Bytes, inodes: u64 },
-    Dir { upper: PathBuf, work: PathBuf },
+    Dir(UpperDir),
 }
 
 impl Upper {
@@ -65,10 +66,16 @@ impl Upper {
     /// In two empty or earlier used directories of the host, on one filesystem and under one common parent: `upper`
     /// gets the changes, `work` is overlayfs' own. One sandbox at a time may use them: it holds a lock (`flock(2)`) on
     /// `upper`, and starting a second one is an error of kind
-    /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted).
+    /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted). [`UpperDir::volatile`] saves the time for syncing.
     #[must_use]
-    pub fn dir(upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> Self {
-        Self(UpperKind::Dir { upper: upper.into(), work: work.into() })
+    pub fn dir(upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> UpperDir {
+        UpperDir::new(upper.into(), work.into())
+    }
+}
+
+impl From<UpperDir> for Upper {
+    fn from(dir: UpperDir) -> Self {
+        Self(UpperKind::Dir(dir))
     }
 }
 
@@ -171,9 +178,9 @@ impl Rootfs {
     /// Where an [`overlay`](Rootfs::overlay) keeps changes; with one, the root is writable. Without effect on other
     /// roots.
     #[must_use]
-    pub fn upper(mut self, new: Upper) -> Self {
+    pub fn upper(mut self, new: impl Into<Upper>) -> Self {
         if let Kind::Overlay { upper, .. } = &mut self.kind {
-            *upper = Some(new);
+            *upper = Some(new.into());
         }
         self
     }
@@ -193,7 +200,7 @@ impl Rootfs {
             &self.kind,
             Kind::Dir { writable: true, .. }
                 | Kind::Copy { .. }
-                | Kind::Overlay { upper: Some(Upper(UpperKind::Dir { .. })), .. }
+                | Kind::Overlay { upper: Some(Upper(UpperKind::Dir(_))), .. }
         )
     }
 
@@ -203,7 +210,7 @@ impl Rootfs {
             Kind::Overlay { layers, upper: Some(Upper(upper)) } => {
                 let kept = match upper {
                     UpperKind::Tmpfs { .. } => Kept::InMemory,
-                    UpperKind::Dir { upper, .. } => Kept::Upper(upper.clone()),
+                    UpperKind::Dir(dir) => Kept::Upper(dir.upper.clone()),
                 };
                 Some(Changeable { layers: layers.clone(), kept })
             }
@@ -232,10 +239,10 @@ impl Rootfs {
         Self::of(Kind::Copy { of, path })
     }
 
-    /// The upper and the work directory of a persistent upper.
-    pub(crate) fn upper_dirs(&self) -> Option<(&Path, &Path)> {
+    /// The directories of the host that it keeps its changes in.
+    pub(crate) fn upper_dir(&self) -> Option<&UpperDir> {
         match &self.kind {
-            Kind::Overlay { upper: Some(Upper(UpperKind::Dir { upper, work })), .. } => Some((upper, work)),
+            Kind::Overlay { upper: Some(Upper(UpperKind::Dir(dir))), .. } => Some(dir),
             _ => None,
         }
     }
@@ -399,12 +406,17 @@ fn lower_overlay(
             lowering.setup(Step::Root, "mounting tmpfs as the upper layer", None, &operation);
             ("u/upper".to_owned(), "u/work".to_owned())
         }
-        UpperKind::Dir { upper, work } => lower_upper_dir(lowering, upper, work)?,
+        UpperKind::Dir(dir) => lower_upper_dir(lowering, &dir.upper, &dir.work)?,
     };
     let numbers: Vec<_> = (0..layers.len()).map(|number| number.to_string()).collect();
     // With userxattr both of the others are off.
     let marks = if user == UserNs::Own { ",userxattr" } else { ",redirect_dir=off,metacopy=off" };
-    let options = format!("lowerdir={},upperdir={upper_name},workdir={work_name}{marks}", numbers.join(":"));
+    let volatile = match upper.map(|upper| &upper.0) {
+        Some(UpperKind::Dir(dir)) if dir.durability == Durability::Volatile => ",volatile",
+        _ => "",
+    };
+    let options =
+        format!("lowerdir={},upperdir={upper_name},workdir={work_name}{marks}{volatile}", numbers.join(":"));
     let options =
         CString::new(options).map_err(|_| Error::internal(Step::Plan, "overlay options with a NUL byte"))?;
     let operation = Setup::RootOverlay { options: &options, attributes: NOSUID | NODEV };

@@ -16,9 +16,11 @@ use crate::idmap::{self, IdBlock, MapPlan};
 use crate::link::{Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
+use crate::rootfs::Kept;
 use crate::run_image;
 use crate::source::{self, Viewer};
 use crate::sys::{self, LaunchFailure, Launched};
+use crate::upper::UpperDir;
 use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
@@ -78,8 +80,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,
     };
-    let upper = lowered.changeable.as_ref().and_then(|changeable| changeable.kept.dir());
-    let upper = upper.map(|path| changes::lock_upper(path, UpperUse::Writing)).transpose()?;
+    let upper = match lowered.changeable.as_ref().map(|changeable| &changeable.kept) {
+        Some(Kept::Copy(dir)) => Some(changes::lock_upper(dir, UpperUse::Writing)?),
+        _ => lowered.upper.as_ref().map(take_upper).transpose()?,
+    };
     let (ours, theirs) = sys::pair().map_err(prepare("making the control socket"))?;
     let ours = sys::above_stdio(ours).map_err(prepare("making the control socket"))?;
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
@@ -107,6 +111,13 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
+}
+
+/// Takes a persistent upper for this sandbox alone.
+fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
+    let lock = changes::lock_upper(&dir.upper, UpperUse::Writing)?;
+    dir.refuse_unsynced()?;
+    Ok(lock)
 }
 
 fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {

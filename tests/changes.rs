@@ -64,7 +64,7 @@ fn python(script: &str) -> Command {
 }
 
 /// The system's programs and a layer to be changed over them.
-fn over(layers: &[&Path], upper: Upper) -> Sandbox {
+fn over(layers: &[&Path], upper: impl Into<Upper>) -> Sandbox {
     let layers = layers.iter().map(|layer| layer.to_path_buf());
     support::with_system(support::with_payload(Sandbox::new().rootfs(Rootfs::overlay(layers).upper(upper))))
         .mount(belljar::Mount::proc("/proc"))
@@ -148,7 +148,7 @@ const CHANGES: [(ChangeKind, &str); 17] = [
     (Added, "/data/zuletzt"),
 ];
 
-fn all_kinds(base: &Path, upper: Upper) -> Result {
+fn all_kinds(base: &Path, upper: impl Into<Upper>) -> Result {
     let container = over(&[base], upper).start()?;
     expect(&container, &[])?;
     succeed(container.output(python(SCRIPT))?)?;

@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, ErrorKind, Mount, Rootfs, Sandbox, Upper, Verdict};
+use belljar::{Command, ErrorKind, Mount, Rootfs, Sandbox, Upper, UpperDir, Verdict};
 use support::{
-    Result, Scratch, closed, explain, hold, hold_with, mib, oracle, payload, run_role, run_sh, sh, succeed,
-    with_payload,
+    Result, Scratch, as_nobody, closed, explain, hold, hold_in, hold_with, in_own_mounts, mib, oracle,
+    payload, role_result, run_role, run_sh, sh, succeed, with_payload,
 };
 
 fn main() -> ExitCode {
@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         an_upper_in_memory_is_limited: ["userns", "overlay", "python3"],
         an_upper_in_memory_belongs_to_the_program: ["userns", "overlay", "python3"],
         an_upper_on_disk_persists: ["root", "overlay", "sh"],
+        an_upper_that_is_not_synced: ["userns", "root", "overlay", "sh"],
+        an_upper_that_is_not_synced_without_privilege: ["userns", "overlay", "sh", "setpriv"],
         uppers_that_cannot_be: ["root", "overlay"],
         read_only_binds_are_so_recursively: ["root", "unshare", "sh"],
         writable_binds_belong_to_their_owner: ["root", "sh"],
@@ -74,7 +76,12 @@ fn main() -> ExitCode {
     ];
     support::main(
         cases,
-        &[("bind-recursive", bind_recursive), ("late-mount", late_mount), ("bind-host", bind_host)],
+        &[
+            ("bind-recursive", bind_recursive),
+            ("not-synced", not_synced),
+            ("late-mount", late_mount),
+            ("bind-host", bind_host),
+        ],
     )
 }
 
@@ -271,30 +278,9 @@ fn no_descriptor_leads_to_the_host() -> Result {
     held.release().map(drop)
 }
 
-/// Runs a role in a mount namespace of its own, so that its mounts vanish with it.
-fn in_own_mounts(role: &str, args: &[&str]) -> Result<String> {
-    let mut command = std::process::Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private"])
-        .arg(support::own_exe())
-        .args(["--role", role])
-        .args(args);
-    support::run_helper(&mut command, Duration::from_secs(60))?.succeed()
-}
-
 fn mount_tmpfs(at: &Path) {
     let status = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(at).status();
     assert!(status.expect("mount runs").success());
-}
-
-fn role_result(result: Result) -> i32 {
-    match result {
-        Ok(()) => 0,
-        Err(support::Fail(message)) => {
-            println!("{message}");
-            1
-        }
-    }
 }
 
 fn later_mounts_of_the_host_do_not_appear() -> Result {
@@ -596,6 +582,85 @@ fn an_upper_on_disk_persists() -> Result {
     assert_eq!(fs::read_to_string(upper.join("etc/user"))?, "user\nmore\n");
     assert_eq!(fs::read_to_string(scratch.join("base/etc/old"))?, "old", "layers never change");
     Ok(())
+}
+
+/// The options of what is mounted as `/` of a process.
+fn root_options(pid: u32) -> Result<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/"));
+    let options = root.and_then(|line| line.rsplit(' ').next());
+    options.map(str::to_owned).ok_or_else(|| support::Fail(format!("no root in {table}")))
+}
+
+/// As a kernel says it, or a newer one.
+fn is_volatile(options: &str) -> bool {
+    options.split(',').any(|option| matches!(option, "volatile" | "fsync=volatile"))
+}
+
+fn an_upper_that_is_not_synced() -> Result {
+    for share in [false, true] {
+        let scratch = Scratch::new();
+        bare_root(&scratch, "base");
+        let upper = || Upper::dir(scratch.dir("upper"), scratch.dir("work"));
+        let root = |upper: UpperDir| Rootfs::overlay([scratch.join("base")]).upper(upper);
+        let sandbox = |upper| {
+            let sandbox = with_payload(on(root(upper))).root();
+            if share { sandbox.share_user() } else { sandbox }
+        };
+        let held = hold(&sandbox(upper()))?;
+        assert!(!is_volatile(&root_options(held.pid)?), "it must be asked for");
+        held.release()?;
+        let container = sandbox(upper().volatile()).start()?;
+        let held = hold_in(&container)?;
+        let options = root_options(held.pid)?;
+        assert!(is_volatile(&options), "{options}");
+        held.release()?;
+        succeed(container.output(sh("echo first > /etc/first"))?)?;
+        container.close()?;
+        // What was written can be read, and is not used a second time, with or without syncing.
+        assert!(root(upper()).changes()?.iter().any(|change| change.path == Path::new("/etc/first")));
+        for again in [upper(), upper().volatile()] {
+            let error = sandbox(again).spawn(sh("true")).expect_err("it may be incomplete");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+            assert_eq!(error.path(), Some(&*scratch.join("upper")));
+            assert!(error.hint().is_some_and(|hint| hint.contains("empty")), "{}", explain(&error));
+        }
+        for dir in ["upper", "work"] {
+            fs::remove_dir_all(scratch.join(dir))?;
+        }
+        run_sh(&sandbox(upper().volatile()), "echo new > /etc/new && sync")?;
+        assert_eq!(fs::read_to_string(scratch.join("upper/etc/new"))?, "new\n");
+    }
+    Ok(())
+}
+
+fn an_upper_that_is_not_synced_without_privilege() -> Result {
+    assert_eq!(as_nobody("not-synced", &[], Duration::from_secs(60))?.succeed()?, "ok\n");
+    Ok(())
+}
+
+fn not_synced(_: &[std::ffi::OsString]) -> i32 {
+    let run = || -> Result {
+        let scratch = Scratch::below(&std::env::temp_dir());
+        bare_root(&scratch, "base");
+        let upper = Upper::dir(scratch.dir("upper"), scratch.dir("work")).volatile();
+        let sandbox = with_payload(on(Rootfs::overlay([scratch.join("base")]).upper(upper)));
+        let held = hold(&sandbox)?;
+        let options = root_options(held.pid)?;
+        assert!(is_volatile(&options), "{options}");
+        held.release()?;
+        // The host cannot look where overlayfs has its mark, and says what the kernel may mean.
+        let error = sandbox.spawn(sh("true")).expect_err("it may be incomplete");
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{}", explain(&error));
+        assert!(error.hint().is_some_and(|hint| hint.contains("volatile()")), "{}", explain(&error));
+        // So that it can be removed.
+        for dir in ["work/work", "work/work/incompat"] {
+            fs::set_permissions(scratch.join(dir), fs::Permissions::from_mode(0o700)).ok();
+        }
+        println!("ok");
+        Ok(())
+    };
+    role_result(run())
 }
 
 fn uppers_that_cannot_be() -> Result {

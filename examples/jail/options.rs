@@ -318,7 +318,7 @@ fn with_root(
 fn upper_layer(text: &OsStr, work: Option<PathBuf>) -> Result<Upper, String> {
     let wrong = |problem| format!("--upper {text:?} {problem}");
     if let Some(work) = work {
-        return Ok(Upper::dir(value::host_path(text).map_err(wrong)?, work));
+        return Ok(Upper::dir(value::host_path(text).map_err(wrong)?, work).into());
     }
     match value::sized(text).map_err(wrong)? {
         (name, size) if name == "tmpfs" => Ok(Upper::tmpfs(size.unwrap_or(UPPER_SIZE), UPPER_INODES)),

@@ -30,6 +30,7 @@ use crate::rootfs::{Changeable, Kept, Rootfs};
 use crate::runtime::Runtime;
 use crate::source::Origin;
 use crate::sys;
+use crate::upper::UpperDir;
 use crate::wire::{Request, request};
 
 /// One difference between a root as it is and as its layers have it.
@@ -206,7 +207,7 @@ impl Rootfs {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn discard(&self) -> Result<()> {
-        let Some((upper, work)) = self.upper_dirs() else {
+        let Some(UpperDir { upper, work, .. }) = self.upper_dir() else {
             return Err(nothing_kept().with_hint("only what Upper::dir() keeps outlasts its sandbox"));
         };
         let failed = |path: &Path, error: std::io::Error| {

@@ -104,7 +104,7 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         }
         (Step::Root, libc::EINVAL) => {
             "overlayfs refuses this combination in a user namespace: a layer that contains a mount point, an upper \
-             directory in use, or more layers than the kernel takes"
+             directory in use or once used with volatile(), or more layers than the kernel takes"
         }
         (Step::Mount, libc::EPERM) => {
             "mounting proc in a container whose own /proc is masked is refused by the kernel; give the outer container \

@@ -20,6 +20,7 @@ use crate::sandbox::{Base, Sandbox};
 use crate::scheduling::{self, Power, Scheduling};
 use crate::seccomp::{Options, Program};
 use crate::sys;
+use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
 
 use super::Lowered;
@@ -152,6 +153,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
+        upper: sandbox.rootfs.as_ref().and_then(Rootfs::upper_dir).map(UpperDir::real).transpose()?,
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
         limits,

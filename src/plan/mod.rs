@@ -22,6 +22,7 @@ use crate::namespace::Namespaces;
 use crate::rootfs::Changeable;
 use crate::sandbox::Sandbox;
 use crate::source::HostSource;
+use crate::upper::UpperDir;
 use crate::wire::{Reply, line, section, stage};
 
 /// A validated policy: everything the sandbox's init needs, in one sealed memfd, made once and used for any number of
@@ -66,6 +67,8 @@ pub(crate) struct Lowered {
     pub(crate) has_root: bool,
     /// Where the changes to its root are kept, if they are.
     pub(crate) changeable: Option<Changeable>,
+    /// The directories of the host that they are kept in, if they are.
+    pub(crate) upper: Option<UpperDir>,
     /// Layers and directories of the host show the ids inside that they have on disk.
     pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,

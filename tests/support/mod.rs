@@ -438,6 +438,24 @@ pub(crate) fn run_helper(command: &mut std::process::Command, patience: Duration
     Ok(Helper { status, stdout: text(reader), stderr: text(errors) })
 }
 
+/// Runs a role in a mount namespace of its own, so that its mounts vanish with it.
+pub(crate) fn in_own_mounts(role: &str, args: &[&str]) -> Result<String> {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(own_exe()).args(["--role", role]).args(args);
+    run_helper(&mut command, Duration::from_secs(60))?.succeed()
+}
+
+/// What a role that is a host of its own ends with; why it failed is what it says.
+pub(crate) fn role_result(result: Result) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(Fail(message)) => {
+            println!("{message}");
+            1
+        }
+    }
+}
+
 /// Runs a role as user 65534 without any privilege: by setpriv(1) when we are root, directly when we are nobody special
 /// ourselves. The program is copied to where that user can read it.
 pub(crate) fn as_nobody(role: &str, args: &[&str], patience: Duration) -> Result<Helper> {
