@@ -273,6 +273,7 @@ fn kind_of(source: &io::Error) -> ErrorKind {
             | libc::ENOMEM
             | libc::EAGAIN
             | libc::ENOSPC
+            | libc::EDQUOT
             | libc::EUSERS
             | libc::ENOBUFS,
         ) => ErrorKind::ResourceExhausted,

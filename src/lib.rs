@@ -148,6 +148,7 @@ mod mount;
 mod namespace;
 mod outcome;
 mod plan;
+mod quota;
 mod removal;
 mod rootfs;
 mod run_image;

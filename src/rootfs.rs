@@ -66,7 +66,8 @@ impl Upper {
     /// In two empty or earlier used directories of the host, on one filesystem and under one common parent: `upper`
     /// gets the changes, `work` is overlayfs' own. One sandbox at a time may use them: it holds a lock (`flock(2)`) on
     /// `upper`, and starting a second one is an error of kind
-    /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted). [`UpperDir::volatile`] saves the time for syncing.
+    /// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted). How much they may take is up to their filesystem, or to
+    /// [`UpperDir::quota`]; [`UpperDir::volatile`] saves the time for syncing.
     #[must_use]
     pub fn dir(upper: impl Into<PathBuf>, work: impl Into<PathBuf>) -> UpperDir {
         UpperDir::new(upper.into(), work.into())

@@ -16,6 +16,7 @@ use crate::idmap::{self, IdBlock, MapPlan};
 use crate::link::{Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
+use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
 use crate::source::{self, Viewer};
@@ -113,10 +114,13 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     }
 }
 
-/// Takes a persistent upper for this sandbox alone.
+/// Takes a persistent upper for this sandbox alone, and limits it.
 fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
     let lock = changes::lock_upper(&dir.upper, UpperUse::Writing)?;
     dir.refuse_unsynced()?;
+    if let Some(limits) = dir.quota {
+        quota::set(dir, limits, lock.as_fd())?;
+    }
     Ok(lock)
 }
 

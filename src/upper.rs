@@ -7,15 +7,17 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Bytes;
+use crate::quota::Quota;
 
 /// An upper on the host's disk, what [`Upper::dir`](crate::Upper::dir) makes.
 ///
 /// # Examples
 ///
 /// ```
-/// use belljar::{Rootfs, Sandbox, Upper};
+/// use belljar::{Bytes, Rootfs, Sandbox, Upper};
 ///
-/// let upper = Upper::dir("/srv/run/upper", "/srv/run/work").volatile();
+/// let upper = Upper::dir("/srv/run/upper", "/srv/run/work").quota(Bytes::gib(1), 100_000);
 /// let sandbox = Sandbox::new().rootfs(Rootfs::overlay(["/srv/debian"]).upper(upper));
 /// # let _ = sandbox;
 /// ```
@@ -23,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 pub struct UpperDir {
     pub(crate) upper: PathBuf,
     pub(crate) work: PathBuf,
+    pub(crate) quota: Option<Quota>,
     pub(crate) durability: Durability,
 }
 
@@ -36,7 +39,50 @@ pub(crate) enum Durability {
 
 impl UpperDir {
     pub(crate) fn new(upper: PathBuf, work: PathBuf) -> Self {
-        Self { upper, work, durability: Durability::Synced }
+        Self { upper, work, quota: None, durability: Durability::Synced }
+    }
+
+    /// Limits what the two directories take of their filesystem, by a project quota: an ext4 or xfs that is mounted with
+    /// `prjquota`, and a host with `CAP_SYS_ADMIN` in the initial user namespace (Linux 5.14).
+    ///
+    /// `size` is for the blocks of all files and directories together, rounded down to a block of the filesystem. Beyond
+    /// it the program sees `EDQUOT` on ext4, `ENOSPC` on xfs. `inodes` is for their number; a few are overlayfs' own, and
+    /// 0 is no limit. Without one, empty files are limited by their names alone, and on xfs each takes about half
+    /// a KiB that no quota counts.
+    ///
+    /// The first sandbox gives the directories a project id that nothing else has, for which they must be empty. It stays
+    /// theirs, and so does the limit, until a sandbox sets another one; a limit below what is there is kept by refusing
+    /// whatever would add to it. A project id that they have already is kept, if it is not also that of the directory they
+    /// are in.
+    ///
+    /// The sandbox needs a user namespace: in the host's own, the owner of a file may move it to another project. For
+    /// the same reason no other kind of sandbox may have used the directories. See
+    /// [quotactl(2)](https://man7.org/linux/man-pages/man2/quotactl.2.html).
+    ///
+    /// # Errors
+    ///
+    /// This cannot fail. [`Sandbox::plan`](crate::Sandbox::plan) answers
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a size without a block in it and for a sandbox without a user
+    /// namespace, [`Unsupported`](crate::ErrorKind::Unsupported) where the kernel or the filesystem keeps no such limits,
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for an unprivileged host. Each spawn looks again, and
+    /// fails with [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for directories that have files without the
+    /// project's id, or share it. What was set is read back.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bytes, Command, Rootfs, Sandbox, Upper};
+    ///
+    /// let upper = Upper::dir("/srv/run/upper", "/srv/run/work").quota(Bytes::mib(64), 10_000);
+    /// let sandbox = Sandbox::new().rootfs(Rootfs::overlay(["/srv/debian"]).upper(upper)).root();
+    /// let outcome = sandbox.status(Command::new("/bin/sh").args(["-c", "cat /dev/zero > /fill"]))?;
+    /// assert!(!outcome.success());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    #[must_use]
+    pub fn quota(mut self, size: impl Into<Bytes>, inodes: u64) -> Self {
+        self.quota = Some(Quota { size: size.into(), inodes });
+        self
     }
 
     /// Lets overlayfs ignore `fsync(2)`, `sync(2)` and their kin (`volatile`, Linux 5.10), for changes that need not

@@ -466,7 +466,7 @@ os.setxattr('gone/d', 'security.capability', capability)";
     let container = sandbox(in_memory()).start()?;
     succeed(container.output(python(script))?)?;
     expect(&container, &wanted)?;
-    let container = sandbox(Upper::dir(scratch.dir("upper"), scratch.dir("work"))).start()?;
+    let container = sandbox(Upper::dir(scratch.dir("upper"), scratch.dir("work")).into()).start()?;
     succeed(container.output(python(script))?)?;
     expect(&container, &wanted)
 }

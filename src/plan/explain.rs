@@ -45,6 +45,13 @@ impl fmt::Display for Plan {
             writeln!(f, "  {line}")?;
         }
         let unshared = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+        if let Some((dir, quota)) = plan.upper.as_ref().and_then(|dir| Some((dir, dir.quota?))) {
+            let inodes = match quota.inodes {
+                0 => "any number of".to_owned(),
+                number => number.to_string(),
+            };
+            writeln!(f, "  limit {} to {} and {inodes} inodes", dir.upper.display(), quota.size)?;
+        }
         writeln!(f, "  clone3 into new namespaces: {unshared}")?;
         match &plan.maps {
             Some(MapPlan::Block) => writeln!(f, "  map ids to a fresh block of host ids")?,

@@ -15,6 +15,7 @@ use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
 use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
+use crate::quota;
 use crate::rootfs::{Rootfs, UserNs};
 use crate::sandbox::{Base, Sandbox};
 use crate::scheduling::{self, Power, Scheduling};
@@ -68,6 +69,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if namespaces.contains(Namespaces::MOUNT) {
         lower_root(sandbox, namespaces, program_ids, &mut lowering)?;
     }
+    let upper = upper_dir(sandbox, in_user_ns, &caller)?;
 
     let (limits, placement, times) = available_limits(sandbox, &mut enforced)?;
     for (slot, version) in (BOX_SLOT..).zip(placement.versions()) {
@@ -153,7 +155,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
-        upper: sandbox.rootfs.as_ref().and_then(Rootfs::upper_dir).map(UpperDir::real).transpose()?,
+        upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
         limits,
@@ -247,6 +249,24 @@ fn lower_root(
             sandbox.mounts.iter().try_for_each(|mount| mount.lower(lowering, RootKind::Foreign))
         }
     }
+}
+
+/// The persistent upper, with the limits that this host can keep.
+fn upper_dir(sandbox: &Sandbox, in_user_ns: bool, caller: &Caller) -> Result<Option<UpperDir>> {
+    let Some(dir) = sandbox.rootfs.as_ref().and_then(Rootfs::upper_dir) else { return Ok(None) };
+    let dir = dir.real()?;
+    if let Some(limits) = dir.quota {
+        // In the initial one the owner of a file may change its project id (`fileattr_set_prepare` of the kernel).
+        if !in_user_ns {
+            return Err(Error::invalid(
+                "a program outside of a user namespace can leave the quota of its upper",
+            )
+            .with_path(&dir.upper)
+            .with_hint("add user_ns(), or use Upper::tmpfs"));
+        }
+        quota::check(&dir, limits, caller)?;
+    }
+    Ok(Some(dir))
 }
 
 /// What this process could raise a limit to.

@@ -12,6 +12,7 @@ mod memfd;
 mod mount;
 mod pipe;
 mod process;
+mod quota;
 mod raw;
 mod schedule;
 mod socket;
@@ -32,6 +33,10 @@ pub(crate) use mount::{
 pub(crate) use pipe::unread;
 pub(crate) use process::{
     effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
+};
+pub(crate) use quota::{
+    LIMIT_BLOCK, LimitKinds, Project, ProjectQuota, ProjectQuotas, limit_project, project_of, project_quota,
+    project_quotas, set_project,
 };
 pub(crate) use schedule::{
     own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,

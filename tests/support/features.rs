@@ -77,6 +77,22 @@ fn look(feature: &str) -> Option<String> {
                 Some(bus) => (!bus.exists()).then(|| format!("there is no {}", bus.display())),
             }
         }
+        // Limits of projects, on ext4 and on xfs, which the kernel may be built without.
+        "project-quota" => {
+            let scratch = super::Scratch::new();
+            let place = scratch.path().to_str().expect("plain");
+            let tried = missing_one(&["root", "unshare", "loop", "xfs"]);
+            tried.or_else(|| {
+                let tried = super::in_own_mounts("try-project-quotas", &[place]);
+                tried.err().map(|super::Fail(message)| message)
+            })
+        }
+        "xfs" | "btrfs" => match fs::read_to_string("/proc/filesystems") {
+            Ok(text) if !text.lines().any(|line| line.trim() == feature) => {
+                Some(format!("/proc/filesystems has no {feature}"))
+            }
+            _ => program(&format!("/sbin/mkfs.{feature}")),
+        },
         "psi" => match fs::read_to_string("/proc/pressure/cpu") {
             Ok(_) => None,
             Err(error) => Some(format!("/proc/pressure/cpu: {error}")),
@@ -90,14 +106,6 @@ fn look(feature: &str) -> Option<String> {
         "loop" => {
             ["/sbin/losetup", "/sbin/mkfs.ext4", "/dev/loop-control"].iter().find_map(|path| program(path))
         }
-        "xfs" | "btrfs" => program(&format!("/sbin/mkfs.{feature}")).or_else(|| {
-            let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-            let is_known = known.lines().any(|line| line.trim() == feature);
-            // Or a module of it is loaded when one is mounted.
-            let module = || std::process::Command::new("modprobe").args(["-q", feature]).status();
-            (!is_known && !module().is_ok_and(|status| status.success()))
-                .then(|| format!("this kernel has no {feature}"))
-        }),
         "squashfs" => filesystem_image("/usr/bin/mksquashfs", c"squashfs", (6, 2)),
         "erofs" => filesystem_image("/usr/bin/mkfs.erofs", c"erofs", (5, 19)),
         // Since Linux 6.6. Without them an overlay in a user namespace with an upper in memory cannot remove a directory.
@@ -160,6 +168,11 @@ fn look(feature: &str) -> Option<String> {
             None => Some(format!("no such feature is known: {other}")),
         },
     }
+}
+
+/// Why the host does not have one of these.
+fn missing_one(features: &[&str]) -> Option<String> {
+    features.iter().find_map(|feature| look(feature))
 }
 
 /// Whether all memory of this machine may be used up: it is one that was made for that, and says so.

@@ -1,6 +1,7 @@
 //! What all test programs share: a registry of cases that knows what the host lacks, an oracle that looks at processes
 //! from outside, and roles, which are small programs that this binary becomes when it is executed again.
 
+pub(crate) mod disk;
 pub(crate) mod features;
 pub(crate) mod oracle;
 pub(crate) mod raw;

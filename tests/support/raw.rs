@@ -104,3 +104,75 @@ pub(crate) fn set_attribute(path: &std::path::Path, name: &str, value: &[u8]) ->
     let set = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// `FS_XFLAG_PROJINHERIT`: what is made in the directory gets its project.
+pub(crate) const PROJINHERIT: u32 = 0x200;
+
+/// `struct fsxattr`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ProjectAttributes {
+    pub(crate) flags: u32,
+    pub(crate) extents: [u32; 2],
+    pub(crate) id: u32,
+    pub(crate) rest: [u32; 3],
+}
+
+/// The project of an open file or directory.
+pub(crate) fn project(file: &std::fs::File) -> io::Result<ProjectAttributes> {
+    let mut attributes = ProjectAttributes::default();
+    attribute_call(file, 0x801c_581f, &mut attributes)?;
+    Ok(attributes)
+}
+
+pub(crate) fn set_project(file: &std::fs::File, mut attributes: ProjectAttributes) -> io::Result<()> {
+    attribute_call(file, 0x401c_5820, &mut attributes)
+}
+
+/// `FS_IOC_FSGETXATTR` or `FS_IOC_FSSETXATTR`.
+fn attribute_call(file: &std::fs::File, command: u32, attributes: &mut ProjectAttributes) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: an open descriptor, and a live struct of the size that is in the command.
+    let result =
+        unsafe { libc::syscall(libc::SYS_ioctl, file.as_raw_fd(), command, std::ptr::from_mut(attributes)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Writes to each page of a file by a shared mapping. A page for which there is no room is `SIGBUS`.
+pub(crate) fn touch_pages(file: &std::fs::File, length: usize) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a new mapping of an open file, and writes inside of it.
+    unsafe {
+        let start = libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        );
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        for offset in (0..length).step_by(4096) {
+            start.cast::<u8>().add(offset).write_volatile(1);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a system call of this process answer `ENOSYS` from now on, as a kernel does that does not have it.
+pub(crate) fn make_unknown(number: i64) -> io::Result<()> {
+    let number = u32::try_from(number).map_err(io::Error::other)?;
+    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut lines = [
+        line(0x20, 0, 0, 0), // the number
+        line(0x15, 0, 1, number),
+        line(0x06, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
+        line(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: lines.as_mut_ptr() };
+    // SAFETY: a live program of as many instructions as it says.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

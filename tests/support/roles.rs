@@ -31,6 +31,7 @@ pub(crate) const COMMON: &[Role] = &[
     ("echo", echo),
     ("loopback", loopback),
     ("openpty", |_| report(raw::openpty_works())),
+    ("try-project-quotas", try_project_quotas),
     ("try-unshare", try_unshare),
     ("env", env),
 ];
@@ -278,6 +279,10 @@ fn loopback(_: &[OsString]) -> i32 {
         Ok(())
     };
     report(talk())
+}
+
+fn try_project_quotas(args: &[OsString]) -> i32 {
+    super::role_result(super::disk::try_project_quotas(std::path::Path::new(&args[0])))
 }
 
 fn try_unshare(args: &[OsString]) -> i32 {
