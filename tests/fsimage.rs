@@ -276,16 +276,16 @@ fn set_user_id_files_and_devices_are_dead() -> Result {
         let id = tree.join("tools/id");
         fs::copy("/usr/bin/id", &id)?;
         fs::set_permissions(&id, fs::Permissions::from_mode(0o4755))?;
-        let all = Mode::from_bits_truncate(0o666);
-        nix::sys::stat::umask(Mode::empty());
-        mknod(&tree.join("tools/zero"), SFlag::S_IFCHR, all, makedev(1, 5))?;
+        let zero = tree.join("tools/zero");
+        mknod(&zero, SFlag::S_IFCHR, Mode::empty(), makedev(1, 5))?;
+        fs::set_permissions(&zero, fs::Permissions::from_mode(0o666))?;
         // The controls: outside, both are alive.
         let outside = HostCommand::new("setpriv")
             .args(["--reuid", "65534", "--clear-groups"])
             .args([&*id, Path::new("-u")])
             .output()?;
         assert_eq!(outside.stdout, b"0\n");
-        fs::File::open(tree.join("tools/zero"))?;
+        fs::File::open(&zero)?;
         let image = scratch.join(&name);
         pack(pack_as, &tree, &image)?;
         let whole = Sandbox::new().rootfs(Rootfs::dir(&image)).mount(Mount::bind("/usr", "/usr"));
