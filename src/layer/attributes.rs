@@ -98,7 +98,16 @@ impl<R: Read> Unpacker<'_, R> {
                 // Root of a user namespace may not set capabilities of files that are not its own.
                 Err(error)
                     if error.raw_os_error() == Some(libc::EPERM) && name == *c"security.capability" => {}
-                other => other.map_err(storing("setting an extended attribute"))?,
+                other => other.map_err(|error| {
+                    let full = error.raw_os_error() == Some(libc::ENOSPC);
+                    let error = storing("setting an extended attribute")(error);
+                    match full {
+                        true => error.with_hint(
+                            "the store's filesystem keeps no more attributes of one file (ext4: about a block), or is full",
+                        ),
+                        false => error,
+                    }
+                })?,
             }
         }
         Ok(())
