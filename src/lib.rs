@@ -98,7 +98,7 @@
 //! # Features of the crate
 //!
 //! None is on by default. `oci` brings `LayerStore` and `Image`: a store of filesystem layers, and images of the Open
-//! Container Initiative and of Docker in it. `systemd` brings `CgroupParent::SystemdScope`, a cgroup of its own for a process that shares its
+//! Container Initiative and of Docker in it; and `Container::commit`, which makes a layer of what a sandbox has changed. `systemd` brings `CgroupParent::SystemdScope`, a cgroup of its own for a process that shares its
 //! cgroup with others, and with it a D-Bus client.
 //!
 //! # Platform
