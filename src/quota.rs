@@ -229,7 +229,11 @@ impl Filesystem {
                 return Ok(id);
             }
         }
-        Err(upper.refused(ErrorKind::ResourceExhausted, "gets no project id: all that were tried are in use"))
+        Err(upper
+            .refused(ErrorKind::ResourceExhausted, "gets no project id: all that were tried are in use")
+            .with_hint(
+                "see which are, by `repquota -P` or `xfs_quota -x -c report`, and remove limits of old ones",
+            ))
     }
 
     fn limit(&self, upper: Place<'_>, project: u32, limits: &ProjectQuota) -> Result<()> {

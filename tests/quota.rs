@@ -170,6 +170,15 @@ fn quota_holds(args: &[OsString]) -> i32 {
             }
             container.close()?;
         }
+        // What the host copies in, which alone it may write beyond a limit of ext4.
+        let began = disk.free()?;
+        let container = over(&base, upper(&disk, "host")?.quota(Bytes::new(LIMIT), INODES)).start()?;
+        let big = vec![7_u8; 2 << 20];
+        let error = container.copy_in(&*big, "/data/in", 0o644, mib(8)).expect_err("there is no room");
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{}", explain(&error));
+        assert_eq!(error.raw_os_error().map(|errno| errno.to_string()).as_deref(), Some(full));
+        assert!(began.saturating_sub(disk.free()?) <= LIMIT + BESIDE);
+        container.close()?;
         // The positive control: without a quota there is room.
         let text = run_role(&over(&base, upper(&disk, "unlimited")?), "fill", &["twice"])?;
         assert_eq!(text, format!("{} errno 0\n", 2 * LIMIT));
