@@ -639,11 +639,23 @@ fn an_upper_that_is_not_synced_without_privilege() -> Result {
     Ok(())
 }
 
+/// A work directory whose contents, which overlayfs closes to its owner, can be removed at the end.
+struct Opened(PathBuf);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        for dir in ["work", "work/incompat", "work/incompat/volatile"] {
+            fs::set_permissions(self.0.join(dir), fs::Permissions::from_mode(0o700)).ok();
+        }
+    }
+}
+
 fn not_synced(_: &[std::ffi::OsString]) -> i32 {
     let run = || -> Result {
         let scratch = Scratch::below(&std::env::temp_dir());
         bare_root(&scratch, "base");
         let upper = Upper::dir(scratch.dir("upper"), scratch.dir("work")).volatile();
+        let _opened = Opened(scratch.join("work"));
         let sandbox = with_payload(on(Rootfs::overlay([scratch.join("base")]).upper(upper)));
         let held = hold(&sandbox)?;
         let options = root_options(held.pid)?;
@@ -653,10 +665,6 @@ fn not_synced(_: &[std::ffi::OsString]) -> i32 {
         let error = sandbox.spawn(sh("true")).expect_err("it may be incomplete");
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{}", explain(&error));
         assert!(error.hint().is_some_and(|hint| hint.contains("volatile()")), "{}", explain(&error));
-        // So that it can be removed.
-        for dir in ["work/work", "work/work/incompat"] {
-            fs::set_permissions(scratch.join(dir), fs::Permissions::from_mode(0o700)).ok();
-        }
         println!("ok");
         Ok(())
     };
