@@ -368,7 +368,9 @@ fn programs_stand_still_meanwhile() -> Result {
     container.changes()?;
     let before = container.usage()?.cpu;
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(container.usage()?.cpu, before);
+    // The kernel may account for what went before a little later.
+    let used = container.usage()?.cpu - before;
+    assert!(used < Duration::from_millis(20), "{used:?}");
     child.kill()?;
     child.wait()?;
     Ok(())
