@@ -1,8 +1,9 @@
 //! The layers below an upper directory, merged as overlayfs merges them.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -42,7 +43,7 @@ impl Marks {
     /// Whether the content of a file, or what is in a directory, lies elsewhere in a layer. In a user namespace the kernel
     /// knows no such marks.
     pub(super) fn is_part(self, dir: BorrowedFd<'_>, entry: &OsStr) -> io::Result<bool> {
-        if self == Self::User {
+        if matches!(self, Self::User | Self::None) {
             return Ok(false);
         }
         for name in [c"trusted.overlay.redirect", c"trusted.overlay.metacopy"] {
@@ -93,7 +94,8 @@ impl Layers {
         let opened = paths.iter().map(|path| {
             let opened = match images.iter().find(|image| image.path() == path) {
                 Some(image) => image.tree(),
-                None => open(path, flags, Mode::empty()).map_err(io::Error::from),
+                None => own_mount(path)
+                    .map_or_else(|| open(path, flags, Mode::empty()).map_err(io::Error::from), Ok),
             };
             match opened {
                 Ok(fd) => Ok((fd, path.clone())),
@@ -166,9 +168,9 @@ impl Layers {
     fn open_in(&self, number: usize, path: &Path, flags: OFlag) -> Result<Option<OwnedFd>> {
         let Some((root, _)) = self.dirs.get(number) else { return Ok(None) };
         // A layer is trusted not to lead anywhere, but its links are not followed by overlayfs, either.
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        );
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         match openat2(root, path, how) {
             Ok(fd) => Ok(Some(fd)),
@@ -193,6 +195,13 @@ impl Layers {
         let whole = self.dirs.get(number).map_or_else(|| path.to_owned(), |(_, layer)| layer.join(path));
         Error::os(Step::Changes, format!("reading {} of a layer", whole.display()), error).with_path(whole)
     }
+}
+
+/// The layer without what is mounted below it, which overlayfs does not show, either; `None` if this host may not clone
+/// mounts. Then a mount that is in the way is an error.
+fn own_mount(path: &Path) -> Option<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    sys::clone_tree(&path, sys::Reach::One).ok()
 }
 
 /// Whether it may be the other mark: an empty file.

@@ -9,12 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::entries::{kind_of, names};
+use crate::entries::kind_of;
 use crate::sys;
 
 /// A directory on the way down.
@@ -23,54 +24,83 @@ struct Above {
     parent: (u64, u64),
     /// Of the one below.
     name: OsString,
-    /// What else is in the parent, the last first.
-    rest: Vec<OsString>,
 }
+
+/// So many names are read at once: a program chooses how many there are.
+const BATCH: usize = 1000;
 
 /// Removes what has this name, a directory with all that is in it. Nothing there is fine.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let dir = openat(parent, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    remove_all(dir, vec![name.to_owned()])
+    match remove_or_enter(&dir, name)? {
+        Some(below) => {
+            remove_all(below)?;
+            remove_dir(&dir, name)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Removes all that is in a directory.
 pub(crate) fn empty(dir: BorrowedFd<'_>) -> io::Result<()> {
-    let dir = openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let names = names(dir.as_fd())?;
-    remove_all(dir, names)
+    remove_all(openat(dir, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-fn remove_all(mut dir: OwnedFd, mut names: Vec<OsString>) -> io::Result<()> {
+fn remove_all(mut dir: OwnedFd) -> io::Result<()> {
     let mut above: Vec<Above> = Vec::new();
     loop {
-        let Some(name) = names.pop() else {
-            let Some(up) = above.pop() else { return Ok(()) };
-            dir = parent_of(&dir, up.parent)?;
-            remove_dir(&dir, &up.name)?;
-            names = up.rest;
-            continue;
-        };
-        let stat = match fstatat(&dir, &*name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => continue,
-            stat => stat?,
-        };
-        if kind_of(&stat) != SFlag::S_IFDIR {
-            unlinkat(&dir, &*name, UnlinkatFlags::NoRemoveDir)?;
+        let mut went_down = false;
+        let names = some_names(dir.as_fd())?;
+        for name in &names {
+            let Some(below) = remove_or_enter(&dir, name)? else { continue };
+            above.push(Above { parent: identity(&fstat(&dir)?), name: name.clone() });
+            dir = below;
+            went_down = true;
+            break;
+        }
+        if went_down || !names.is_empty() {
             continue;
         }
-        if is_subvolume(&stat) && destroy_subvolume(&dir, &name) {
-            continue;
-        }
-        let below = enter(&dir, &name)?;
-        let parent = identity(&fstat(&dir)?);
-        let inside = self::names(below.as_fd())?;
-        above.push(Above { parent, name, rest: std::mem::replace(&mut names, inside) });
-        dir = below;
+        let Some(up) = above.pop() else { return Ok(()) };
+        dir = parent_of(&dir, up.parent)?;
+        remove_dir(&dir, &up.name)?;
     }
 }
 
+/// Removes what can be removed at once. A directory is opened instead, to be emptied first.
+fn remove_or_enter(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    let stat = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => return Ok(None),
+        stat => stat?,
+    };
+    if kind_of(&stat) != SFlag::S_IFDIR {
+        return Ok(unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).map(|()| None)?);
+    }
+    if is_subvolume(&stat) && destroy_subvolume(dir, name) {
+        return Ok(None);
+    }
+    enter(dir, name).map(Some)
+}
+
+/// The first names in a directory.
+fn some_names(dir: BorrowedFd<'_>) -> io::Result<Vec<OsString>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut names = Vec::new();
+    for entry in Dir::openat(dir, ".", flags, Mode::empty())?.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+        if names.len() == BATCH {
+            break;
+        }
+    }
+    Ok(names)
+}
+
 /// Opens a directory to remove what is in it. No symlink is followed and no mount entered.
-fn enter(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+pub(crate) fn enter(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     let open = |flags: OFlag| {
         let how = OpenHow::new().flags(flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(CONFINED);
         openat2(parent, name, how)

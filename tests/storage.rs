@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         whatever_programs_leave: ["userns", "root", "python3"],
         forged_marks_are_nothing: ["userns", "root", "python3"],
         a_base_is_made_once: ["userns", "root", "sh"],
+        what_is_mounted_below_a_layer: ["userns", "root", "sh"],
+        a_forked_host_holds_no_lock: ["userns", "root"],
         where_no_overlay_can_be: ["userns", "root", "overlay", "setpriv", "python3"],
         without_privilege: ["userns", "overlay", "python3", "setpriv"],
         what_is_refused: ["userns", "root"],
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
             ("make-base", make_base),
             ("host-to-kill", host_to_kill),
             ("nobody", nobody),
+            ("mounted-below", mounted_below),
             ("over-overlay", over_overlay),
             ("nobody-there", nobody_there),
         ],
@@ -491,10 +494,13 @@ fn what_a_killed_host_leaves() -> Result {
         !left.exists()
     });
     assert!(gone, "{} stays", left.display());
+    // What was there before is nobody's.
+    fs::create_dir_all(scratch.join("storage/runs/experiment-1"))?;
     // And what it had half made: a base that nobody finished, and a base is none without its list.
     fs::create_dir_all(scratch.join("storage/bases/.other/tree/some"))?;
     let storage = storage(&scratch, StorageDriver::Copy)?;
     let other = storage.base("other", &root)?;
+    assert!(scratch.join("storage/runs/experiment-1").exists());
     assert!(!scratch.join("storage/bases/.other").exists());
     let workspace = other.workspace()?;
     assert!(!workspace.path().join("some").exists());
@@ -594,6 +600,68 @@ fn a_base_is_made_once() -> Result {
         fs::read_dir(scratch.join("storage/bases"))?.flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["base"]);
     assert_eq!(count(scratch.join("storage/runs")), 0);
+    Ok(())
+}
+
+/// Overlayfs does not show it, so a copy does not have it.
+fn what_is_mounted_below_a_layer() -> Result {
+    let mut command = role_command("mounted-below", &[]);
+    let text = run_helper(&mut command, Duration::from_secs(60))?.succeed()?;
+    assert_eq!(text, "ok\n");
+    Ok(())
+}
+
+fn mounted_below(_: &[OsString]) -> i32 {
+    let run = || -> Result {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&str> = None;
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(none, "/", none, private, none)?;
+        let scratch = Scratch::new();
+        let root = layers(scratch.path());
+        let below = scratch.join("bottom/data/hidden");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), &below, Some("tmpfs"), flags, none)?;
+        let made = fs::write(below.join("secret"), "of the host");
+        let look = || -> Result<String> {
+            let workspace = storage(&scratch, StorageDriver::Copy)?.base("base", &root)?.workspace()?;
+            succeed(sandbox(&workspace).output(sh("ls -A /data/hidden"))?)
+        };
+        let seen = look();
+        nix::mount::umount(&below)?;
+        made?;
+        assert_eq!(seen?, "");
+        Ok(())
+    };
+    match run() {
+        Ok(()) => println!("ok"),
+        Err(support::Fail(message)) => println!("{message}"),
+    }
+    0
+}
+
+/// As a server that forks its workers: they have copies of all descriptors.
+fn a_forked_host_holds_no_lock() -> Result {
+    let scratch = Scratch::new();
+    let storage = storage(&scratch, StorageDriver::Copy)?;
+    let base = storage.base("base", &layers(scratch.path()))?;
+    let workspace = base.named("session")?;
+    let pid = support::raw::fork()?;
+    if pid == 0 {
+        // Until it is killed.
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    drop(workspace);
+    let again = base.named("session").map(drop);
+    drop(base);
+    let removed = storage.remove_base("base");
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?;
+    nix::sys::wait::waitpid(pid, None)?;
+    again?;
+    removed?;
     Ok(())
 }
 

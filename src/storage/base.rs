@@ -88,7 +88,7 @@ impl Storage {
         check_name(name)?;
         let shelf = &self.place.bases;
         match shelf.lock(name, libc::LOCK_EX)? {
-            Some(base) => base.remove_from(shelf).map(drop),
+            Some(base) => base.remove_from(shelf, &self.place.runs).map(drop),
             None if shelf.has(name) => Err(Error::message(
                 ErrorKind::ResourceExhausted,
                 Step::Storage,
@@ -122,9 +122,14 @@ impl Storage {
             }
             match shelf.lock(&half, libc::LOCK_EX)? {
                 // Somebody else has made it meanwhile.
-                Some(dir) if shelf.has(name) => drop(dir.remove_from(shelf)?),
+                Some(dir) if shelf.has(name) => {
+                    dir.remove_from(shelf, &self.place.runs)?;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 // Nobody has begun, or whoever had was killed.
-                Some(dir) => self.merge(&dir, name, layers, &listed)?,
+                Some(dir) => self.merge(&dir, name, layers, &listed).inspect_err(|_| {
+                    dir.remove_from(shelf, &self.place.runs).ok();
+                })?,
                 None => std::thread::sleep(Duration::from_millis(10)),
             }
         }
@@ -152,7 +157,7 @@ impl Storage {
 }
 
 /// The layers as they are written down: their paths, which may have any byte but zero.
-fn listed(layers: &[PathBuf]) -> Vec<u8> {
+pub(super) fn listed(layers: &[PathBuf]) -> Vec<u8> {
     layers.iter().flat_map(|layer| [layer.as_os_str().as_bytes(), b"\0"].concat()).collect()
 }
 

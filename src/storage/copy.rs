@@ -51,7 +51,7 @@ struct Copier<'a> {
     content: Content,
     root: &'a OwnedFd,
     /// Where the first name of a file with several names is.
-    links: HashMap<(usize, u64), PathBuf>,
+    links: HashMap<(usize, u64, u64), PathBuf>,
     /// May give files away.
     is_root: bool,
 }
@@ -109,11 +109,11 @@ impl Copier<'_> {
         let layer = *found.layers.first().unwrap_or(&0);
         let stat = &found.stat;
         if stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(layer, stat.st_ino)) {
+            if let Some(first) = self.links.get(&(layer, stat.st_dev, stat.st_ino)) {
                 return linkat(self.root, first, dir, name, AtFlags::empty())
                     .map_err(|errno| failed(path, errno));
             }
-            self.links.insert((layer, stat.st_ino), path.to_owned());
+            self.links.insert((layer, stat.st_dev, stat.st_ino), path.to_owned());
         }
         match kind_of(stat) {
             SFlag::S_IFREG => self.file(dir, name, path, layer),

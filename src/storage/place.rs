@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
 
 use super::failed;
@@ -71,10 +71,9 @@ impl Shelf {
 
     /// A new directory of a name that nobody has, locked.
     pub(super) fn make(&self) -> Result<Locked> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let making = failed("making a directory in", &self.path);
         loop {
-            let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let name = unused_name();
             match mkdirat(&self.fd, name.as_str(), Mode::S_IRWXU) {
                 // Of another PID namespace, or of a process that had the number before.
                 Err(Errno::EEXIST) => continue,
@@ -101,12 +100,13 @@ impl Shelf {
             locked => locked.map_err(&failed)?,
         }
         let own = fstat(&fd).map_err(|errno| failed(errno.into()))?;
+        let locked = Locked { path, fd, owner: std::process::id() };
         let there = match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(None),
             there => there.map_err(|errno| failed(errno.into()))?,
         };
         let is_still = (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino);
-        Ok(is_still.then_some(Locked { path, fd }))
+        Ok(is_still.then_some(locked))
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -116,9 +116,10 @@ impl Shelf {
     /// Removes what nobody has locked. What cannot be removed stays for the next time.
     fn sweep(&self) {
         for name in names(self.fd.as_fd()).unwrap_or_default() {
-            let Some(name) = name.to_str() else { continue };
+            // Nothing else is ours, whatever directory this was before.
+            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
             if let Ok(Some(left)) = self.lock(name, libc::LOCK_EX) {
-                left.remove_from(self).ok();
+                left.remove_from(self, self).ok();
             }
         }
     }
@@ -129,20 +130,48 @@ impl Shelf {
 pub(super) struct Locked {
     pub(super) path: PathBuf,
     pub(super) fd: OwnedFd,
+    /// A forked copy of this process drops its values, too, and the lock is the same.
+    owner: u32,
+}
+
+/// A process that somebody else is just starting may have a copy of the descriptor, which would keep the lock.
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            sys::lock(self.fd.as_fd(), libc::LOCK_UN).ok();
+        }
+    }
 }
 
 impl Locked {
     /// Removes it with all that is in it. `false` if a sandbox still uses it: the init of a killed host takes a moment to
     /// end.
-    pub(super) fn remove_from(&self, shelf: &Shelf) -> Result<bool> {
+    pub(super) fn remove_from(&self, shelf: &Shelf, runs: &Shelf) -> Result<bool> {
+        let removing = failed("removing", &self.path);
+        let mut parts = Vec::new();
         for part in ["upper", "tree"] {
-            let Ok(dir) = open_dir(self.fd.as_fd(), Path::new(part)) else { continue };
-            if sys::lock(dir.as_fd(), libc::LOCK_EX | libc::LOCK_NB).is_err() {
-                return Ok(false);
+            let dir = match removal::enter(&self.fd, OsStr::new(part)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                dir => dir.map_err(&removing)?,
+            };
+            match sys::lock(dir.as_fd(), libc::LOCK_EX | libc::LOCK_NB) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                locked => locked.map_err(&removing)?,
             }
+            parts.push(dir);
         }
-        let name = self.path.file_name().unwrap_or(OsStr::new(""));
-        removal::remove(shelf.fd.as_fd(), name).map_err(failed("removing", &self.path))?;
+        let mut name = self.path.file_name().unwrap_or(OsStr::new("")).to_owned();
+        if !std::ptr::eq(shelf, runs) {
+            // Whoever is killed from here on leaves half of it where it is swept, not under a name that means all of it.
+            name = loop {
+                let new = unused_name();
+                match renameat2(&shelf.fd, &*name, &runs.fd, new.as_str(), RenameFlags::RENAME_NOREPLACE) {
+                    Err(Errno::EEXIST) => {}
+                    renamed => break renamed.map(|()| new.into()).map_err(|errno| removing(errno.into()))?,
+                }
+            };
+        }
+        removal::remove(runs.fd.as_fd(), &name).map_err(&removing)?;
         Ok(true)
     }
 
@@ -152,6 +181,18 @@ impl Locked {
             mkdirat(&self.fd, name, Mode::S_IRWXU).and_then(|()| open_dir(self.fd.as_fd(), Path::new(name)));
         made.map_err(|errno| failed("making", &path)(errno.into()))
     }
+}
+
+/// Of this process, and not yet used by it.
+fn unused_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether it is a name of that kind.
+fn is_ours(name: &str) -> bool {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    name.split_once('-').is_some_and(|(pid, number)| is_number(pid) && is_number(number))
 }
 
 pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {

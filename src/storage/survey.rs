@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
@@ -76,7 +78,18 @@ impl fmt::Display for StorageReport {
 pub(crate) fn survey_dir(dir: &Path) -> Result<StorageReport> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let parent: OwnedFd = File::open(dir).map_err(failed("opening", dir))?.into();
-    let name = format!(".belljar-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let name = loop {
+        // Nobody else's, for it is new.
+        let name = format!(".belljar-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        match mkdirat(&parent, name.as_str(), Mode::S_IRWXU) {
+            Err(Errno::EEXIST) => {}
+            made => {
+                break made
+                    .map(|()| name)
+                    .map_err(|errno| failed("making a directory in", dir)(errno.into()))?;
+            }
+        }
+    };
     let report = Place::open(&dir.join(&name)).map(|place| survey(&place));
     crate::removal::remove(parent.as_fd(), name.as_ref()).map_err(failed("emptying", dir))?;
     Ok(StorageReport { dir: dir.to_owned(), ..report? })
@@ -124,7 +137,7 @@ pub(super) fn attempt(place: &Place, driver: StorageDriver) -> Result<(), String
         _ => Rootfs::copy(tree.clone(), tree),
     });
     let started = root.and_then(|root| start(root).map_err(told));
-    dir.remove_from(&place.runs).map_err(told)?;
+    dir.remove_from(&place.runs, &place.runs).map_err(told)?;
     started
 }
 

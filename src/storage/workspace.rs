@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{RenameFlags, renameat2};
 
-use super::base::{Base, Merged};
+use super::base::{Base, Merged, listed};
 use super::copy::{self, Content};
 use super::place::{Locked, Shelf, open_dir};
 use super::{Place, StorageDriver, failed};
@@ -38,6 +38,9 @@ struct Inner {
     owner: u32,
 }
 
+/// What a workspace that is kept is over.
+const LAYERS: &str = "layers";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lifetime {
     Dropped,
@@ -56,19 +59,25 @@ impl Workspace {
         if place.named.has(name) {
             return Self::found(base, name);
         }
-        let workspace = Self::of(base, place.runs.make()?, Lifetime::Dropped);
+        let mut workspace = Self::of(base, place.runs.make()?, Lifetime::Dropped);
         workspace.fill()?;
-        // From here on it is complete, under a name that stays.
         let Inner { dir, .. } = &*workspace.inner;
+        let half_path = dir.path.clone();
+        let keeping = failed("keeping", &half_path);
+        std::fs::write(dir.path.join(LAYERS), listed(&base.layers)).map_err(&keeping)?;
+        nix::unistd::syncfs(&dir.fd).map_err(|errno| keeping(errno.into()))?;
+        // From here on it is complete, under a name that stays.
         let half = dir.path.file_name().unwrap_or_default();
         match renameat2(&place.runs.fd, half, &place.named.fd, name, RenameFlags::RENAME_NOREPLACE) {
             Err(nix::errno::Errno::EEXIST) => return Self::found(base, name),
-            renamed => renamed.map_err(|errno| failed("keeping", &dir.path)(errno.into()))?,
+            renamed => renamed.map_err(|errno| keeping(errno.into()))?,
         }
         // Its lock is on the directory, whatever that is called.
-        workspace.inner.removed.store(true, Ordering::Relaxed);
-        drop(workspace);
-        Self::found(base, name)
+        if let Some(inner) = Arc::get_mut(&mut workspace.inner) {
+            inner.dir.path = place.named.path.join(name);
+            inner.lifetime = Lifetime::Kept;
+        }
+        Ok(workspace)
     }
 
     fn found(base: &Base, name: &str) -> Result<Self> {
@@ -81,6 +90,13 @@ impl Workspace {
             return Err(Error::message(ErrorKind::InvalidConfig, Step::Storage, message)
                 .with_path(&dir.path)
                 .with_hint("open the storage with that driver"));
+        }
+        let layers = dir.path.join(LAYERS);
+        if std::fs::read(&layers).map_err(failed("reading", &layers))? != listed(&base.layers) {
+            let message = format!("the workspace {name} is over other layers");
+            return Err(Error::message(ErrorKind::InvalidConfig, Step::Storage, message)
+                .with_path(&dir.path)
+                .with_hint("what was changed means nothing without them: discard it, or use another name"));
         }
         Ok(Self::of(base, dir, Lifetime::Kept))
     }
@@ -187,7 +203,7 @@ impl Inner {
         if self.removed.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        let removed = self.dir.remove_from(self.shelf())?;
+        let removed = self.dir.remove_from(self.shelf(), &self.base.storage.place.runs)?;
         self.removed.store(removed, Ordering::Relaxed);
         Ok(removed)
     }

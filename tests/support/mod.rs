@@ -465,7 +465,9 @@ pub(crate) fn as_nobody(role: &str, args: &[&str], patience: Duration) -> Result
     }
     let scratch = Scratch::new();
     let copy = scratch.join("test");
-    fs::copy(own_exe(), &copy)?;
+    // By another process: one that a thread of ours is just starting could have it open for writing, and then it cannot
+    // be executed.
+    run_helper(std::process::Command::new("cp").arg(own_exe()).arg(&copy), patience)?.succeed()?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]);
