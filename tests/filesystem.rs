@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         an_empty_root: ["userns"],
         overlays: ["root", "overlay", "sh"],
         an_overlay_of_many_layers: ["root", "overlay", "sh"],
+        many_layers_of_every_kind: ["root", "overlay", "unshare", "sh"],
+        many_layers_without_privilege: ["userns", "overlay", "setpriv", "sh"],
         too_many_layers: ["bare"],
         an_upper_in_memory_is_limited: ["userns", "overlay", "python3"],
         an_upper_in_memory_belongs_to_the_program: ["userns", "overlay", "python3"],
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         &[
             ("bind-recursive", bind_recursive),
             ("not-synced", not_synced),
+            ("many-layers", many_layers),
             ("late-mount", late_mount),
             ("bind-host", bind_host),
         ],
@@ -502,6 +505,61 @@ fn an_overlay_of_many_layers() -> Result {
     let sandbox = on(Rootfs::overlay(layers).upper(Upper::tmpfs(mib(1), 100)));
     assert_eq!(run_sh(&sandbox, "cat /etc/98 /etc/top; ls /etc | wc -l")?, "980100\n");
     Ok(())
+}
+
+fn many_layers_of_every_kind() -> Result {
+    assert_eq!(in_own_mounts("many-layers", &["mounts"])?, "ok\n");
+    Ok(())
+}
+
+fn many_layers_without_privilege() -> Result {
+    assert_eq!(as_nobody("many-layers", &[], Duration::from_secs(60))?.succeed()?, "ok\n");
+    Ok(())
+}
+
+/// Many in a directory that nobody else may enter, some by links, some deeper, some of names that overlayfs gives a
+/// meaning, and, where that can be, one that is a mount and one in another filesystem.
+fn many_layers(args: &[std::ffi::OsString]) -> i32 {
+    let run = || -> Result {
+        let scratch = Scratch::below(&std::env::temp_dir());
+        let private = scratch.dir("private");
+        let mut layers = vec![bare_root(&scratch, "private/base")];
+        let names = ["a,b", "c:d", "e\\f", "g h", "deep/er", "upperdir=x", "m", "n", "o", "p", "q", "r"];
+        for name in names {
+            let layer = scratch.dir(format!("private/{name}"));
+            scratch.dir(format!("private/{name}/etc"));
+            scratch.file(format!("private/{name}/etc/{}", name.replace('/', "-")), name);
+            layers.insert(0, layer);
+        }
+        symlink("r", scratch.join("private/link")).expect("a link");
+        layers[0] = scratch.join("private/link");
+        let none: Option<&str> = None;
+        let mounted = scratch.join("private/n");
+        if !args.is_empty() {
+            nix::mount::mount(Some("tmpfs"), &mounted, Some("tmpfs"), nix::mount::MsFlags::empty(), none)?;
+            fs::create_dir(mounted.join("etc"))?;
+            fs::write(mounted.join("etc/mounted"), "mounted")?;
+            // What is mounted below a layer is not part of it.
+            let below = scratch.join("private/o/etc");
+            nix::mount::mount(Some("tmpfs"), &below, Some("tmpfs"), nix::mount::MsFlags::empty(), none)?;
+            fs::write(below.join("secret"), "secret")?;
+        }
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o700))?;
+        let sandbox = on(Rootfs::overlay(&layers).upper(Upper::tmpfs(mib(1), 100))).root();
+        let names = run_sh(&sandbox, "cd /etc && ls | tr '\\n' ' '");
+        if !args.is_empty() {
+            nix::mount::umount(&scratch.join("private/o/etc"))?;
+            nix::mount::umount(&mounted)?;
+        }
+        let wanted = match args.is_empty() {
+            true => "a,b c:d deep-er e\\f g h m n o p q r upperdir=x ",
+            false => "a,b c:d deep-er e\\f g h m mounted o p q r upperdir=x ",
+        };
+        assert_eq!(names?, wanted);
+        println!("ok");
+        Ok(())
+    };
+    support::role_result(run())
 }
 
 fn too_many_layers() -> Result {

@@ -59,6 +59,9 @@ impl Stage {
                 sys::set_attributes(tree.fd(), RDONLY, Reach::Tree)?;
                 self.attach_in_scratch(&tree, Decimal::new(u64::from(number)).text())
             }
+            Setup::LayerBelow { target, number } => {
+                sys::symlink(target, self.scratch()?, Decimal::new(u64::from(number)).text())
+            }
             Setup::UpperTmpfs { size, inodes, uid, gid } => {
                 let upper = tmpfs(size, inodes, 0o700, NOSUID | NODEV)?;
                 self.attach_in_scratch(&upper, c"u")?;

@@ -174,6 +174,8 @@ operations! {
         9 => RootBind { source: Source<'a>, attributes: u64 },
         /// Attach a lower layer as the scratch directory named by its number.
         10 => Layer { source: Source<'a>, number: u32 },
+        /// A lower layer below one that was attached: a symlink of this number in scratch.
+        31 => LayerBelow { target: &'a CStr, number: u32 },
         /// The upper layer: a tmpfs, whose root belongs to these ids.
         11 => UpperTmpfs { size: u64, inodes: u64, uid: u32, gid: u32 },
         /// The upper layer: directories of the host below one source (both must be in one mount).
