@@ -8,12 +8,21 @@ use super::walk::View;
 use crate::entries::is_kept;
 use crate::sys;
 
+/// How many bytes the attributes of a file may have: a program chooses how many there are.
+const MOST_BYTES: usize = 1 << 20;
+
 impl View {
-    /// Those that are part of what a file is, sorted by name.
+    /// Those that are part of what a file is, sorted by name; `E2BIG` for more than a MiB.
     pub(crate) fn attributes(&self, file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
         let mut found = Vec::new();
+        let mut left = MOST_BYTES;
         for name in sys::list_xattrs(file)?.into_iter().filter(|name| is_kept(name.as_bytes())) {
-            match sys::get_xattr(file, &name) {
+            let value = sys::get_xattr(file, &name);
+            if let Ok(Some(value)) = &value {
+                let taken = name.as_bytes().len() + value.len() + size_of::<(CString, Vec<u8>)>();
+                left = left.checked_sub(taken).ok_or(io::Error::from_raw_os_error(libc::E2BIG))?;
+            }
+            match value {
                 Ok(Some(value)) if name.as_bytes() == b"security.capability" => {
                     found.push((name, self.capabilities(value)));
                 }

@@ -260,7 +260,7 @@ impl Runtime {
         let on_disk = || if lowered.presents_ids { View::AsOnDisk } else { by_map() };
         // Nothing starts, nobody freezes and nobody else reads until this is done.
         let _alone = self.starting.write().unwrap_or_else(PoisonError::into_inner);
-        let thaw = self.stop_for_reading()?;
+        let stopped = self.stop_for_reading()?.then(|| Stopped(self));
         let (upper, view) = match &self.upper {
             Some(lock) => {
                 let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -283,7 +283,8 @@ impl Runtime {
         let images: Vec<_> = images.collect();
         let read = |upper: &OwnedFd| read(upper, changeable, &images, marks, &view, &on_disk());
         let done = upper.and_then(|upper| act(&upper, &view, read(&upper)?));
-        if thaw {
+        if let Some(stopped) = stopped {
+            std::mem::forget(stopped);
             self.with_cgroup(Cgroup::thaw)?;
         }
         done
@@ -296,6 +297,15 @@ impl Runtime {
             return Ok(false);
         }
         self.stop().map(|()| true)
+    }
+}
+
+/// Programs go on if the caller's writer panics, too.
+struct Stopped<'a>(&'a Runtime);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.with_cgroup(Cgroup::thaw).ok();
     }
 }
 

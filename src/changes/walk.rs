@@ -250,7 +250,14 @@ impl<'a> Walk<'a> {
     }
 
     fn same_attributes(&self, upper: BorrowedFd<'_>, lower: BorrowedFd<'_>) -> io::Result<bool> {
-        Ok(self.upper_ids.attributes(upper)? == self.layer_ids.attributes(lower)?)
+        // More than are read (or than the kernel tells) are not the same as what a layer has.
+        let read = |attributes: io::Result<_>| match attributes {
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => Ok(None),
+            attributes => attributes.map(Some),
+        };
+        let (upper, lower) =
+            (read(self.upper_ids.attributes(upper))?, read(self.layer_ids.attributes(lower))?);
+        Ok(upper.is_some() && upper == lower)
     }
 
     /// What is different between two of the same type that are no directories.

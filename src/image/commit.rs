@@ -35,7 +35,7 @@ impl Container {
     /// [`LimitExceeded`](crate::ErrorKind::LimitExceeded) for more bytes or entries than the
     /// [builder allows](ImageBuilder::max_bytes), and for directories that are more than 200 deep, paths of more than
     /// 4096 bytes and 1 MiB of attributes of one file; [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a name that begins
-    /// with `.wh.`, which means a deletion in an archive; [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for a
+    /// with `.wh.`, which means a deletion in an archive, and for an attribute with `=` in its name; [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for a
     /// file that the program has closed to its own user, which an unprivileged host is;
     /// [`Setup`](crate::ErrorKind::Setup) for what changes while it is packed.
     ///
@@ -67,7 +67,8 @@ impl Container {
     /// What is deleted is an empty file `.wh.NAME`, a directory that replaces another one has a `.wh..wh..opq`. Directories
     /// above a change are members, too. Names that are longer than 100 bytes, fractions of seconds and extended attributes
     /// (`SCHILY.xattr.`) are in extended headers, as POSIX.1-2001 has them. All else is as for
-    /// [`commit`](Container::commit). `limit` is for the bytes of the whole archive.
+    /// [`commit`](Container::commit). `limit` is for the bytes of the whole archive. Nothing that `out` waits for may be in
+    /// this container: its programs stand still, and a call of it from there waits for ever.
     ///
     /// # Errors
     ///

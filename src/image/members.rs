@@ -216,7 +216,18 @@ impl<'a, W: Write> Members<'a, W> {
     /// The attributes that belong into a layer, as records.
     fn attributes(&self, fd: &OwnedFd, path: &Path) -> Result<Vec<u8>> {
         let mut pax = Vec::new();
-        for (name, value) in self.ids.attributes(fd.as_fd()).map_err(failed(path))? {
+        let attributes = self.ids.attributes(fd.as_fd()).map_err(|error| match error.raw_os_error() {
+            Some(libc::E2BIG) => too_much(path, &format!("has more than {LONGEST_PAX} bytes of attributes")),
+            _ => failed(path)(error),
+        })?;
+        for (name, value) in attributes {
+            // A record's key ends there, so it would be another attribute.
+            if name.as_bytes().contains(&b'=') {
+                let message = format!("an attribute of {} has a `=` in its name", path.display());
+                return Err(Error::message(ErrorKind::InvalidConfig, Step::Image, message)
+                    .with_path(path)
+                    .with_hint("remove the attribute; no archive can have it"));
+            }
             push_record(&mut pax, &[b"SCHILY.xattr.", name.as_bytes()].concat(), &value);
         }
         Ok(pax)

@@ -125,6 +125,8 @@ pub(crate) fn push_record(data: &mut Vec<u8>, key: &[u8], value: &[u8]) {
 /// Appends a time, as [`time`] reads it.
 pub(crate) fn push_time(data: &mut Vec<u8>, key: &[u8], time: Time) {
     let Time { seconds, nanos } = time;
+    // The one below cannot be read again: a number and its sign are read one after the other.
+    let seconds = seconds.max(i64::MIN + 1);
     let (sign, whole, nanos) = match seconds {
         0.. => ("", seconds.unsigned_abs(), nanos),
         _ if nanos > 0 => ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanos),
@@ -160,6 +162,10 @@ mod tests {
             push_time(&mut data, b"mtime", Time { seconds, nanos });
             assert_eq!(Pax::parse(&data).unwrap().mtime, Some(Time { seconds, nanos }));
         }
+        // The earliest of all is a second later.
+        let mut data = Vec::new();
+        push_time(&mut data, b"mtime", Time { seconds: i64::MIN, nanos: 0 });
+        assert_eq!(Pax::parse(&data).unwrap().mtime, Some(Time { seconds: i64::MIN + 1, nanos: 0 }));
     }
 
     #[test]

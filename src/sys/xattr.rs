@@ -51,6 +51,7 @@ pub(crate) fn get_xattr(file: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<
     match usize::try_from(length) {
         Ok(length) => {
             value.truncate(length);
+            value.shrink_to_fit();
             Ok(Some(value))
         }
         Err(_) => match io::Error::last_os_error() {

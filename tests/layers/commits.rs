@@ -718,6 +718,37 @@ pub(crate) fn directories_above_a_change_are_members() -> Result {
     Ok(())
 }
 
+/// A record's key ends at the first `=`; and a program chooses how many attributes there are.
+pub(crate) fn attributes_that_no_layer_can_have() -> Result {
+    let scratch = Scratch::new();
+    let (store, image) = import(&scratch, "store", &[base()])?;
+    let many = "[os.setxattr('opened', 'user.%d' % n, b'x' * 200) for n in range(5000)]";
+    for (script, kind) in [
+        (
+            "os.setxattr('opened', 'user.a', b'true'); os.setxattr('opened', 'user.a=b', b'c')",
+            ErrorKind::InvalidConfig,
+        ),
+        (many, ErrorKind::LimitExceeded),
+        (
+            "[os.setxattr('opened', 'user.%d' % n + 'x' * 200, b'') for n in range(400)]",
+            ErrorKind::LimitExceeded,
+        ),
+    ] {
+        let container = start(&image)?;
+        run(&container, &format!("import os\nos.chdir('/data')\n{script}"))?;
+        let changes = container.changes()?;
+        let told = changes.iter().find(|change| change.path == Path::new("/data/opened"));
+        assert_eq!(told.map(|change| change.kind), Some(ChangeKind::Metadata), "{script}");
+        let error =
+            container.commit(&store, "x", &ImageBuilder::on(&image)).expect_err("no layer can have it");
+        assert_eq!(error.kind(), kind, "{}", explain(&error));
+        let error = container.export_tar(std::io::sink(), mib(64)).expect_err("nor an archive");
+        assert_eq!(error.kind(), kind, "{}", explain(&error));
+    }
+    assert_eq!(store.layers()?.len(), 1);
+    Ok(())
+}
+
 /// A copy of the layers has no marks, and is the same layer all the same.
 pub(crate) fn what_a_copy_has_changed() -> Result {
     use belljar::{Storage, StorageDriver};

@@ -73,6 +73,7 @@ const CASES: &[Case] = cases![
     streams_of_several_parts: ["bare"],
     the_right_one_of_several: ["bare"],
     a_sandbox_on_an_image: ["userns", "overlay"],
+    attributes_that_no_layer_can_have: ["userns", "overlay", "tmpfs-xattr", "python3"],
     what_a_copy_has_changed: ["userns", "overlay", "python3"],
     a_root_of_mmdebstrap: ["root", "userns", "overlay", "mmdebstrap"],
     a_layer_that_hides_all_others: ["userns", "overlay"],
