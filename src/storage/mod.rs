@@ -76,7 +76,8 @@ impl fmt::Display for StorageDriver {
 /// the directory.
 ///
 /// Any number of threads and processes may use one storage at once, and whatever kills them, the next one that opens it
-/// removes what they left. It belongs to one user, and nobody else may enter it.
+/// removes what they left. It belongs to one user, and nobody else may enter it, nor be able to rename a directory that it
+/// is in. Opening one, and dropping a workspace, wait until what is to be removed is gone.
 ///
 /// # Examples
 ///
