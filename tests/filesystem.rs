@@ -521,7 +521,7 @@ fn many_layers_without_privilege() -> Result {
 /// meaning, and, where that can be, one that is a mount and one in another filesystem.
 fn many_layers(args: &[std::ffi::OsString]) -> i32 {
     let run = || -> Result {
-        let scratch = Scratch::below(&std::env::temp_dir());
+        let scratch = Scratch::new();
         let private = scratch.dir("private");
         let mut layers = vec![bare_root(&scratch, "private/base")];
         let names = ["a,b", "c:d", "e\\f", "g h", "deep/er", "upperdir=x", "m", "n", "o", "p", "q", "r"];
@@ -536,7 +536,9 @@ fn many_layers(args: &[std::ffi::OsString]) -> i32 {
         let none: Option<&str> = None;
         let mounted = scratch.join("private/n");
         if !args.is_empty() {
-            nix::mount::mount(Some("tmpfs"), &mounted, Some("tmpfs"), nix::mount::MsFlags::empty(), none)?;
+            // Not a tmpfs, which cannot be id-mapped before Linux 6.3.
+            let other = scratch.dir("other");
+            nix::mount::mount(Some(&other), &mounted, none, nix::mount::MsFlags::MS_BIND, none)?;
             fs::create_dir(mounted.join("etc"))?;
             fs::write(mounted.join("etc/mounted"), "mounted")?;
             // What is mounted below a layer is not part of it.
