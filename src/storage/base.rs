@@ -45,8 +45,6 @@ impl Merged {
     }
 }
 
-const HINT: &str = "layers do not change; give another set of layers another name, or remove_base() first";
-
 impl Storage {
     /// The base of a name: the layers of an overlay, `Rootfs::overlay(..)` or the root of an image, in whatever order they
     /// have there, without its upper.
@@ -112,7 +110,7 @@ impl Storage {
                     let message = format!("the base {name} was made of other layers");
                     return Err(Error::message(ErrorKind::InvalidConfig, Step::Storage, message)
                         .with_path(&dir.path)
-                        .with_hint(HINT));
+                        .with_hint("give another set of layers another name, or remove_base() first"));
                 }
                 return Ok(Merged { dir });
             }
@@ -176,7 +174,8 @@ impl Base {
     /// # Errors
     ///
     /// As [`workspace`](Base::workspace); [`ResourceExhausted`](ErrorKind::ResourceExhausted) while somebody has it, in any
-    /// process, and [`InvalidConfig`](ErrorKind::InvalidConfig) for a bad name or one of another driver.
+    /// process, and [`InvalidConfig`](ErrorKind::InvalidConfig) for a bad name, and for one of
+    /// another driver or over other layers.
     pub fn named(&self, name: &str) -> Result<Workspace> {
         check_name(name)?;
         Workspace::make(self, Some(name))

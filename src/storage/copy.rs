@@ -1,7 +1,7 @@
 //! Copying layers, merged, into one directory.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, mkfifoat, symlinkat};
 
 use super::place::open_dir;
-use crate::entries::kind_of;
+use crate::entries::{is_kept, kind_of};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::merged::{Found, Layers};
 use crate::sys;
@@ -180,13 +180,10 @@ impl Copier<'_> {
         futimens(to, &accessed, &modified).map_err(|errno| failed(path, errno))
     }
 
-    /// Those that a layer keeps: a user's, and capabilities. Those of overlayfs mean something to overlayfs only.
+    /// Those that a layer keeps; capabilities only where they can be given.
     fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-        const CAPABILITY: &CStr = c"security.capability";
-        for name in sys::list_xattrs(from.as_fd())? {
-            let bytes = name.to_bytes();
-            let user = bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay.");
-            if !user && (name.as_c_str() != CAPABILITY || !self.is_root) {
+        for name in sys::list_xattrs(from.as_fd())?.into_iter().filter(|name| is_kept(name.as_bytes())) {
+            if name.as_c_str() == c"security.capability" && !self.is_root {
                 continue;
             }
             let Some(value) = sys::get_xattr(from.as_fd(), &name)? else { continue };
