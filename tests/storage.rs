@@ -780,6 +780,12 @@ fn what_is_refused() -> Result {
     }
     let missing = Rootfs::overlay([scratch.join("missing")]);
     expect(storage.base("x", &missing).expect_err("no such layer"), ErrorKind::NotFound);
+    // What a mark says lies elsewhere would be holes in a copy.
+    fs::create_dir_all(scratch.join("marked"))?;
+    fs::write(scratch.join("marked/file"), "")?;
+    support::raw::set_attribute(&scratch.join("marked/file"), "trusted.overlay.metacopy", b"")?;
+    let marked = Rootfs::overlay([scratch.join("marked")]);
+    expect(storage.base("marked", &marked).expect_err("it is not whole"), ErrorKind::Unsupported);
     let base = storage.base("base", &root)?;
     let other = Rootfs::overlay([scratch.join("bottom")]);
     expect(storage.base("base", &other).expect_err("other layers"), ErrorKind::InvalidConfig);

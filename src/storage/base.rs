@@ -55,7 +55,7 @@ impl Storage {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a root that is no overlay, a bad name, or if the base was made of other layers;
+    /// [`InvalidConfig`](ErrorKind::InvalidConfig) for a root that is no overlay, a bad name, or if the base was made of other layers; [`Unsupported`](ErrorKind::Unsupported) for layers with marks of `metacopy` or `redirect_dir`;
     /// failures to read layers and to write.
     pub fn base(&self, name: &str, root: &Rootfs) -> Result<Base> {
         check_name(name)?;

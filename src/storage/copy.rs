@@ -182,7 +182,14 @@ impl Copier<'_> {
 
     /// Those that a layer keeps; capabilities only where they can be given.
     fn attributes(&self, from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
-        for name in sys::list_xattrs(from.as_fd())?.into_iter().filter(|name| is_kept(name.as_bytes())) {
+        for name in sys::list_xattrs(from.as_fd())? {
+            // What the file has lies elsewhere in the layers, and a copy would have holes.
+            if matches!(name.as_bytes(), b"trusted.overlay.metacopy" | b"trusted.overlay.redirect") {
+                return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+            }
+            if !is_kept(name.as_bytes()) {
+                continue;
+            }
             if name.as_c_str() == c"security.capability" && !self.is_root {
                 continue;
             }
