@@ -28,7 +28,7 @@ use seccompiler::{
 
 use super::names::Arch;
 use super::resolve::UNKNOWN;
-use super::verdict::{Condition, Rule, Test, Verdict};
+use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use crate::{Error, Result, Step};
 
 /// A filter, ready for `seccomp(SECCOMP_SET_MODE_FILTER)`.
@@ -72,6 +72,8 @@ const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 /// Jump if equal: `BPF_JMP | BPF_JEQ | BPF_K`.
 const JUMP_EQUAL: u16 = 0x15;
+/// Jump if greater, unsigned: `BPF_JMP | BPF_JGT | BPF_K`.
+const JUMP_GREATER: u16 = 0x25;
 /// Jump if greater or equal, unsigned: `BPF_JMP | BPF_JGE | BPF_K`.
 const JUMP_AT_LEAST: u16 = 0x35;
 /// `BPF_RET | BPF_K`.
@@ -111,9 +113,9 @@ struct Range {
 
 fn ranges(verdicts: &[Verdict]) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
-    for (start, &verdict) in (0..).zip(verdicts.iter().chain([&UNKNOWN])) {
-        if ranges.last().is_none_or(|last| last.verdict != verdict) {
-            ranges.push(Range { start, verdict });
+    for (start, verdict) in (0..).zip(verdicts.iter().chain([&UNKNOWN.into()])) {
+        if ranges.last().is_none_or(|last| last.verdict != *verdict) {
+            ranges.push(Range { start, verdict: verdict.clone() });
         }
     }
     ranges
@@ -149,7 +151,7 @@ impl Assembler {
     fn search(&mut self, ranges: &[Range]) -> Result<Label> {
         let (below, above) = ranges.split_at(ranges.len() / 2);
         match (below, above) {
-            ([], [only]) => self.answer(only.verdict),
+            ([], [only]) => self.answer(&only.verdict),
             (_, [first, ..]) => {
                 let high = self.search(above)?;
                 let low = self.search(below)?;
@@ -163,21 +165,19 @@ impl Assembler {
         }
     }
 
-    /// Leads to the answer `verdict`.
-    fn answer(&mut self, verdict: Verdict) -> Result<Label> {
-        let known = self.answers.iter().rev().find(|answer| answer.0 == verdict).map(|answer| answer.1);
+    /// Leads to the answers of `verdict`.
+    fn answer(&mut self, verdict: &Verdict) -> Result<Label> {
+        let known = self.answers.iter().rev().find(|answer| answer.0 == *verdict).map(|answer| answer.1);
         if let Some(label) = known.filter(|&label| self.distance(label) <= REUSE) {
             return Ok(label);
         }
-        let label = match verdict {
-            Verdict::AllowIf(rules) => {
-                let block = argument_tests(rules, self.arch)?;
-                self.backwards.extend(block.into_iter().rev());
-                self.backwards.len()
-            }
-            _ => self.push(statement(RETURN, return_value(verdict))),
-        };
-        self.answers.push((verdict, label));
+        self.push(answer(verdict.otherwise));
+        for case in verdict.cases.iter().rev() {
+            self.push(answer(case.answer));
+            self.backwards.extend(compile_tests(case, self.arch)?.into_iter().rev());
+        }
+        let label = self.backwards.len();
+        self.answers.push((verdict.clone(), label));
         Ok(label)
     }
 
@@ -219,47 +219,42 @@ impl Assembler {
 /// be other things to put in between before the jump is written.
 const REUSE: usize = 160;
 
-/// The answer to a call whose number is known to be one with these rules: allowed if one matches, else
-/// `EPERM`.
-fn argument_tests(rules: &[Rule], arch: Arch) -> Result<Vec<sock_filter>> {
-    let mut block = Vec::new();
-    for rule in rules {
-        block.extend(compile_rule(rule, arch)?);
-        block.push(statement(RETURN, return_value(Verdict::Allow)));
-    }
-    block.push(statement(RETURN, RULES_FAILED));
-    Ok(block)
-}
-
-/// The answer to a conditional call that matches no rule: `EPERM`.
-const RULES_FAILED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-
-/// The tests of one rule: they go on to the instruction after them if all hold, and skip that one if not.
-fn compile_rule(rule: Rule, arch: Arch) -> Result<Vec<sock_filter>> {
-    let rule = seccomp_rule(rule).map_err(seccompiler_error)?;
-    let (otherwise, matched) =
-        (SeccompAction::Errno(RULES_FAILED & libc::SECCOMP_RET_DATA), SeccompAction::Allow);
+/// The tests of one case: they go on to the instruction after them, which is its answer, if all hold, and skip
+/// that one if not.
+fn compile_tests(case: &Case, arch: Arch) -> Result<Vec<sock_filter>> {
+    let rule = seccomp_rule(&case.conditions).map_err(seccompiler_error)?;
     let filter =
-        SeccompFilter::new([(PLACEHOLDER.into(), vec![rule])].into(), otherwise, matched, target(arch))
+        SeccompFilter::new([(PLACEHOLDER.into(), vec![rule])].into(), UNMATCHED, MATCHED, target(arch))
             .map_err(seccompiler_error)?;
     let program = BpfProgram::try_from(filter).map_err(seccompiler_error)?;
     tests_of(&program, arch).map(<[sock_filter]>::to_vec)
 }
 
-/// seccompiler wants a number to compile a rule for; the comparison with it is among what is cut off.
+/// seccompiler wants a number to compile a rule for, and two answers; the comparison with the one and the others
+/// are cut off.
 const PLACEHOLDER: u32 = 0;
+const MATCHED: SeccompAction = SeccompAction::Allow;
+const UNMATCHED: SeccompAction = SeccompAction::Trap;
 
-pub(super) fn seccomp_rule(rule: Rule) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(rule.iter().map(condition).collect::<Result<_, _>>()?)
+pub(super) fn seccomp_rule(conditions: &[Condition]) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(conditions.iter().map(condition).collect::<Result<_, _>>()?)
 }
 
 fn condition(condition: &Condition) -> Result<SeccompCondition, BackendError> {
+    let width = match condition.width {
+        Width::Low32 => SeccompCmpArgLen::Dword,
+        Width::Full => SeccompCmpArgLen::Qword,
+    };
     let (operator, value) = match condition.test {
         Test::Equal(value) => (SeccompCmpOp::Eq, value),
         Test::NotEqual(value) => (SeccompCmpOp::Ne, value),
-        Test::Without(bits) => (SeccompCmpOp::MaskedEq(bits.into()), 0),
+        Test::Less(value) => (SeccompCmpOp::Lt, value),
+        Test::AtMost(value) => (SeccompCmpOp::Le, value),
+        Test::Greater(value) => (SeccompCmpOp::Gt, value),
+        Test::AtLeast(value) => (SeccompCmpOp::Ge, value),
+        Test::Masked { mask, value } => (SeccompCmpOp::MaskedEq(mask), value),
     };
-    SeccompCondition::new(condition.argument, SeccompCmpArgLen::Dword, operator, value.into())
+    SeccompCondition::new(condition.argument, width, operator, value)
 }
 
 /// Cuts the tests out of what seccompiler made of a filter with one call and one rule, after checking that
@@ -280,15 +275,15 @@ fn tests_of(program: &[sock_filter], arch: Arch) -> Result<&[sock_filter]> {
         statement(JUMP, past_the_rule),
     ];
     let end: [_; END] = [
-        statement(RETURN, return_value(Verdict::Allow)),
-        statement(RETURN, RULES_FAILED),
-        statement(RETURN, RULES_FAILED),
+        statement(RETURN, MATCHED.into()),
+        statement(RETURN, UNMATCHED.into()),
+        statement(RETURN, UNMATCHED.into()),
     ];
     let contained = tests.iter().enumerate().all(|(index, test)| match test.code {
         LOAD => (ARGUMENTS..DATA_SIZE).contains(&test.k),
         AND => true,
         // At most to the instruction after the answer that follows the tests.
-        JUMP_EQUAL => usize::from(test.jt.max(test.jf)) <= tests.len() - index,
+        JUMP_EQUAL | JUMP_GREATER | JUMP_AT_LEAST => usize::from(test.jt.max(test.jf)) <= tests.len() - index,
         _ => false,
     });
     if !contained || !program.starts_with(&start) || !program.ends_with(&end) {
@@ -305,13 +300,16 @@ fn statement(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
-fn return_value(verdict: Verdict) -> u32 {
-    match verdict {
-        Verdict::Allow => libc::SECCOMP_RET_ALLOW,
-        Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
-        Verdict::AllowIf(_) => RULES_FAILED,
-        Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
-    }
+fn answer(answer: Answer) -> sock_filter {
+    let value = match answer {
+        Answer::Allow => libc::SECCOMP_RET_ALLOW,
+        Answer::Log => libc::SECCOMP_RET_LOG,
+        Answer::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        Answer::Trap => libc::SECCOMP_RET_TRAP,
+        Answer::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        Answer::Notify => libc::SECCOMP_RET_USER_NOTIF,
+    };
+    statement(RETURN, value)
 }
 
 /// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64`: the ELF machine, 64-bit, little-endian.
@@ -343,6 +341,7 @@ fn seccompiler_error(error: BackendError) -> Error {
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use crate::seccomp::verdict::{Rule, equal, without};
 
     fn instructions(program: &Program) -> Vec<(u16, u8, u8, u32)> {
         let decode = |bytes: &[u8]| {
@@ -355,9 +354,9 @@ mod tests {
     /// Every instruction of a small filter, so that a change of what is emitted is seen and meant.
     #[test]
     fn golden_program() {
-        const RULES: &[Rule] =
-            &[&[crate::seccomp::verdict::equal(1, 7), crate::seccomp::verdict::without(2, 0o6000)]];
-        let verdicts = [Verdict::Allow, Verdict::Allow, Verdict::AllowIf(RULES), Verdict::Kill];
+        const RULES: &[Rule] = &[&[equal(1, 7), without(2, 0o6000)]];
+        let tested = Verdict::by_rules(RULES, Answer::Allow, Answer::Errno(1));
+        let verdicts = [Answer::Allow.into(), Answer::Allow.into(), tested, Answer::Kill.into()];
         let found = program(&verdicts, Arch::X86_64).unwrap();
         let wanted = [
             (0x20, 0, 0, 4),           //  0: A = architecture
@@ -385,10 +384,9 @@ mod tests {
     }
 
     fn built_by_seccompiler() -> BpfProgram {
-        let rule = seccomp_rule(&[Condition { argument: 0, test: Test::Equal(5) }]).unwrap();
-        let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
+        let rule = seccomp_rule(&[equal(0, 5)]).unwrap();
         let filter =
-            SeccompFilter::new([(0, vec![rule])].into(), otherwise, matched, TargetArch::x86_64).unwrap();
+            SeccompFilter::new([(0, vec![rule])].into(), UNMATCHED, MATCHED, TargetArch::x86_64).unwrap();
         BpfProgram::try_from(filter).unwrap()
     }
 

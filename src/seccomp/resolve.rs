@@ -1,16 +1,16 @@
 //! From names to numbers: what a [`Seccomp`] answers to each system call number.
 
 use super::names::{self, Arch};
-use super::verdict::Verdict;
+use super::verdict::{Answer, Verdict};
 use super::{Action, Base, Change, Options, Seccomp, profile};
 use crate::{Error, Result};
 
 /// The default answer to a call that exists but is on no list: the program sees a permission it lacks.
-const DENIED: Verdict = Verdict::Errno(errno(libc::EPERM));
+const DENIED: Answer = Answer::Errno(errno(libc::EPERM));
 
 /// The answer to a number that has no name here, as an older kernel would give it: a libc that probes for a
 /// newer call then falls back to the one it replaced, which it would not do on `EPERM`.
-pub(super) const UNKNOWN: Verdict = Verdict::Errno(errno(libc::ENOSYS));
+pub(super) const UNKNOWN: Answer = Answer::Errno(errno(libc::ENOSYS));
 
 /// The largest `errno` that the kernel returns as one.
 const MAX_ERRNO: i32 = 4095;
@@ -21,21 +21,21 @@ pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Resul
     match &seccomp.base {
         Base::Profile => {
             for name in profile::ALLOWED.iter().copied().flatten() {
-                table.set(name, Verdict::Allow)?;
+                table.set(name, Answer::Allow)?;
             }
             for &(name, rules) in profile::CONDITIONAL {
-                table.set(name, Verdict::AllowIf(rules))?;
+                table.set(name, Verdict::by_rules(rules, Answer::Allow, DENIED))?;
             }
         }
         Base::Only(names) => {
             check_list(names, &seccomp.changes)?;
             for name in names {
-                table.set(name, Verdict::Allow)?;
+                table.set(name, Answer::Allow)?;
             }
         }
     }
     for change in &seccomp.changes {
-        table.set(&change.name, verdict(change.action)?)?;
+        table.set(&change.name, answer(change.action)?)?;
     }
     // A list of the caller's own says all that it means, and so does a call that was named.
     if matches!(seccomp.base, Base::Profile) {
@@ -69,12 +69,12 @@ fn check_list(names: &[String], changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-fn verdict(action: Action) -> Result<Verdict> {
+fn answer(action: Action) -> Result<Answer> {
     match action {
-        Action::Allow => Ok(Verdict::Allow),
-        Action::Kill => Ok(Verdict::Kill),
+        Action::Allow => Ok(Answer::Allow),
+        Action::Kill => Ok(Answer::Kill),
         Action::Errno(number) => match u16::try_from(number) {
-            Ok(errno) if (1..=MAX_ERRNO).contains(&number) => Ok(Verdict::Errno(errno)),
+            Ok(errno) if (1..=MAX_ERRNO).contains(&number) => Ok(Answer::Errno(errno)),
             _ => Err(Error::invalid(format!("{number} is not an errno that a system call can fail with"))
                 .with_hint("give one from 1 to 4095, such as libc::EPERM or libc::ENOSYS")),
         },
@@ -84,18 +84,13 @@ fn verdict(action: Action) -> Result<Verdict> {
 /// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
 fn guard_setuid(table: &mut Table) -> Result<()> {
     for &(name, rules) in profile::SETUID_GUARD {
-        match table.get(name) {
-            Some(Verdict::Allow) => table.set(name, Verdict::AllowIf(rules))?,
-            // Rules are alternatives, so two sets of them cannot be joined by writing one after the other.
-            Some(Verdict::AllowIf(_)) => {
-                return Err(Error::internal(crate::Step::Plan, format!("two sets of conditions for {name}")));
-            }
-            Some(Verdict::Errno(_) | Verdict::Kill) | None => {}
+        if let Some(verdict) = table.get(name) {
+            table.set(name, verdict.narrow(rules, DENIED))?;
         }
     }
     for name in profile::SETUID_GUARD_ENOSYS {
-        if let Some(Verdict::Allow | Verdict::AllowIf(_)) = table.get(name) {
-            table.set(name, UNKNOWN)?;
+        if let Some(verdict) = table.get(name) {
+            table.set(name, verdict.refuse(UNKNOWN))?;
         }
     }
     Ok(())
@@ -110,22 +105,23 @@ struct Table {
 impl Table {
     /// Everything that has a name is denied.
     fn new(arch: Arch) -> Self {
-        let mut verdicts = vec![UNKNOWN; arch.highest() as usize + 1];
+        let mut verdicts = vec![Verdict::from(UNKNOWN); arch.highest() as usize + 1];
         for (name, number) in arch.calls() {
-            verdicts[number as usize] = if name == profile::CLONE3 { UNKNOWN } else { DENIED };
+            let answer = if name == profile::CLONE3 { UNKNOWN } else { DENIED };
+            verdicts[number as usize] = answer.into();
         }
         Self { arch, verdicts }
     }
 
     fn get(&self, name: &str) -> Option<Verdict> {
-        self.verdicts.get(self.arch.number(name)? as usize).copied()
+        self.verdicts.get(self.arch.number(name)? as usize).cloned()
     }
 
     /// A name that only another architecture has is no mistake: there is nothing to allow or deny here, and
     /// one policy can serve both.
-    fn set(&mut self, name: &str, verdict: Verdict) -> Result<()> {
+    fn set(&mut self, name: &str, verdict: impl Into<Verdict>) -> Result<()> {
         match self.arch.number(name).and_then(|number| self.verdicts.get_mut(number as usize)) {
-            Some(entry) => *entry = verdict,
+            Some(entry) => *entry = verdict.into(),
             None if names::is_known(name) => {}
             None => return Err(unknown(name, self.arch)),
         }

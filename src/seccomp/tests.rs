@@ -2,6 +2,7 @@
 
 use super::interpreter::{Call, run};
 use super::names::Arch;
+use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use super::{Options, Program, Seccomp, profile};
 use crate::ErrorKind;
 
@@ -362,6 +363,147 @@ fn random_policies_answer_as_written() {
                 verdict,
                 "round {round}, {arch:?} {number}"
             );
+        }
+    }
+}
+
+/// An argument as the kernel compares it, read without the tricks that instructions of 32 bits need.
+fn holds(condition: &Condition, arguments: [u64; 6]) -> bool {
+    let whole = arguments[usize::from(condition.argument)];
+    let (argument, mask_of_width) = match condition.width {
+        Width::Low32 => (whole & 0xffff_ffff, 0xffff_ffff),
+        Width::Full => (whole, u64::MAX),
+    };
+    match condition.test {
+        Test::Equal(value) => argument == value,
+        Test::NotEqual(value) => argument != value,
+        Test::Less(value) => argument < value,
+        Test::AtMost(value) => argument <= value,
+        Test::Greater(value) => argument > value,
+        Test::AtLeast(value) => argument >= value,
+        Test::Masked { mask, value } => argument & mask == value & mask & mask_of_width,
+    }
+}
+
+fn read(verdict: &Verdict, arguments: [u64; 6]) -> u32 {
+    let case =
+        verdict.cases.iter().find(|case| case.conditions.iter().all(|condition| holds(condition, arguments)));
+    match case.map_or(verdict.otherwise, |case| case.answer) {
+        Answer::Allow => ALLOW,
+        Answer::Log => 0x7ffc_0000,
+        Answer::Errno(errno) => 0x0005_0000 | u32::from(errno),
+        Answer::Trap => 0x0003_0000,
+        Answer::Kill => KILL,
+        Answer::Notify => 0x7fc0_0000,
+    }
+}
+
+fn random_answer(stream: &mut Arguments) -> Answer {
+    match stream.next() % 7 {
+        0 | 1 => Answer::Allow,
+        2 => Answer::Log,
+        3 => Answer::Errno(1 + u16::try_from(stream.next() % 4095).unwrap()),
+        4 => Answer::Trap,
+        5 => Answer::Kill,
+        _ => Answer::Notify,
+    }
+}
+
+fn random_condition(stream: &mut Arguments) -> Condition {
+    let argument = u8::try_from(stream.next() % 6).unwrap();
+    let width = if stream.next() % 2 == 0 { Width::Low32 } else { Width::Full };
+    let limit = if width == Width::Low32 { 0xffff_ffff } else { u64::MAX };
+    let value = stream.argument() & limit;
+    let test = match stream.next() % 7 {
+        0 => Test::Equal(value),
+        1 => Test::NotEqual(value),
+        2 => Test::Less(value),
+        3 => Test::AtMost(value),
+        4 => Test::Greater(value),
+        5 => Test::AtLeast(value),
+        _ => {
+            let mask = stream.argument() & limit;
+            Test::Masked { mask, value: value & mask }
+        }
+    };
+    Condition { argument, width, test }
+}
+
+fn random_verdict(stream: &mut Arguments) -> Verdict {
+    let cases = (0..stream.next() % 4)
+        .map(|_| Case {
+            conditions: (0..=stream.next() % 3).map(|_| random_condition(stream)).collect(),
+            answer: random_answer(stream),
+        })
+        .collect();
+    Verdict { cases, otherwise: random_answer(stream) }
+}
+
+/// Arguments next to what the conditions compare with: a carry between the two halves is where a comparison of
+/// 64 bits by instructions of 32 goes wrong.
+fn near(verdict: &Verdict, stream: &mut Arguments) -> [u64; 6] {
+    let mut arguments = stream.six();
+    for condition in verdict.cases.iter().flat_map(|case| &case.conditions) {
+        let (Test::Equal(value)
+        | Test::NotEqual(value)
+        | Test::Less(value)
+        | Test::AtMost(value)
+        | Test::Greater(value)
+        | Test::AtLeast(value)
+        | Test::Masked { value, .. }) = condition.test;
+        let argument = &mut arguments[usize::from(condition.argument)];
+        match stream.next() % 8 {
+            0 => *argument = value,
+            1 => *argument = value.wrapping_add(1),
+            2 => *argument = value.wrapping_sub(1),
+            3 => *argument = value ^ 1 << (stream.next() % 64),
+            4 => *argument = value & 0xffff_ffff | *argument << 32,
+            5 => *argument = value & !0xffff_ffff | *argument & 0xffff_ffff,
+            _ => {}
+        }
+    }
+    arguments
+}
+
+/// Every answer, operator and width, and several cases of one call.
+#[test]
+fn cases_are_answered_in_their_order() {
+    let mut stream = Arguments(0x1357_9bdf_2468_ace0);
+    for round in 0..200 {
+        let arch = BOTH[round % 2];
+        let verdicts: Vec<Verdict> = (0..20).map(|_| random_verdict(&mut stream)).collect();
+        let program = super::compile::program(&verdicts, arch).unwrap();
+        for (number, verdict) in (0..).zip(&verdicts) {
+            for _ in 0..50 {
+                let arguments = near(verdict, &mut stream);
+                let found = answer(&program, arch, number, arguments);
+                assert_eq!(found, read(verdict, arguments), "{arch:?} {verdict:?} {arguments:#x?}");
+            }
+        }
+    }
+}
+
+/// Nothing is let through that was not before and that no rule matches, and what was refused stays as it was.
+#[test]
+fn narrowing_only_takes_away() {
+    const RULES: &[&[Condition]] = &[
+        &[super::verdict::without(1, 0o20_000_100)],
+        &[super::verdict::without(2, 0o6000), super::verdict::not_equal(0, 2)],
+    ];
+    let through = [ALLOW, 0x7ffc_0000, 0x7fc0_0000];
+    let mut stream = Arguments(0x0bad_cafe_1234_5678);
+    for _ in 0..3000 {
+        let verdict = random_verdict(&mut stream);
+        let (narrow, refused) =
+            (verdict.clone().narrow(RULES, Answer::Errno(1)), verdict.clone().refuse(Answer::Errno(38)));
+        for _ in 0..20 {
+            let arguments = near(&verdict, &mut stream);
+            let before = read(&verdict, arguments);
+            let permitted = RULES.iter().any(|rule| rule.iter().all(|condition| holds(condition, arguments)));
+            let unchanged = permitted || !through.contains(&before);
+            assert_eq!(read(&narrow, arguments), if unchanged { before } else { EPERM }, "{verdict:?}");
+            let wanted = if through.contains(&before) { ENOSYS } else { before };
+            assert_eq!(read(&refused, arguments), wanted, "{verdict:?}");
         }
     }
 }

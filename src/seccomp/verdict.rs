@@ -1,54 +1,147 @@
-//! What the filter answers to a system call: the data that the profile is written in and the dispatch is made
+//! What the filter answers to a system call: the data that policies are lowered to and the dispatch is made
 //! from.
 
-/// The answer to one system call.
+/// What becomes of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The call is made.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the vocabulary of policies has no word for some of them yet")
+)]
+pub(super) enum Answer {
+    /// It is made.
     Allow,
-    /// The call is made if at least one of the rules matches; otherwise it fails with `EPERM`.
-    AllowIf(&'static [Rule]),
-    /// The call is not made and fails with this `errno`.
+    /// It is made, and the kernel writes it to the audit log.
+    Log,
+    /// It is not made and fails with this `errno`.
     Errno(u16),
-    /// The whole process is killed by `SIGSYS`.
+    /// It is not made, and the thread gets a `SIGSYS` that it may handle.
+    Trap,
+    /// It is not made, and the whole process is killed by `SIGSYS`.
     Kill,
+    /// The thread waits until the listener of the filter has answered.
+    Notify,
+}
+
+impl Answer {
+    /// Whether the call may be made after all.
+    pub(super) fn lets_through(self) -> bool {
+        matches!(self, Self::Allow | Self::Log | Self::Notify)
+    }
+}
+
+/// The answers to one system call: that of the first case whose conditions all hold, or else the last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) cases: Vec<Case>,
+    pub(super) otherwise: Answer,
+}
+
+/// An answer that is given if all of the conditions hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) answer: Answer,
+}
+
+impl From<Answer> for Verdict {
+    fn from(otherwise: Answer) -> Self {
+        Self { cases: Vec::new(), otherwise }
+    }
+}
+
+impl Verdict {
+    /// `answer` if one of the rules matches, else `otherwise`.
+    pub(super) fn by_rules(rules: &[Rule], answer: Answer, otherwise: Answer) -> Self {
+        let cases = rules.iter().map(|rule| Case { conditions: rule.to_vec(), answer }).collect();
+        Self { cases, otherwise }
+    }
+
+    /// Lets through only what one of the rules matches as well; all else that it let through gets the answer
+    /// `refusal`. What it did not let through stays as it is.
+    pub(super) fn narrow(self, rules: &[Rule], refusal: Answer) -> Self {
+        let mut cases = Vec::new();
+        let whole = Case { conditions: Vec::new(), answer: self.otherwise };
+        for case in self.cases.into_iter().chain([whole]) {
+            if case.answer.lets_through() {
+                cases.extend(rules.iter().map(|rule| Case {
+                    conditions: case.conditions.iter().chain(*rule).copied().collect(),
+                    answer: case.answer,
+                }));
+                cases.push(Case { answer: refusal, ..case });
+            } else {
+                cases.push(case);
+            }
+        }
+        // The last case has no conditions: it is what was `otherwise`, or the refusal of that.
+        let otherwise = cases.pop().map_or(refusal, |last| last.answer);
+        Self { cases, otherwise }
+    }
+
+    /// Replaces every answer that lets the call through.
+    pub(super) fn refuse(mut self, refusal: Answer) -> Self {
+        let answers = self.cases.iter_mut().map(|case| &mut case.answer);
+        for answer in answers.chain([&mut self.otherwise]).filter(|answer| answer.lets_through()) {
+            *answer = refusal;
+        }
+        self
+    }
 }
 
 /// Conditions that must all hold.
 pub(super) type Rule = &'static [Condition];
 
 /// A test of one argument.
-///
-/// Only the low 32 bits are compared, because every argument the profile looks at is declared `int`,
-/// `unsigned int` or `umode_t` in the kernel, which drops the rest of the register before it looks. A filter
-/// that compared all 64 bits could be walked past by setting one that the kernel ignores (CVE-2019-7303).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Condition {
     /// Which argument, from 0.
     pub(super) argument: u8,
+    pub(super) width: Width,
     pub(super) test: Test,
 }
 
-/// What the low 32 bits of an argument must be.
+/// How much of the register is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the vocabulary of policies has no word for all of it yet"))]
+pub(super) enum Width {
+    /// The low 32 bits, whatever the others are. Right for an argument that the kernel declares `int`,
+    /// `unsigned int` or `umode_t`: it drops the rest of the register before it looks, and a filter that
+    /// compared all of it could be walked past by setting a bit that the kernel ignores (CVE-2019-7303).
+    Low32,
+    /// All 64 bits.
+    Full,
+}
+
+/// What an argument must be, as an unsigned number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the vocabulary of policies has no word for some of them yet")
+)]
 pub(super) enum Test {
-    Equal(u32),
-    NotEqual(u32),
-    /// None of these bits is set.
-    Without(u32),
+    Equal(u64),
+    NotEqual(u64),
+    Less(u64),
+    AtMost(u64),
+    Greater(u64),
+    AtLeast(u64),
+    /// The bits of `mask` are those of `value`.
+    Masked {
+        mask: u64,
+        value: u64,
+    },
 }
 
-/// The argument equals `value`.
+/// The low half of the argument equals `value`.
 pub(super) const fn equal(argument: u8, value: u32) -> Condition {
-    Condition { argument, test: Test::Equal(value) }
+    Condition { argument, width: Width::Low32, test: Test::Equal(value as u64) }
 }
 
-/// The argument differs from `value`.
+/// The low half of the argument differs from `value`.
 pub(super) const fn not_equal(argument: u8, value: u32) -> Condition {
-    Condition { argument, test: Test::NotEqual(value) }
+    Condition { argument, width: Width::Low32, test: Test::NotEqual(value as u64) }
 }
 
-/// The argument has none of `bits`.
+/// The low half of the argument has none of `bits`.
 pub(super) const fn without(argument: u8, bits: u32) -> Condition {
-    Condition { argument, test: Test::Without(bits) }
+    Condition { argument, width: Width::Low32, test: Test::Masked { mask: bits as u64, value: 0 } }
 }
