@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::broker::{self, Denied};
 use crate::capture::{self, PipeReader, Streams};
 use crate::cgroup::{self, Counters, Log};
 use crate::command::Command;
@@ -16,7 +17,8 @@ use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
-use crate::runtime::{self, Purpose, Runtime};
+use crate::runtime::{self, Purpose, Runtime, Started};
+use crate::seccomp::Syscall;
 use crate::sys;
 use crate::teardown::Init;
 use crate::wire::{CONTAINER, Reply, cause, reply};
@@ -64,6 +66,8 @@ pub struct Child {
     outcome: Option<Outcome>,
     /// The host killed it through this handle.
     killed: bool,
+    /// What a process was killed for, where the host answers system calls.
+    denied: Option<Arc<Denied>>,
     /// It wrote more to a pipe than [`wait_with_output`](Child::wait_with_output) takes.
     flooded: bool,
 }
@@ -105,26 +109,39 @@ impl Child {
             }
         };
         let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
+        let handlers = match command.handlers.is_empty() {
+            true => None,
+            false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
+        };
         let streams = runtime.request_run(number, command)?;
-        let pidfd = Some(runtime.await_started(number, command)?);
+        let Started { pidfd, listener } = runtime.await_started(number, command)?;
         drop(starting);
         let Streams { stdin, stdout, stderr, captured } = streams;
-        Ok(Self {
+        let mut child = Self {
             stdin,
             stdout,
             stderr,
             captured,
             runtime,
             number,
-            pidfd,
+            pidfd: None,
             role,
             before,
             log,
             report: None,
             outcome: None,
             killed: false,
+            denied: None,
             flooded: false,
-        })
+        };
+        // From here on, dropping it ends the program, which without a thread that answers would wait for ever.
+        if let (Some(handlers), Some(listener)) = (handlers, listener) {
+            let denied = Arc::new(Denied::default());
+            broker::serve(listener, handlers, &pidfd, Arc::clone(&denied))?;
+            child.denied = Some(denied);
+        }
+        child.pidfd = Some(pidfd);
+        Ok(child)
     }
 
     /// The process id as the host sees it; `None` once it was reaped.
@@ -363,16 +380,24 @@ impl Child {
             output_bytes: told.output[0].saturating_add(told.output[1]),
             ..Usage::counted(&counters)
         };
+        // The init has noted it, or the thread that answers system calls in its place.
+        let by_init =
+            told.denied.checked_sub(1).and_then(|number| u32::try_from(number).ok()).map(Syscall::new);
+        let by_us = self.denied.as_ref().and_then(|denied| denied.get());
+        let denied = by_init.or(by_us.map(|(syscall, _)| syscall));
+        let was_killed = told.status & 0x7f == libc::SIGKILL;
         let evidence = Evidence {
             status: told.status,
             cause: match told.cause {
+                cause::NONE if was_killed && by_us.is_some_and(|(_, main)| main) => Cause::Denied,
                 cause::WALL => Cause::Wall,
                 cause::CPU => Cause::Cpu,
                 cause::IDLE => Cause::Idle,
                 cause::OUTPUT => Cause::Output,
                 cause::HOST => Cause::Host,
+                cause::DENIED => Cause::Denied,
                 // The signal was faster than the request.
-                cause::NONE if self.killed && told.status & 0x7f == libc::SIGKILL => Cause::Host,
+                cause::NONE if self.killed && was_killed => Cause::Host,
                 _ => Cause::Itself,
             },
             oom: oom.as_ref().map(|oom| oom.scope),
@@ -383,6 +408,7 @@ impl Child {
             rlimit_cpu: lowered.rlimit_cpu,
             rlimit_fsize: lowered.rlimit_fsize,
             filter: lowered.filter,
+            denied,
         };
         let verdict = match report {
             Some(_) => evidence.verdict(),
@@ -390,7 +416,7 @@ impl Child {
             None => Verdict::InitKilled,
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
-        Ok(Outcome { status, verdict, usage, oom, enforced: lowered.enforced.clone() })
+        Ok(Outcome { status, verdict, usage, oom, denied, enforced: lowered.enforced.clone() })
     }
 }
 

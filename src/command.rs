@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::broker::{Handlers, Notification, Response};
 use crate::error::{Error, Result, Step};
 use crate::limits::Bytes;
 
@@ -37,6 +38,7 @@ pub struct Command {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
+    pub(crate) handlers: Handlers,
     /// The first setter that could not duplicate what it was given.
     pub(crate) deferred: Option<Arc<Error>>,
 }
@@ -117,6 +119,7 @@ impl Command {
             cwd: None,
             stdio: [None, None, None],
             kept: Vec::new(),
+            handlers: Handlers::default(),
             deferred: None,
         }
     }
@@ -213,6 +216,49 @@ impl Command {
                 self.deferred.get_or_insert(Arc::new(error));
             }
         }
+        self
+    }
+
+    /// Answers these system calls in place of the kernel, where the sandbox's filter leaves them to the host by
+    /// [`Seccomp::notify`](crate::Seccomp::notify). The handler sees the [call](Notification), and its
+    /// [`Response`] is what the call returns. The last handler for a name counts.
+    ///
+    /// Handlers run one after the other in a thread of their own for each program, for every process of its tree; a slow one
+    /// makes the others wait, and the sandbox's limits go on meanwhile. One that panics denies the call with `EPERM`.
+    ///
+    /// # Errors
+    ///
+    /// An unknown name, and a call that the filter does not leave to the host, are errors of the spawn.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::collections::HashSet;
+    /// use std::path::PathBuf;
+    /// use std::sync::{Arc, RwLock};
+    ///
+    /// use belljar::{Command, Response, Sandbox, Seccomp};
+    ///
+    /// // A plugin that can open what the host has granted, and only for reading.
+    /// let granted = Arc::new(RwLock::new(HashSet::<PathBuf>::new()));
+    /// let mut command = Command::new("/plugin");
+    /// let grants = Arc::clone(&granted);
+    /// command.on_syscall(["openat"], move |call| match call.read_path(call.args()[1]) {
+    ///     Ok(path) if grants.read().is_ok_and(|grants| grants.contains(&path)) => std::fs::File::open(path).into(),
+    ///     Ok(_) => Response::errno(13), // EACCES
+    ///     Err(error) => error.into(),
+    /// });
+    /// let child = Sandbox::new().seccomp(Seccomp::new().notify(["openat"])).spawn(&command)?;
+    /// granted.write().unwrap().insert("/srv/data/today.csv".into());
+    /// # drop(child);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn on_syscall(
+        &mut self,
+        names: impl IntoIterator<Item = impl Into<String>>,
+        handler: impl Fn(&Notification<'_>) -> Response + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.handlers.add(names.into_iter().map(Into::into).collect(), Arc::new(handler));
         self
     }
 

@@ -113,6 +113,7 @@
 //! decisions behind all that (`docs/`), a specification that names the test of every promise, and examples: an online judge, a
 //! plugin host, and the library as a command line.
 
+mod broker;
 mod capability;
 mod capture;
 mod cgroup;
@@ -165,6 +166,7 @@ mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 
+pub use broker::{Notification, Response};
 pub use cgroup::{
     BlockDevice, CgroupParent, CpuSet, DeviceAccess, DeviceRules, Event, Events, IoMax, Limits, Oom,
     OomScope, OomVictim, Pressure, PressureShare, PressureStall,
@@ -189,6 +191,6 @@ pub use plan::Plan;
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};
-pub use seccomp::Seccomp;
+pub use seccomp::{Seccomp, Syscall};
 pub use storage::{Base, Storage, StorageDriver, StorageReport, Workspace};
 pub use upper::UpperDir;

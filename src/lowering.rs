@@ -268,7 +268,12 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        lowering.confine(section::SEAL, Step::Seccomp, "filter", &Confine::Seccomp { program: &[1; 8] });
+        lowering.confine(
+            section::SEAL,
+            Step::Seccomp,
+            "filter",
+            &Confine::Seccomp { program: &[1; 8], token: 0 },
+        );
         let (image, labels, sources) = lowering.finish().unwrap();
         let image = PlanImage::parse(&image).unwrap();
         let setup: Vec<_> = image.setup().map(Option::unwrap).collect();
@@ -280,7 +285,7 @@ mod tests {
             ]
         );
         let seal: Vec<_> = image.confine(section::SEAL).map(Option::unwrap).collect();
-        assert_eq!(seal, [Confine::Seccomp { program: &[1; 8] }]);
+        assert_eq!(seal, [Confine::Seccomp { program: &[1; 8], token: 0 }]);
         assert_eq!(labels[section::SETUP].len(), 2);
         assert_eq!(sources.len(), 1);
     }

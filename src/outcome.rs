@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cgroup::{Counters, Oom, OomScope};
 use crate::feature::Enforced;
+use crate::seccomp::Syscall;
 
 /// How a program ended and what it used. Never a failure of the setup: that is an [`Error`](crate::Error).
 #[derive(Debug, Clone)]
@@ -20,6 +21,9 @@ pub struct Outcome {
     pub usage: Usage,
     /// Kills for memory: whose memory had run out and who died. `None` if there were none, or no memory cgroup.
     pub oom: Option<Oom>,
+    /// The first system call for which a process of the sandbox was killed by its filter, of this program or of a process
+    /// that it started. `None` if there was none, and for calls by another interface, which the kernel kills without a word.
+    pub denied: Option<Syscall>,
     /// What was in force.
     pub enforced: Enforced,
 }
@@ -44,7 +48,8 @@ impl Outcome {
 ///    or [`HostOutOfMemory`](Verdict::HostOutOfMemory) if it was not the sandbox's own limit.
 /// 4. The init killed it for a limit: [`WallTimeExceeded`](Verdict::WallTimeExceeded),
 ///    [`CpuTimeExceeded`](Verdict::CpuTimeExceeded), [`IdleExceeded`](Verdict::IdleExceeded),
-///    [`OutputExceeded`](Verdict::OutputExceeded); or because the host asked: [`Killed`](Verdict::Killed).
+///    [`OutputExceeded`](Verdict::OutputExceeded); because the host asked: [`Killed`](Verdict::Killed); or for a system
+///    call: [`SyscallDenied`](Verdict::SyscallDenied).
 /// 5. It ended by itself, but had used more CPU time, wall time or output than allowed: the same verdicts.
 /// 6. `SIGXCPU` under `RLIMIT_CPU`: [`CpuTimeExceeded`](Verdict::CpuTimeExceeded); `SIGXFSZ` under `RLIMIT_FSIZE`:
 ///    [`OutputExceeded`](Verdict::OutputExceeded); `SIGSYS` under a filter: [`SyscallDenied`](Verdict::SyscallDenied).
@@ -89,8 +94,12 @@ pub enum Verdict {
     HostOutOfMemory,
     /// It wrote more than the budget of its captured output, or a file beyond `RLIMIT_FSIZE`.
     OutputExceeded,
-    /// A system call was made for which the filter's answer is to kill.
-    SyscallDenied,
+    /// The main process made a system call for which the filter's answer is to kill. The call was not made.
+    SyscallDenied {
+        /// Which one. `None` for a call by another interface (of 32-bit programs, or x32), and where `SIGSYS` came from
+        /// elsewhere: the kernel then tells no number.
+        syscall: Option<Syscall>,
+    },
     /// The host killed it through its handle.
     Killed,
     /// The sandbox's init was killed from outside, and the program with it.
@@ -108,7 +117,8 @@ impl fmt::Display for Verdict {
             Self::MemoryExceeded => f.write_str("memory exceeded"),
             Self::HostOutOfMemory => f.write_str("the host ran out of memory"),
             Self::OutputExceeded => f.write_str("output exceeded"),
-            Self::SyscallDenied => f.write_str("system call denied"),
+            Self::SyscallDenied { syscall: Some(syscall) } => write!(f, "system call {syscall} denied"),
+            Self::SyscallDenied { syscall: None } => f.write_str("system call denied"),
             Self::Killed => f.write_str("killed by the host"),
             Self::InitKilled => f.write_str("the sandbox was killed from outside"),
         }
@@ -209,6 +219,8 @@ pub(crate) struct Evidence {
     pub(crate) rlimit_cpu: bool,
     pub(crate) rlimit_fsize: bool,
     pub(crate) filter: bool,
+    /// The call that a process was killed for.
+    pub(crate) denied: Option<Syscall>,
 }
 
 /// Who ended it.
@@ -222,6 +234,8 @@ pub(crate) enum Cause {
     Idle,
     Output,
     Host,
+    /// For a call that the filter answers by killing.
+    Denied,
 }
 
 impl Evidence {
@@ -245,6 +259,7 @@ impl Evidence {
             Cause::Idle => return Verdict::IdleExceeded,
             Cause::Output => return Verdict::OutputExceeded,
             Cause::Host => return Verdict::Killed,
+            Cause::Denied => return Verdict::SyscallDenied { syscall: self.denied },
             Cause::Itself if cpu_over => return Verdict::CpuTimeExceeded,
             Cause::Itself if wall_over => return Verdict::WallTimeExceeded,
             Cause::Itself => {}
@@ -253,7 +268,7 @@ impl Evidence {
             (Some(code), _) => Verdict::Exited(code),
             (None, Some(libc::SIGXCPU)) if self.rlimit_cpu => Verdict::CpuTimeExceeded,
             (None, Some(libc::SIGXFSZ)) if self.rlimit_fsize => Verdict::OutputExceeded,
-            (None, Some(libc::SIGSYS)) if self.filter => Verdict::SyscallDenied,
+            (None, Some(libc::SIGSYS)) if self.filter => Verdict::SyscallDenied { syscall: None },
             (None, signal) => Verdict::Signaled(signal.unwrap_or(0)),
         }
     }
@@ -275,6 +290,7 @@ mod tests {
     fn precedence() {
         let second = Duration::from_secs(1);
         let oom = Some(OomScope::Sandbox);
+        let denied = Some(Syscall::new(1));
         let table = [
             (exited(0), Verdict::Exited(0)),
             (exited(3), Verdict::Exited(3)),
@@ -298,7 +314,13 @@ mod tests {
             (signaled(libc::SIGXFSZ), Verdict::Signaled(libc::SIGXFSZ)),
             (Evidence { rlimit_fsize: true, ..signaled(libc::SIGXFSZ) }, Verdict::OutputExceeded),
             (signaled(libc::SIGSYS), Verdict::Signaled(libc::SIGSYS)),
-            (Evidence { filter: true, ..signaled(libc::SIGSYS) }, Verdict::SyscallDenied),
+            (Evidence { filter: true, ..signaled(libc::SIGSYS) }, Verdict::SyscallDenied { syscall: None }),
+            (
+                Evidence { cause: Cause::Denied, denied, ..signaled(libc::SIGKILL) },
+                Verdict::SyscallDenied { syscall: denied },
+            ),
+            (Evidence { denied, ..exited(0) }, Verdict::Exited(0)),
+            (Evidence { denied, ..signaled(libc::SIGKILL) }, Verdict::Signaled(libc::SIGKILL)),
         ];
         for (evidence, verdict) in table {
             assert_eq!(evidence.verdict(), verdict, "{evidence:?}");

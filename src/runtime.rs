@@ -69,6 +69,20 @@ pub(crate) enum Purpose {
     Container,
 }
 
+/// A program that was executed.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pidfd: OwnedFd,
+    /// That of its filter, where the host listens and the program was not killed on its way.
+    pub(crate) listener: Option<OwnedFd>,
+}
+
+/// A descriptor that came with a message and found no number here.
+fn no_room(what: &'static str, errno: i32) -> Error {
+    Error::os(Step::Handshake, what, std::io::Error::from_raw_os_error(errno))
+        .with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)")
+}
+
 /// Launches an init and sends all that its set-up needs.
 pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let flags = if purpose == Purpose::OneProgram { flag::QUIET } else { 0 };
@@ -304,6 +318,9 @@ impl Runtime {
         if !lowered.gate.is_empty() {
             message.flags |= flag::GATE;
         }
+        if !command.handlers.is_empty() {
+            message.flags |= flag::HOST_LISTENS;
+        }
         for (n, pump) in theirs.pumps().into_iter().enumerate() {
             let Some(pump) = pump else { continue };
             message.pump_from[n] = slot_of(&table)?;
@@ -327,8 +344,9 @@ impl Runtime {
     }
 
     /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<OwnedFd> {
+    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Started> {
         let mut refused = None;
+        let mut listener = None;
         loop {
             let received = self.link.receive(number, None)?;
             match received {
@@ -344,10 +362,21 @@ impl Runtime {
                         return Err(error);
                     }
                 }
-                // Its process is dead by now, and the reason is ours.
+                Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
+                    listener = Some(fd);
+                }
+                // It was sent, and there was no number for it here.
+                Received::Message((message, None)) if message.kind == reply::LISTENER => {
+                    refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
+                    self.request_kill(number)?;
+                }
+                // If it was refused, its process is dead by now, and the reason is ours.
                 last => {
                     let started = self.started(last, number, command);
-                    return refused.map_or(started, Err);
+                    if refused.is_some() && started.is_ok() {
+                        self.link.forget(number);
+                    }
+                    return refused.map_or(started, Err).map(|pidfd| Started { pidfd, listener });
                 }
             }
         }
@@ -363,12 +392,7 @@ impl Runtime {
                 self.request_kill(number)?;
                 // The init says why it could not send it; else it was sent, and there was no number for it here.
                 let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
-                Err(Error::os(
-                    Step::Handshake,
-                    "receiving the program's pidfd",
-                    std::io::Error::from_raw_os_error(errno),
-                )
-                .with_hint("raise the host's RLIMIT_NOFILE (ulimit -n)"))
+                Err(no_room("receiving the program's pidfd", errno))
             }
             Received::Message((message, _)) => {
                 let dir = command.cwd.as_deref().unwrap_or(Path::new("/"));

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, IoPriority, Mount, Output, Resource, Sandbox, Scheduler, Verdict};
+use belljar::{Command, IoPriority, Mount, Output, Resource, Sandbox, Scheduler, Seccomp, Verdict};
 use calls::{call_of, is_left_alone, is_survivable, modern, told_instead};
 use inject::Who;
 use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, slack, soak, within};
@@ -222,7 +222,8 @@ fn run(kind: &str, sandbox: &Sandbox, mut command: Command) -> belljar::Result<O
         .mount(Mount::mask("/usr/share"))
         .mount(Mount::mask("/etc/hosts"))
         .mount(Mount::read_only("/tmp"))
-        .rlimit(Resource::Nofile, 20, 20);
+        .rlimit(Resource::Nofile, 20, 20)
+        .seccomp(Seccomp::new().kill(["swapon"]));
     command.current_dir("/usr");
     let container = more.start()?;
     let output = container.output(command)?;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use belljar::{
     BlockDevice, Command, Container, CpuMax, CpuSet, DeviceAccess, DeviceRules, Feature, IoMax, Mount,
-    OomScope, Sandbox, Seccomp, Stdio, Verdict,
+    OomScope, Sandbox, Seccomp, Stdio, Syscall, Verdict,
 };
 use support::features::{directory_of, missing, unified_dir_of};
 use support::roles::{self, int, text};
@@ -294,7 +294,11 @@ impl One {
             5 => ("flood", String::new(), Told(Verdict::OutputExceeded)),
             6 if missing("cgroup-v2").is_none() => ("hold", String::new(), Frozen),
             7 => ("hold", String::new(), Dropped),
-            8 => ("call", String::new(), Told(Verdict::SyscallDenied)),
+            8 => (
+                "call",
+                String::new(),
+                Told(Verdict::SyscallDenied { syscall: Syscall::from_name("getppid") }),
+            ),
             // They take a second of the processors each.
             9 if self.number % 50 == 9 && missing("cgroup-cpuacct").is_none() => {
                 ("burn", "20000".to_owned(), Told(Verdict::CpuTimeExceeded))

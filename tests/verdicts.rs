@@ -78,7 +78,8 @@ fn every_fatal_signal() -> Result {
         let outcome = container.status(payload("raise", &[&signal.to_string()]))?;
         assert_eq!(outcome.status.signal(), Some(signal), "{:?}", outcome.verdict);
         // A SIGSYS under a filter cannot be told from the filter's own, which `a_sigsys_that_no_filter_sent` covers.
-        let expected = if signal == SIGSYS { Verdict::SyscallDenied } else { Verdict::Signaled(signal) };
+        let denied = Verdict::SyscallDenied { syscall: None };
+        let expected = if signal == SIGSYS { denied } else { Verdict::Signaled(signal) };
         assert_eq!(outcome.verdict, expected);
     }
     for signal in [SIGSEGV, SIGKILL, SIGTERM] {
@@ -114,7 +115,11 @@ fn a_denied_call_that_kills() -> Result {
     let getppid = [libc::SYS_getppid.to_string()];
     let args = [getppid[0].as_str()];
     let killing = closed().seccomp(Seccomp::new().kill(["getppid"]));
-    assert_eq!(killing.status(payload("syscall", &args))?.verdict, Verdict::SyscallDenied);
+    let outcome = killing.status(payload("syscall", &args))?;
+    let Verdict::SyscallDenied { syscall: Some(syscall) } = outcome.verdict else {
+        return fail(format!("{:?}", outcome.verdict));
+    };
+    assert_eq!((syscall.number(), syscall.name()), (libc::SYS_getppid as u32, Some("getppid")));
     let denying = closed().seccomp(Seccomp::new().deny(["getppid"]));
     let output = denying.output(payload("syscall", &args))?;
     assert_eq!((output.stdout.as_slice(), output.outcome.verdict), (&b"errno 1\n"[..], Verdict::Exited(1)));
@@ -137,7 +142,8 @@ fn a_foreign_abi_kills() -> Result {
     for args in [&[][..], &["x32"][..]] {
         let mut command = Command::new("/foreign");
         command.args(args);
-        assert_eq!(sandbox.status(&command)?.verdict, Verdict::SyscallDenied, "{args:?}");
+        let denied = Verdict::SyscallDenied { syscall: None };
+        assert_eq!(sandbox.status(&command)?.verdict, denied, "{args:?}");
     }
     let open = sandbox.allow_all_syscalls();
     assert_eq!(open.status(Command::new("/foreign"))?.verdict, Verdict::Exited(0), "the positive control");

@@ -83,7 +83,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
         | Verdict::WallTimeExceeded
         | Verdict::IdleExceeded
         | Verdict::OutputExceeded => LIMIT.into(),
-        Verdict::SyscallDenied => SIGNALED + SIGSYS,
+        Verdict::SyscallDenied { .. } => SIGNALED + SIGSYS,
         // All that is left ended by SIGKILL: for memory, or from outside.
         _ => SIGNALED + SIGKILL,
     };

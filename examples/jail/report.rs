@@ -48,7 +48,7 @@ fn verdict_name(verdict: Verdict) -> &'static str {
         Verdict::MemoryExceeded => "memory_exceeded",
         Verdict::HostOutOfMemory => "host_out_of_memory",
         Verdict::OutputExceeded => "output_exceeded",
-        Verdict::SyscallDenied => "syscall_denied",
+        Verdict::SyscallDenied { .. } => "syscall_denied",
         Verdict::Killed => "killed",
         Verdict::InitKilled => "init_killed",
         // The library may learn of more.

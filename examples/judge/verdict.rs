@@ -117,7 +117,7 @@ fn of_verdict(verdict: Verdict) -> Code {
         Verdict::WallTimeExceeded => Code::Wall,
         Verdict::MemoryExceeded => Code::Memory,
         Verdict::OutputExceeded => Code::Output,
-        Verdict::SyscallDenied => Code::Syscall,
+        Verdict::SyscallDenied { .. } => Code::Syscall,
         // Killed from outside, or something that this example does not know yet: not the program's doing.
         _ => Code::Judge,
     }

@@ -3,8 +3,9 @@
 use crate::clock::CpuClock;
 use crate::deadline::{Look, Sampler, parse_usage};
 use crate::handshake::{Container, HOST_SLOT, MAX_PROGRAMS, Table};
+use crate::listener::Filter;
 use crate::payload::Departure;
-use crate::program::{Program, Shared};
+use crate::program::{Program, Shared, gate_failed};
 use crate::pump::Flow;
 use crate::sys::{self, Errno, Fd, Owned, PollFd, Wait};
 use crate::wire::{
@@ -12,8 +13,11 @@ use crate::wire::{
 };
 use crate::{broken, failed};
 
-/// Control socket, host, child signals; then a status pipe and two streams for each program.
-const MAX_POLL: usize = 3 + 3 * MAX_PROGRAMS;
+/// Control socket, host, child signals.
+const FIRST: usize = 3;
+/// Of each program: its status, two streams, its listener.
+const EACH: usize = 4;
+const MAX_POLL: usize = FIRST + EACH * MAX_PROGRAMS;
 const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
 
 /// How many processes are reaped before the init looks at anything else.
@@ -34,6 +38,7 @@ impl Container {
             cgroup: if self.cgroup_slot == NO_SLOT { None } else { fd_of(self.cgroup_slot) },
             departures: &self.departures,
         };
+        let filter = Filter::of(&plan);
         let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };
         let host = fd_of(HOST_SLOT as u32);
         let mut programs: [Option<Program>; MAX_PROGRAMS] = [const { None }; MAX_PROGRAMS];
@@ -84,7 +89,7 @@ impl Container {
                     }
                 }
             }
-            self.serve(&set, &mut programs, one_shot);
+            self.serve(&set, &mut programs, &filter, one_shot);
             self.enforce(&mut programs, &mut clock, one_shot);
             more_to_reap = self.reap(&mut programs);
             self.settle(&mut programs, &mut clock, one_shot);
@@ -97,17 +102,18 @@ impl Container {
         set[0] = entry(self.control.0);
         set[1] = entry(host.map_or(-1, |fd| fd.0));
         set[2] = entry(self.children.fd().0);
-        let mut used = 3;
+        let mut used = FIRST;
         for (n, program) in programs.iter().enumerate() {
             let Some(program) = program else { continue };
-            let at = 3 + 3 * n;
+            let at = FIRST + EACH * n;
             // The death of a parked payload is not looked at before the host is done with it.
             let status = program.status().filter(|_| !program.is_parked());
             set[at] = entry(status.map_or(-1, |fd| fd.0));
             for (stream, pump) in program.pumps.iter().enumerate() {
                 set[at + 1 + stream] = entry(pump.as_ref().map_or(-1, |pump| pump.fd().0));
             }
-            used = at + 3;
+            set[at + 3] = entry(program.listener().map_or(-1, |fd| fd.0));
+            used = at + EACH;
         }
         used
     }
@@ -150,30 +156,41 @@ impl Container {
             let refused = message.flags & flag::REFUSED != 0;
             let passed = if refused { Err(Errno::ECANCELED) } else { program.pass() };
             if let Err(errno) = passed {
-                self.give_up(number, program, errno, one_shot);
+                self.give_up(number, program, gate_failed(errno), one_shot);
             }
         }
     }
 
-    /// Kills a payload that cannot get past its gate. Its failure is told when its status pipe closes.
-    fn give_up(&self, number: usize, program: &mut Program, errno: Errno, one_shot: bool) {
-        let failure = ChildFailure { stage: stage::GATE, index: 0, errno: errno.0 };
-        self.departures.store(number, Departure { failure, at: 0 });
+    /// Kills a payload that cannot get past its gate, or whose filter nobody could listen to. Its failure is told when its status pipe closes.
+    fn give_up(&self, number: usize, program: &mut Program, failure: ChildFailure, one_shot: bool) {
+        // The first reason is the one: what the payload had sent before may still come in.
+        if self.departures.load(number).failure.stage == 0 {
+            self.departures.store(number, Departure { failure, at: 0 });
+        }
         self.kill(program, cause::NONE, one_shot);
     }
 
-    /// Acts on status pipes and captured streams.
-    fn serve(&self, set: &[PollFd; MAX_POLL], programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
+    /// Acts on status channels, listeners and captured streams.
+    fn serve(
+        &self,
+        set: &[PollFd; MAX_POLL],
+        programs: &mut [Option<Program>; MAX_PROGRAMS],
+        filter: &Filter<'_>,
+        one_shot: bool,
+    ) {
         for (number, slot) in programs.iter_mut().enumerate() {
             let Some(program) = slot else { continue };
             let ready = |n: usize, fd: Option<Fd>| {
-                let entry = set[3 + 3 * number + n];
+                let entry = set[FIRST + EACH * number + n];
                 entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
             };
-            let parks = if ready(0, program.status()) { program.parks(self.control) } else { Ok(true) };
-            if let Err(errno) = parks {
-                self.give_up(number, program, errno, one_shot);
-            } else if parks == Ok(false) {
+            let goes_on = match ready(0, program.status()) {
+                true => program.news(self.control, filter),
+                false => Ok(true),
+            };
+            if let Err(failure) = goes_on {
+                self.give_up(number, program, failure, one_shot);
+            } else if goes_on == Ok(false) {
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::tell(self.control, &failed(program.child, failure), None).ok();
                     if one_shot {
@@ -181,6 +198,13 @@ impl Container {
                     }
                     *slot = None;
                     continue;
+                }
+            }
+            if ready(3, program.listener()) {
+                // Without a call to be heard of, receiving one would wait.
+                match set[FIRST + EACH * number + 3].revents & sys::POLLIN {
+                    0 => program.close_listener(),
+                    _ => program.hear(filter),
                 }
             }
             for stream in 0..2 {

@@ -17,6 +17,7 @@ mod deadline;
 mod files;
 mod gate;
 mod handshake;
+mod listener;
 mod path;
 mod payload;
 mod program;

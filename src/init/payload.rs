@@ -2,6 +2,7 @@
 //! leaves the reason in the shared page and exits.
 
 use crate::gate::Barrier;
+use crate::listener;
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
 use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, line, section, stage, verify};
 
@@ -38,6 +39,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) number: usize,
     /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
     pub(crate) status: Fd,
+    /// What its filter lets its last calls pass by.
+    pub(crate) token: u64,
     /// Where it waits for the host, if the plan has something for the host to do.
     pub(crate) gate: Option<Barrier>,
 }
@@ -95,7 +98,8 @@ impl Payload<'_> {
                 sys::set_umask(mask);
                 Ok(())
             }
-            Confine::Seccomp { program } => sys::install_filter(program),
+            Confine::Seccomp { program, .. } => sys::install_filter(program),
+            Confine::SeccompListened { program, token, .. } => listener::install(program, token, self.status),
             Confine::Park {} => self.gate.ok_or(Errno::EPROTO)?.wait(self.status),
             Confine::Scheduler { policy, priority } => sys::set_scheduler(policy, priority),
             Confine::Nice { value } => sys::set_nice(value),
@@ -171,7 +175,7 @@ impl Payload<'_> {
         let mut failed = at_exec(0, Errno::ENOENT);
         for n in 0..self.head.paths.count {
             let Some(path) = self.run.pointer(self.head.paths.at as usize, n as usize) else { break };
-            match sys::execve(path, addresses[1], addresses[2]) {
+            match sys::execve(path, addresses[1], addresses[2], self.token) {
                 Errno::ENOENT | Errno::ENOTDIR => {}
                 Errno::EACCES => failed = at_exec(n, Errno::EACCES),
                 errno => return at_exec(n, errno),

@@ -2,6 +2,7 @@
 
 use crate::deadline::Limits;
 use crate::gate::{self, Gate};
+use crate::listener::{Filter, Heard, hear, refuse};
 use crate::payload::{Departure, Payload};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage};
@@ -21,8 +22,12 @@ pub(crate) struct Program {
     pub(crate) child: u32,
     pub(crate) pid: i32,
     pidfd: Option<Owned>,
-    /// Open until `execve` succeeded or the payload left its reason.
+    /// Open until `execve` succeeded or the payload left its reason. A pipe, or a socket if a listener comes through it.
     status: Option<Owned>,
+    /// What hears of calls that the filter does not decide itself.
+    listener: Option<Owned>,
+    /// It is the host's.
+    host_listens: bool,
     /// Until the host was there, if it has to be.
     gate: Option<Gate>,
     pub(crate) limits: Limits,
@@ -41,11 +46,18 @@ pub(crate) struct Program {
     /// Wait status and moment of the end, once reaped.
     ended: Option<(i32, u64)>,
     usage: sys::Usage,
+    /// One more than the number of the first call that a process was killed for.
+    denied: u64,
 }
 
 /// The program could not be forked.
 pub(crate) fn fork_failed(errno: Errno) -> ChildFailure {
     ChildFailure { stage: stage::FORK, index: 0, errno: errno.0 }
+}
+
+/// The program could not be let past its gate.
+pub(crate) fn gate_failed(errno: Errno) -> ChildFailure {
+    ChildFailure { stage: stage::GATE, index: 0, errno: errno.0 }
 }
 
 impl Program {
@@ -66,7 +78,9 @@ impl Program {
         let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         // Before the fork: a program that runs while its output cannot be moved would be nobody's.
         let pumps = [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?];
-        let (status, status_write) = sys::pipe().map_err(fork_failed)?;
+        let filter = Filter::of(&shared.plan);
+        let channel = if filter.has_listener() { sys::channel() } else { sys::pipe() };
+        let (status, status_write) = channel.map_err(fork_failed)?;
         // The payload has the other end of its gate by the fork; this one is closed when it does.
         let (gate, barrier, _barrier) = if request.flags & flag::GATE == 0 {
             (None, None, None)
@@ -96,11 +110,12 @@ impl Program {
                     departures: shared.departures,
                     number,
                     status: status_write.fd(),
+                    token: filter.token,
                     gate: barrier,
                 };
                 let failure = payload.become_program();
                 shared.departures.store(number, Departure { failure, at: 0 });
-                sys::exit(127)
+                sys::exit_exempt(127, filter.token)
             }
             Fork::Parent(pid, pidfd) => {
                 let now = sys::monotonic();
@@ -109,6 +124,8 @@ impl Program {
                     pid,
                     pidfd: Some(pidfd),
                     status: Some(status),
+                    listener: None,
+                    host_listens: request.flags & flag::HOST_LISTENS != 0,
                     gate,
                     limits: Limits::of_start(now),
                     wall_ns: request.wall_ns,
@@ -122,6 +139,7 @@ impl Program {
                     cause: cause::NONE,
                     ended: None,
                     usage: sys::Usage::default(),
+                    denied: 0,
                 })
             }
         }
@@ -132,9 +150,18 @@ impl Program {
         self.status.as_ref().map(Owned::fd)
     }
 
-    /// Called when the status pipe has something: whether it was the word that the payload has parked, which the host
+    /// Called when the status channel has something: whether the payload goes on, or it was the end of it.
+    pub(crate) fn news(&mut self, control: Fd, filter: &Filter<'_>) -> core::result::Result<bool, ChildFailure> {
+        if self.parks(control).map_err(gate_failed)? {
+            return Ok(true);
+        }
+        let lost = |errno: Errno| ChildFailure { stage: stage::PROTOCOL, index: line::LISTENER, errno: errno.0 };
+        self.brings_listener(control, filter).map_err(lost)
+    }
+
+    /// Whether it was the word that the payload has parked, which the host
     /// is told.
-    pub(crate) fn parks(&mut self, control: Fd) -> Result<bool> {
+    fn parks(&mut self, control: Fd) -> Result<bool> {
         let (Some(gate), Some(status)) = (&mut self.gate, &self.status) else { return Ok(false) };
         if gate.is_parked() || !gate.arrives(status.fd())? {
             return Ok(false);
@@ -145,6 +172,55 @@ impl Program {
             sys::tell(control, &parked, None).ok();
         }
         Ok(true)
+    }
+
+    /// Whether it was the listener. It is kept, or goes to the host.
+    fn brings_listener(&mut self, control: Fd, filter: &Filter<'_>) -> Result<bool> {
+        let Some(status) = self.status.as_ref().filter(|_| filter.has_listener()) else { return Ok(false) };
+        let listener = match sys::receive_fd(status.fd()) {
+            Ok(Some(listener)) => listener,
+            Ok(None) => return Ok(false),
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
+            Err(errno) => return Err(errno),
+        };
+        if self.host_listens {
+            let reply = Reply { kind: reply::LISTENER, child: self.child, ..Reply::default() };
+            sys::tell(control, &reply, Some(listener.fd()))?;
+        } else {
+            self.listener = Some(listener);
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn listener(&self) -> Option<Fd> {
+        self.listener.as_ref().map(Owned::fd)
+    }
+
+    /// No process has the filter any more.
+    pub(crate) fn close_listener(&mut self) {
+        self.listener = None;
+    }
+
+    /// Hears of one call, and kills the process that made it if that is the answer.
+    pub(crate) fn hear(&mut self, filter: &Filter<'_>) {
+        let Some(listener) = self.listener() else { return };
+        match hear(listener, filter) {
+            Heard::Nothing => {}
+            Heard::Over => self.close_listener(),
+            Heard::Denied { thread, call, id } => {
+                if self.denied == 0 {
+                    self.denied = u64::from(call) + 1;
+                }
+                let is_main = !self.has_ended() && sys::has_thread(self.pid, thread);
+                // The signal is for the whole process of that thread.
+                match sys::kill(thread, sys::SIGKILL) {
+                    Ok(()) if is_main && self.cause == cause::NONE => self.cause = cause::DENIED,
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    // Not ours to kill; the call is not made for all that.
+                    Err(_) => refuse(listener, id),
+                }
+            }
+        }
     }
 
     /// Whether its process waits for the host. Until it does no more, nothing is reaped: the host names the process by
@@ -195,8 +271,8 @@ impl Program {
     }
 
     pub(crate) fn note_end(&mut self, reaped: &sys::Reaped) {
-        // The host's wish came when the program had ended by itself.
-        if self.cause == cause::HOST && reaped.status & 0x7f != sys::SIGKILL {
+        // The host's wish, or our kill for a call, came when the program had ended by itself.
+        if matches!(self.cause, cause::HOST | cause::DENIED) && reaped.status & 0x7f != sys::SIGKILL {
             self.cause = cause::NONE;
         }
         self.ended = Some((reaped.status, sys::monotonic()));
@@ -264,6 +340,7 @@ impl Program {
             cpu_ns,
             max_rss_kib: self.usage.max_rss_kib,
             output: self.output,
+            denied: self.denied,
             ..Reply::default()
         }
     }

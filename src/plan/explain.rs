@@ -15,6 +15,7 @@ pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
         line::RUN_IMAGE => (Step::Fork, "mapping the program's arguments in the init"),
         line::LOST_REQUEST => (Step::Handshake, "receiving a request in the init"),
         line::CAPTURE => (Step::Stdio, "preparing a captured stream in the init"),
+        line::LISTENER => (Step::Seccomp, "taking the listener of the filter"),
         line::OUTPUT => (Step::Wait, "moving captured output in the init"),
         line::EVENTS => (Step::Wait, "waiting for events in the init"),
         line::SIGNALS => (Step::Init, "resetting the signals of the init"),

@@ -19,7 +19,7 @@ use crate::quota;
 use crate::rootfs::{Rootfs, UserNs};
 use crate::sandbox::{Base, Sandbox};
 use crate::scheduling::{self, Power, Scheduling};
-use crate::seccomp::{Options, Program};
+use crate::seccomp::{Filter, Options};
 use crate::sys;
 use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
@@ -110,8 +110,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         None => caller.capabilities & capability::SETGID != 0 && sandbox.user.is_some(),
     };
     lower_identity(sandbox, &caller, program_ids, in_user_ns, may_set_groups, &mut lowering, &mut enforced)?;
-    let filter = match &sandbox.seccomp {
-        None => false,
+    let asked = match &sandbox.seccomp {
+        None => None,
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
                 || sandbox.rootfs.as_ref().is_some_and(Rootfs::is_writable_on_host);
@@ -120,12 +120,17 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 fixed_processors: scheduling.processors.is_some(),
                 fixed_io_priority: scheduling.io.is_some(),
             };
-            let program = compile_filter(sandbox, options)?;
+            let Filter { program, token, asked } = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
-            let operation = Confine::Seccomp { program: program.as_bytes() };
+            let numbers: Vec<u8> = asked.iter().flatten().flat_map(|number| number.to_ne_bytes()).collect();
+            let program = program.as_bytes();
+            let operation = match asked {
+                Some(_) => Confine::SeccompListened { program, token, asked: &numbers },
+                None => Confine::Seccomp { program, token },
+            };
             lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
             enforced.add(Feature::Seccomp);
-            true
+            asked
         }
     };
     note_run_limits(sandbox, &mut enforced);
@@ -168,7 +173,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         environment: environment(sandbox),
         rlimit_cpu: set(Resource::Cpu),
         rlimit_fsize: set(Resource::Fsize),
-        filter,
+        filter: sandbox.seccomp.is_some(),
+        asked: asked.unwrap_or_default(),
         enforced,
     })
 }
@@ -454,8 +460,8 @@ fn note_run_limits(sandbox: &Sandbox, enforced: &mut Enforced) {
 }
 
 /// Compiles the filter. The default one is compiled once per process.
-fn compile_filter(sandbox: &Sandbox, options: Options) -> Result<Program> {
-    static DEFAULT: [OnceLock<Program>; 2] = [OnceLock::new(), OnceLock::new()];
+fn compile_filter(sandbox: &Sandbox, options: Options) -> Result<Filter> {
+    static DEFAULT: [OnceLock<Filter>; 2] = [OnceLock::new(), OnceLock::new()];
     let Some(filter) = &sandbox.seccomp else {
         return Err(Error::internal(Step::Plan, "no filter to compile"));
     };

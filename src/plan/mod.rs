@@ -85,6 +85,8 @@ pub(crate) struct Lowered {
     pub(crate) rlimit_cpu: bool,
     pub(crate) rlimit_fsize: bool,
     pub(crate) filter: bool,
+    /// The numbers of the system calls that the filter leaves to the host.
+    pub(crate) asked: Vec<u32>,
     pub(crate) enforced: Enforced,
 }
 

@@ -12,7 +12,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use super::{Options, Program, Seccomp, compile, names::Arch, profile};
 
 fn default_program() -> Program {
-    Seccomp::new().compile(Options::default()).unwrap()
+    Seccomp::new().compile_for(Arch::NATIVE, Options::default()).unwrap()
 }
 
 /// Installs the filter in the calling thread, for good.
@@ -113,7 +113,9 @@ fn default_profile_denies() {
 
 #[test]
 fn setuid_guard_denies_only_setuid_modes() {
-    let program = Seccomp::new().compile(Options { setuid_guard: true, ..Options::default() }).unwrap();
+    let program = Seccomp::new()
+        .compile_for(Arch::NATIVE, Options { setuid_guard: true, ..Options::default() })
+        .unwrap();
     // A descriptor that is not open: what the kernel says of it shows that the filter let the call through.
     let fchmod = |mode: u64| call(libc::SYS_fchmod, [u64::MAX, mode, 0, 0, 0]);
     under(&program, || {
@@ -137,7 +139,7 @@ fn programs_run_under_the_default_profile() {
 
 #[test]
 fn killed_calls_kill_the_process() {
-    let program = Seccomp::new().kill(["uname"]).compile(Options::default()).unwrap();
+    let program = Seccomp::new().kill(["uname"]).compile_for(Arch::NATIVE, Options::default()).unwrap();
     let status = command(&program, "/bin/uname", || {}).status().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGSYS));
 }
@@ -173,7 +175,8 @@ fn calls_of_32_bit_programs_kill_the_process() {
 fn an_allow_list_is_enough_to_run_a_program() {
     let names = "execve brk mmap munmap mprotect openat open newfstatat fstat stat read pread64 close access \
          faccessat arch_prctl set_tid_address set_robust_list rseq prlimit64 getrandom exit_group";
-    let program = Seccomp::allow_only(names.split_whitespace()).compile(Options::default()).unwrap();
+    let program =
+        Seccomp::allow_only(names.split_whitespace()).compile_for(Arch::NATIVE, Options::default()).unwrap();
     let status = command(&program, "/bin/true", || {}).status().unwrap();
     assert!(status.success(), "{status:?}");
 }

@@ -5,9 +5,11 @@
 //! `execve`.
 
 mod compile;
+mod listen;
 mod names;
 mod profile;
 mod resolve;
+mod syscall;
 mod verdict;
 
 #[cfg(test)]
@@ -18,8 +20,9 @@ mod kernel_tests;
 mod tests;
 
 pub(crate) use compile::Program;
+pub use syscall::Syscall;
 
-use crate::Result;
+use crate::{Error, Result, Step, sys};
 use names::Arch;
 
 /// Which system calls a program may make, and what happens when it makes another.
@@ -49,6 +52,13 @@ use names::Arch;
 /// older kernel, so that programs fall back to the older call. A system call of another architecture (a
 /// 32-bit program, or `int 0x80`) and, on x86_64, one of the x32 interface kill the process: their numbers
 /// mean other calls.
+///
+/// # Starting a program
+///
+/// The filter is the last that the init installs before it executes the program, so that nothing of ours runs between the
+/// two. The few calls that this takes (`execve`, and for a listener `sendmsg`) are recognised by a random number of 64
+/// bits in their sixth argument, which these calls do not have, and allowed whatever the policy says of them. The program
+/// cannot know that number: `execve` takes away the memory that held it. So a policy may deny `execve` altogether.
 ///
 /// # The default profile
 ///
@@ -119,6 +129,7 @@ enum Action {
     /// As the caller gave it; checked when compiled.
     Errno(i32),
     Kill,
+    Notify,
 }
 
 impl Seccomp {
@@ -140,14 +151,12 @@ impl Seccomp {
     ///
     /// The list is taken as it is. It has none of the default profile's conditions: `"clone"` in it allows
     /// new namespaces and `"ioctl"` any request. It must hold all that the program and its dynamic loader
-    /// need, and `"execve"`, because the filter is there before the program is executed. Only `clone3`,
-    /// when it is not named, fails with `ENOSYS`, without which no C library would fall back to a `clone`
-    /// that is.
+    /// need. The program itself is started [in any case](Self#starting-a-program). Only `clone3`, when it is
+    /// not named, fails with `ENOSYS`, without which no C library would fall back to a `clone` that is.
     ///
     /// # Errors
     ///
-    /// An empty list, one without `"execve"` and one with an unknown name are errors when the sandbox is
-    /// planned or spawned.
+    /// An empty list and one with an unknown name are errors when the sandbox is planned or spawned.
     ///
     /// # Examples
     ///
@@ -155,7 +164,7 @@ impl Seccomp {
     /// use belljar::{Command, Sandbox, Seccomp};
     ///
     /// // Enough for a static program that computes on its standard input.
-    /// let policy = Seccomp::allow_only(["execve", "read", "write", "brk", "mmap", "munmap", "exit_group"]);
+    /// let policy = Seccomp::allow_only(["read", "write", "brk", "mmap", "munmap", "exit_group"]);
     /// let child = Sandbox::new().seccomp(policy).spawn(Command::new("/usr/local/bin/solution"))?;
     /// # drop(child);
     /// # Ok::<(), belljar::Error>(())
@@ -188,8 +197,8 @@ impl Seccomp {
 
     /// Denies these system calls: they fail with `EPERM`.
     ///
-    /// The program itself is started under the filter, so denying `"execve"` makes every spawn fail. Denying
-    /// one call of several that do the same (`"open"`, but not `"openat"`) denies nothing.
+    /// Denying one call of several that do the same (`"open"`, but not `"openat"`) denies nothing.
+    /// `deny(["execve", "execveat"])` leaves a program that is [started](Self#starting-a-program) and can execute no other.
     ///
     /// # Errors
     ///
@@ -229,10 +238,15 @@ impl Seccomp {
         self.with(names, Action::Errno(errno))
     }
 
-    /// Kills the process, all its threads, with `SIGSYS` when it makes one of these system calls.
+    /// Kills the process, all its threads, when it makes one of these system calls, which is not made.
     ///
-    /// If that is the main process, the verdict is [`SyscallDenied`](crate::Verdict::SyscallDenied). Killing on
-    /// `"execve"` makes every spawn fail.
+    /// If that is the main process, the verdict is [`SyscallDenied`](crate::Verdict::SyscallDenied) with the call's number and
+    /// name; the first one of any process of the tree is in [`Outcome::denied`](crate::Outcome::denied). The kernel tells
+    /// nobody for which call it killed, so the init does it: the call waits (`SECCOMP_RET_USER_NOTIF`), the init notes it and
+    /// sends `SIGKILL`, which is what the wait status then says. There is no core dump and no line in the kernel's log.
+    ///
+    /// Such a filter has a listener, and a process can have one such filter only: a program that installs one itself is
+    /// refused (`EBUSY`).
     ///
     /// # Errors
     ///
@@ -248,6 +262,40 @@ impl Seccomp {
     #[doc(alias = "SECCOMP_RET_KILL_PROCESS")]
     pub fn kill(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.with(names, Action::Kill)
+    }
+
+    /// Leaves these system calls to the host: the thread that makes one waits until a handler of
+    /// [`Command::on_syscall`](crate::Command::on_syscall) has answered, which can act in its place. Where the command has no
+    /// handler for it, the call fails with `EPERM`.
+    ///
+    /// A program is started by `execve` all the same; `notify(["execve"])` is about those that it executes itself. Calls that
+    /// every program makes all the time (`close`, `read`, `rt_sigreturn`) are better left alone: each takes two switches to
+    /// the host, and the C library does not expect them to fail.
+    ///
+    /// One filter of a process can have a listener. A program that installs such a filter itself is refused (`EBUSY`).
+    ///
+    /// # Errors
+    ///
+    /// An unknown name is an error when the sandbox is planned or spawned.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    ///
+    /// use belljar::{Command, Response, Sandbox, Seccomp};
+    ///
+    /// // Every file that it opens is the same one of the host.
+    /// let sandbox = Sandbox::new().seccomp(Seccomp::new().notify(["openat"]));
+    /// let mut command = Command::new("/usr/local/bin/static-plugin");
+    /// command.on_syscall(["openat"], |_| File::open("/etc/hostname").into());
+    /// let child = sandbox.spawn(&command)?;
+    /// # drop(child);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    #[doc(alias = "SECCOMP_RET_USER_NOTIF")]
+    pub fn notify(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.with(names, Action::Notify)
     }
 
     fn with(mut self, names: impl IntoIterator<Item = impl Into<String>>, action: Action) -> Self {
@@ -271,7 +319,7 @@ impl Seccomp {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn to_bpf(&self) -> Result<Vec<u8>> {
-        Ok(self.compile(Options::default())?.as_bytes().to_vec())
+        Ok(self.compile_for(Arch::NATIVE, Options::default())?.as_bytes().to_vec())
     }
 
     /// Whether it is the default profile and nothing else, which is worth compiling once only.
@@ -280,13 +328,38 @@ impl Seccomp {
     }
 
     /// Checks the policy and lowers it to the program that the init installs.
-    pub(crate) fn compile(&self, options: Options) -> Result<Program> {
-        self.compile_for(Arch::NATIVE, options)
+    pub(crate) fn compile(&self, options: Options) -> Result<Filter> {
+        let arch = Arch::NATIVE;
+        let mut verdicts = resolve::verdicts(self, options, arch)?;
+        let asked = listen::listen(&mut verdicts);
+        let token = listen::exempt(&mut verdicts, arch, new_token)?;
+        Ok(Filter { program: compile::program(&verdicts, arch)?, token, asked })
     }
 
     fn compile_for(&self, arch: Arch, options: Options) -> Result<Program> {
         compile::program(&resolve::verdicts(self, options, arch)?, arch)
     }
+}
+
+/// A filter as the init installs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Filter {
+    pub(crate) program: Program,
+    /// What the calls that start a program have as a sixth argument; 0 if they need none.
+    pub(crate) token: u64,
+    /// The numbers of the calls that a listener leaves to the host; `None` if no listener is needed.
+    pub(crate) asked: Option<Vec<u32>>,
+}
+
+/// Random, and not 0.
+fn new_token() -> Result<u64> {
+    let random = sys::random().map_err(|error| Error::os(Step::Plan, "drawing a random number", error))?;
+    Ok(random.max(1))
+}
+
+/// The numbers that a name stands for on this machine: none if only another architecture has it.
+pub(crate) fn numbers_of(name: &str) -> Result<Vec<u32>> {
+    resolve::numbers_of(name, Arch::NATIVE)
 }
 
 /// What the rest of the sandbox asks of the filter.

@@ -2,7 +2,7 @@
 
 use super::names::{self, Arch};
 use super::verdict::{Answer, Verdict};
-use super::{Action, Base, Change, Options, Seccomp, profile};
+use super::{Action, Base, Options, Seccomp, profile};
 use crate::{Error, Result};
 
 /// The default answer to a call that exists but is on no list: the program sees a permission it lacks.
@@ -28,7 +28,7 @@ pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Resul
             }
         }
         Base::Only(names) => {
-            check_list(names, &seccomp.changes)?;
+            check_list(names)?;
             for name in names {
                 table.set(name, Answer::Allow)?;
             }
@@ -53,17 +53,10 @@ pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Resul
     Ok(table.verdicts)
 }
 
-/// An allow-list must be one under which the program can start.
-fn check_list(names: &[String], changes: &[Change]) -> Result<()> {
+fn check_list(names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Err(Error::invalid("the list of allowed system calls is empty").with_hint(
             "name the system calls the program needs, or use Seccomp::new() for the default profile",
-        ));
-    }
-    let added = changes.iter().filter(|change| change.action == Action::Allow).map(|change| &change.name);
-    if !names.iter().chain(added).any(|name| name == "execve") {
-        return Err(Error::invalid("the list of allowed system calls lacks \"execve\"").with_hint(
-            "add \"execve\": the filter is there before the program is executed, so it holds for that too",
         ));
     }
     Ok(())
@@ -73,6 +66,7 @@ fn answer(action: Action) -> Result<Answer> {
     match action {
         Action::Allow => Ok(Answer::Allow),
         Action::Kill => Ok(Answer::Kill),
+        Action::Notify => Ok(Answer::Notify),
         Action::Errno(number) => match u16::try_from(number) {
             Ok(errno) if (1..=MAX_ERRNO).contains(&number) => Ok(Answer::Errno(errno)),
             _ => Err(Error::invalid(format!("{number} is not an errno that a system call can fail with"))
@@ -126,6 +120,15 @@ impl Table {
             None => return Err(unknown(name, self.arch)),
         }
         Ok(())
+    }
+}
+
+/// The numbers of a name: none if only another architecture has it.
+pub(super) fn numbers_of(name: &str, arch: Arch) -> Result<Vec<u32>> {
+    match arch.number(name) {
+        Some(number) => Ok(vec![number]),
+        None if names::is_known(name) => Ok(Vec::new()),
+        None => Err(unknown(name, arch)),
     }
 }
 

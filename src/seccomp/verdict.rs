@@ -101,7 +101,6 @@ pub(super) struct Condition {
 
 /// How much of the register is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the vocabulary of policies has no word for all of it yet"))]
 pub(super) enum Width {
     /// The low 32 bits, whatever the others are. Right for an argument that the kernel declares `int`,
     /// `unsigned int` or `umode_t`: it drops the rest of the register before it looks, and a filter that

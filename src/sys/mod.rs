@@ -7,6 +7,7 @@ mod bpf;
 mod btrfs;
 mod fd;
 mod launch;
+mod listener;
 mod loop_device;
 mod memfd;
 mod mount;
@@ -24,6 +25,10 @@ pub(crate) use btrfs::{
 };
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
 pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
+pub(crate) use listener::{
+    SeccompNotification, answer_notification, answer_with_fd, continue_notification, has_thread,
+    is_notification_valid, receive_notification, replace_fd,
+};
 pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
@@ -32,7 +37,7 @@ pub(crate) use mount::{
 };
 pub(crate) use pipe::unread;
 pub(crate) use process::{
-    effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, reap_pidfd, send_signal,
+    effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, random, reap_pidfd, send_signal,
 };
 pub(crate) use quota::{
     LIMIT_BLOCK, LimitKinds, Project, ProjectQuota, ProjectQuotas, limit_project, project_of, project_quota,

@@ -59,6 +59,8 @@ pub(crate) mod flag {
     pub(crate) const GATE: u32 = 64;
     /// `PASS`: the host could not do its part.
     pub(crate) const REFUSED: u32 = 128;
+    /// `RUN`: the listener of the program's filter goes to the host.
+    pub(crate) const HOST_LISTENS: u32 = 256;
 }
 
 /// A message of the host.
@@ -111,6 +113,8 @@ pub(crate) mod reply {
     pub(crate) const PARKED: u32 = 5;
     /// The file that was asked for comes with the message.
     pub(crate) const FILE: u32 = 6;
+    /// The listener of the program's filter comes with the message.
+    pub(crate) const LISTENER: u32 = 7;
 }
 
 /// Why the init killed a program.
@@ -127,6 +131,8 @@ pub(crate) mod cause {
     pub(crate) const HOST: u32 = 4;
     /// No CPU time was used for too long.
     pub(crate) const IDLE: u32 = 5;
+    /// It made a system call that the filter answers by killing.
+    pub(crate) const DENIED: u32 = 6;
 }
 
 /// A message of the init.
@@ -158,6 +164,8 @@ pub(crate) struct Reply {
     pub(crate) max_rss_kib: u64,
     /// `EXITED`: bytes that the program wrote to captured stdout and stderr, as far as they were read.
     pub(crate) output: [u64; 2],
+    /// `EXITED`: one more than the number of the first system call for which a process of the tree was killed, 0 if none was.
+    pub(crate) denied: u64,
 }
 
 /// Where a failure happened: the parts of a spawn that have operations of their own.
@@ -204,6 +212,8 @@ pub(crate) mod line {
     pub(crate) const CAPTURE: u32 = 14;
     /// Captured output is moved; the program is killed.
     pub(crate) const OUTPUT: u32 = 15;
+    /// The listener of the program's filter is received, or sent to the host.
+    pub(crate) const LISTENER: u32 = 17;
     /// Waiting for events; the init ends.
     pub(crate) const EVENTS: u32 = 16;
     /// The signal actions and the mask that a host may have left.
@@ -233,7 +243,7 @@ pub(crate) const CONTAINER: u32 = 0;
 
 /// The record that a payload process leaves in the page it shares with the init when it could not be executed.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChildFailure {
     pub(crate) stage: u32,
     pub(crate) index: u32,
@@ -241,5 +251,5 @@ pub(crate) struct ChildFailure {
 }
 
 const _: () = assert!(size_of::<Request>() == 104 && align_of::<Request>() == 8);
-const _: () = assert!(size_of::<Reply>() == 88 && align_of::<Reply>() == 8);
+const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

@@ -224,7 +224,8 @@ operations! {
         /// Read back what counts and compare.
         9 => Verify { uid: u32, gid: u32, keep: u64, flags: u32 },
         10 => Umask { mask: u32 },
-        11 => Seccomp { program: &'a [u8] },
+        /// The last thing: from here on, calls with this number as their sixth argument are allowed where `token` is not 0.
+        11 => Seccomp { program: &'a [u8], token: u64 },
         /// Wait until the host has done to this process what only the host may.
         12 => Park {},
         /// A policy of sched(7) by the kernel's number, and its real-time priority, 0 for the others.
@@ -236,6 +237,10 @@ operations! {
         16 => Affinity { mask: &'a [u8] },
         /// No address of the program is chosen at random.
         17 => FixAddresses {},
+        /// In place of `Seccomp`: a filter that leaves some calls to a listener, which is sent to the init through the
+        /// status channel. `asked` has the numbers, 4 bytes each, of those that the host answers; what else the listener
+        /// is told of ends the process that made it.
+        24 => SeccompListened { program: &'a [u8], token: u64, asked: &'a [u8] },
     }
 }
 

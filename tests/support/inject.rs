@@ -287,10 +287,11 @@ mod registers {
     }
 
     /// Makes the kernel carry nothing out. A program's filter sees the number of the call, and may kill for one that it
-    /// does not know; `execve` therefore stays what it is, with a path that is nowhere.
+    /// does not know; `execve` and `sendmsg` therefore stay what they are, with an address that is nowhere.
     pub(super) fn skip(pid: i32, call: i64) -> io::Result<()> {
         change(pid, |registers| match call {
             libc::SYS_execve => registers.rdi = 1,
+            libc::SYS_sendmsg => registers.rsi = 1,
             _ => registers.orig_rax = u64::MAX,
         })
     }
@@ -319,10 +320,12 @@ mod registers {
     }
 
     /// Makes the kernel carry nothing out. A program's filter sees the number of the call, and may kill for one that it
-    /// does not know; `execve` therefore stays what it is, with a path that is nowhere.
+    /// does not know; `execve` and `sendmsg` therefore stay what they are, with an address that is nowhere.
     pub(super) fn skip(pid: i32, call: i64) -> io::Result<()> {
-        if call == libc::SYS_execve {
-            return change(pid, |registers| registers.regs[0] = 1);
+        match call {
+            libc::SYS_execve => return change(pid, |registers| registers.regs[0] = 1),
+            libc::SYS_sendmsg => return change(pid, |registers| registers.regs[1] = 1),
+            _ => {}
         }
         let mut number = -1_i32;
         let vector = libc::iovec { iov_base: (&raw mut number).cast(), iov_len: size_of_val(&number) };

@@ -83,6 +83,16 @@ pub(crate) fn pipe() -> Result<(Owned, Owned)> {
     Ok((Owned::adopt(ends[0]), Owned::adopt(ends[1])))
 }
 
+/// A connected pair of sockets that keep message boundaries.
+pub(crate) fn channel() -> Result<(Owned, Owned)> {
+    const AF_UNIX: usize = 1;
+    const SOCK_SEQPACKET_CLOEXEC: usize = 5 | O_CLOEXEC;
+    let mut ends = [0_i32; 2];
+    plain(nr::SOCKETPAIR, &[AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, address_mut(&mut ends)])?;
+    let ends = core::hint::black_box(ends);
+    Ok((Owned::adopt(ends[0]), Owned::adopt(ends[1])))
+}
+
 pub(crate) fn set_nonblocking(fd: Fd) -> Result<()> {
     const F_GETFL: usize = 3;
     const F_SETFL: usize = 4;

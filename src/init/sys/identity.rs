@@ -1,6 +1,6 @@
 //! What a process is and may do: namespaces, names, ids, privileges, limits, filter.
 
-use super::{Errno, Result, address, address_mut, nr, owned, plain};
+use super::{Errno, Owned, Result, address, address_mut, nr, owned, plain};
 
 pub(crate) const CLONE_NEWTIME: usize = 0x80;
 pub(crate) const CLONE_NEWCGROUP: usize = 0x0200_0000;
@@ -119,6 +119,21 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
 
 /// Installs a filter for this task. The bytes are whole `struct sock_filter`s.
 pub(crate) fn install_filter(program: &[u8]) -> Result<()> {
+    filter(program, 0).map(drop)
+}
+
+/// The same, and makes the listener that hears of its `SECCOMP_RET_USER_NOTIF`.
+pub(crate) fn install_listening_filter(program: &[u8]) -> Result<Owned> {
+    const NEW_LISTENER: usize = 1 << 3;
+    // Linux 5.19. Without it a signal can take a call back that was received already, and it is made again.
+    const WAIT_KILLABLE_RECV: usize = 1 << 5;
+    match filter(program, NEW_LISTENER | WAIT_KILLABLE_RECV) {
+        Err(Errno::EINVAL) => owned(filter(program, NEW_LISTENER)),
+        listener => owned(listener),
+    }
+}
+
+fn filter(program: &[u8], flags: usize) -> Result<usize> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     const INSTRUCTION: usize = 8;
     #[repr(C)]
@@ -131,5 +146,5 @@ pub(crate) fn install_filter(program: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let fprog = Fprog { length: u16::try_from(count).map_err(|_| Errno::EINVAL)?, filter: address(program) };
-    plain(nr::SECCOMP, &[SECCOMP_SET_MODE_FILTER, 0, address(&fprog)]).map(drop)
+    plain(nr::SECCOMP, &[SECCOMP_SET_MODE_FILTER, flags, address(&fprog)])
 }

@@ -77,6 +77,24 @@ pub(crate) fn receive<T: Copy + Default>(socket: Fd, mut push: impl FnMut(Owned)
     Ok(Some(core::hint::black_box(value)))
 }
 
+/// Sends one descriptor, after a filter was installed: `token` is what that filter looks for in the sixth argument, which
+/// sendmsg(2) does not have.
+pub(crate) fn send_exempt(socket: Fd, fd: Fd, token: u64) -> Result<()> {
+    send_with(socket, &LISTENER_WORD, Some(fd), token)
+}
+
+/// What is said beside a listener.
+const LISTENER_WORD: u8 = b'l';
+
+/// Receives what [`send_exempt`] sent. `Ok(None)`: the other end was closed.
+pub(crate) fn receive_fd(socket: Fd) -> Result<Option<Owned>> {
+    let mut received = None;
+    match receive::<u8>(socket, |fd| received = Some(fd))? {
+        Some(_) => received.map(Some).ok_or(Errno::EPROTO),
+        None => Ok(None),
+    }
+}
+
 /// Sends a message that matters. The kernel may be short of memory for a moment, so it is tried twice; a host that cannot
 /// be told is gone, which the event loop notices by itself.
 pub(crate) fn tell<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
@@ -85,6 +103,10 @@ pub(crate) fn tell<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()>
 
 /// Sends one message, with one descriptor or none. A full or closed socket is an error; it never raises SIGPIPE.
 fn send<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
+    send_with(socket, value, fd, 0)
+}
+
+fn send_with<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>, sixth: u64) -> Result<()> {
     const MSG_NOSIGNAL: usize = 0x4000;
     let iov = IoVec { base: address(value), length: size_of::<T>() };
     let control: [u64; 3] = [
@@ -101,5 +123,5 @@ fn send<T: Copy>(socket: Fd, value: &T, fd: Option<Fd>) -> Result<()> {
         control_length: if fd.is_some() { size_of_val(&control) } else { 0 },
         flags: 0,
     };
-    plain(nr::SENDMSG, &[socket.arg(), address(&header), MSG_NOSIGNAL]).map(drop)
+    plain(nr::SENDMSG, &[socket.arg(), address(&header), MSG_NOSIGNAL, 0, 0, sixth as usize]).map(drop)
 }

@@ -6,6 +6,7 @@
 
 mod file;
 mod identity;
+mod listener;
 mod memory;
 mod message;
 mod mount;
@@ -22,6 +23,7 @@ use raw::nr;
 
 pub(crate) use file::*;
 pub(crate) use identity::*;
+pub(crate) use listener::*;
 pub(crate) use memory::*;
 pub(crate) use message::*;
 pub(crate) use mount::*;
@@ -34,6 +36,7 @@ pub(crate) struct Errno(pub(crate) i32);
 
 impl Errno {
     pub(crate) const ENOENT: Self = Self(2);
+    pub(crate) const ESRCH: Self = Self(3);
     pub(crate) const EINTR: Self = Self(4);
     pub(crate) const EBADF: Self = Self(9);
     pub(crate) const ECHILD: Self = Self(10);

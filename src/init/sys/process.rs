@@ -3,8 +3,13 @@
 use super::{Errno, Fd, Owned, Result, address, address_mut, nr, owned, plain};
 
 pub(crate) fn exit(code: i32) -> ! {
+    exit_exempt(code, 0)
+}
+
+/// Exits under a filter that looks for `token` in the sixth argument, which exit_group(2) does not have.
+pub(crate) fn exit_exempt(code: i32, token: u64) -> ! {
     loop {
-        plain(nr::EXIT_GROUP, &[code as usize]).ok();
+        plain(nr::EXIT_GROUP, &[code as usize, 0, 0, 0, 0, token as usize]).ok();
         // A filter that answers exit_group with an errno must not make the process go on.
         #[cfg(target_arch = "x86_64")]
         // SAFETY: raises SIGILL, whose default action ends the process.
@@ -65,9 +70,10 @@ pub(crate) fn fork(cgroup: Option<Fd>) -> Result<Fork> {
 
 /// Executes a program; returns only on failure.
 ///
-/// `argv` and `envp` are offsets of pointer vectors in `image`, which [`Image::relocate`] checked and filled.
-pub(crate) fn execve(path: usize, argv: usize, envp: usize) -> Errno {
-    match plain(nr::EXECVE, &[path, argv, envp]) {
+/// `argv` and `envp` are offsets of pointer vectors in `image`, which [`Image::relocate`] checked and filled. A filter may
+/// look for `token` in the sixth argument, which execve(2) does not have.
+pub(crate) fn execve(path: usize, argv: usize, envp: usize, token: u64) -> Errno {
+    match plain(nr::EXECVE, &[path, argv, envp, 0, 0, token as usize]) {
         Ok(_) => Errno::EPROTO,
         Err(errno) => errno,
     }
@@ -137,6 +143,11 @@ pub(crate) fn children_usage() -> Usage {
 
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     plain(nr::KILL, &[pid as isize as usize, signal as usize]).map(drop)
+}
+
+/// Whether the process has a thread of this id.
+pub(crate) fn has_thread(process: i32, thread: i32) -> bool {
+    plain(nr::TGKILL, &[process as usize, thread as usize, 0]).is_ok()
 }
 
 /// Blocks every signal.

@@ -1,0 +1,198 @@
+//! The thread that answers: one for each program whose command has handlers. It ends when no process has the filter any more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::notification::Notification;
+use super::response::{Kind, Place, Response};
+use crate::error::{Error, Result, Step};
+use crate::seccomp::{self, Syscall};
+use crate::sys;
+
+type Handler = dyn Fn(&Notification<'_>) -> Response + Send + Sync;
+
+/// The handlers of a command, by the names of calls.
+#[derive(Clone, Default)]
+pub(crate) struct Handlers(Vec<(Vec<String>, Arc<Handler>)>);
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(names, _)| names)).finish()
+    }
+}
+
+impl Handlers {
+    pub(crate) fn add(&mut self, names: Vec<String>, handler: Arc<Handler>) {
+        self.0.push((names, handler));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The handlers by number. Every name must be one that the plan's filter leaves to the host: a handler that is never
+    /// called would be a protection that is not there.
+    pub(crate) fn by_number(&self, asked: &[u32]) -> Result<ByNumber> {
+        let mut table = BTreeMap::new();
+        for (names, handler) in &self.0 {
+            for name in names {
+                for number in seccomp::numbers_of(name)? {
+                    if !asked.contains(&number) {
+                        return Err(Error::invalid(format!(
+                            "there is a handler for {name}, which the filter does not leave to the host"
+                        ))
+                        .with_hint(format!("add Seccomp::notify([\"{name}\"]) to the sandbox")));
+                    }
+                    table.insert(number, Arc::clone(handler));
+                }
+            }
+        }
+        Ok(ByNumber { asked: asked.to_vec(), table })
+    }
+}
+
+/// Who answers which call.
+pub(crate) struct ByNumber {
+    asked: Vec<u32>,
+    table: BTreeMap<u32, Arc<Handler>>,
+}
+
+/// What a process was killed for, noted before it is.
+#[derive(Debug, Default)]
+pub(crate) struct Denied(Mutex<Option<(Syscall, Who)>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Main,
+    Another,
+}
+
+impl Denied {
+    /// The first call that a process was killed for, and whether the main process was killed for one.
+    pub(crate) fn get(&self) -> Option<(Syscall, bool)> {
+        let noted = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.map(|(syscall, who)| (syscall, who == Who::Main))
+    }
+
+    fn note(&self, syscall: Syscall, who: Who) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = noted.map_or(syscall, |(first, _)| first);
+        *noted = Some((if who == Who::Main { syscall } else { first }, who));
+    }
+}
+
+/// Answers the calls of one program in a thread of its own. `main` is the program's pidfd.
+pub(crate) fn serve(
+    listener: OwnedFd,
+    handlers: ByNumber,
+    main: &OwnedFd,
+    denied: Arc<Denied>,
+) -> Result<()> {
+    let failed =
+        |error: io::Error| Error::os(Step::Seccomp, "starting the thread that answers system calls", error);
+    let main = main.try_clone().map_err(failed)?;
+    let answering = Answering { listener, handlers, main, denied };
+    let thread = std::thread::Builder::new().name("belljar-broker".to_owned());
+    thread.spawn(move || answering.run()).map(drop).map_err(failed)
+}
+
+struct Answering {
+    listener: OwnedFd,
+    handlers: ByNumber,
+    main: OwnedFd,
+    denied: Arc<Denied>,
+}
+
+impl Answering {
+    fn run(&self) {
+        let listener = self.listener.as_fd();
+        loop {
+            let mut set = [PollFd::new(listener, PollFlags::POLLIN)];
+            match poll(&mut set, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                // Closing the listener lets every call fail that waits or will come.
+                Err(_) => return,
+                Ok(_) => {}
+            }
+            let events = set[0].revents().unwrap_or(PollFlags::POLLERR);
+            if !events.contains(PollFlags::POLLIN) {
+                return;
+            }
+            match sys::receive_notification(listener) {
+                Ok(told) => self.answer(&Notification::new(listener, told)),
+                // The thread was killed before it was heard.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn answer(&self, call: &Notification<'_>) {
+        let number = call.syscall().number();
+        if !self.handlers.asked.contains(&number) {
+            return self.kill(call);
+        }
+        let response = match self.handlers.table.get(&number) {
+            // A handler that panics has not said that the call may be made.
+            Some(handler) => catch_unwind(AssertUnwindSafe(|| handler(call))).unwrap_or_else(|_| refused()),
+            None => refused(),
+        };
+        let response = match response.0 {
+            Kind::Proceed if call.memory_was_read() => refused(),
+            _ => response,
+        };
+        let listener = self.listener.as_fd();
+        if let Err(error) = carry_out(listener, call.id(), &response) {
+            // ENOENT: the program no longer waits. For all else it gets the reason, and the call is not made.
+            let errno = error.raw_os_error().filter(|errno| *errno != libc::EINVAL).unwrap_or(libc::EPERM);
+            sys::answer_notification(listener, call.id(), 0, errno).ok();
+        }
+    }
+
+    /// A call for which the filter is to kill.
+    fn kill(&self, call: &Notification<'_>) {
+        let thread = call.thread_id();
+        let main = sys::pid_of(&self.main).ok().flatten();
+        // While it waits, its id is its own.
+        if !call.is_waiting() {
+            return;
+        }
+        let is_main = main.is_some_and(|main| sys::has_thread(main, thread));
+        self.denied.note(call.syscall(), if is_main { Who::Main } else { Who::Another });
+        let killed = match i32::try_from(thread) {
+            Ok(thread) if thread > 0 => kill(Pid::from_raw(thread), Signal::SIGKILL).is_ok(),
+            _ => false,
+        };
+        if !killed {
+            sys::answer_notification(self.listener.as_fd(), call.id(), 0, libc::EPERM).ok();
+        }
+    }
+}
+
+fn refused() -> Response {
+    Response::errno(libc::EPERM)
+}
+
+fn carry_out(listener: BorrowedFd<'_>, id: u64, response: &Response) -> io::Result<()> {
+    match &response.0 {
+        Kind::Errno(errno) => sys::answer_notification(listener, id, 0, *errno),
+        Kind::Value(value) => sys::answer_notification(listener, id, *value, 0),
+        Kind::Fd { fd, place: Place::Free, close_on_exec } => {
+            sys::answer_with_fd(listener, id, fd, *close_on_exec)
+        }
+        Kind::Fd { fd, place: Place::Number(number), close_on_exec } => {
+            sys::replace_fd(listener, id, fd, *number, *close_on_exec)?;
+            sys::answer_notification(listener, id, 0, 0)
+        }
+        Kind::Proceed => sys::continue_notification(listener, id),
+    }
+}

@@ -1,0 +1,63 @@
+//! What a sandbox adds to a filter that its init installs: the calls by which a program is started, and a listener for
+//! what the kernel itself does not tell.
+
+use super::names::Arch;
+use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
+use crate::Result;
+
+/// The last calls that the init makes for a program, under the filter already. None has six arguments.
+const LAST_CALLS: [&str; 3] = ["execve", "exit_group", "sendmsg"];
+
+/// The register of the sixth argument.
+const SIXTH: u8 = 5;
+
+/// What the filter leaves to its listener: the numbers that the host answers. All others that it hears of are to be killed
+/// for. `None`: there is no need for one.
+pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {
+    let has = |verdict: &Verdict, answer| answers(verdict).any(|given| given == answer);
+    let asked: Vec<u32> = (0..)
+        .zip(&*verdicts)
+        .filter(|(_, verdict)| has(verdict, Answer::Notify))
+        .map(|(number, _)| number)
+        .collect();
+    let mut needed = !asked.is_empty();
+    for verdict in verdicts.iter_mut() {
+        // The listener is told the number only: of a call that is sometimes for the host, it could not say when to kill.
+        if has(verdict, Answer::Kill) && !has(verdict, Answer::Notify) {
+            needed = true;
+            let cases = verdict.cases.iter_mut().map(|case| &mut case.answer);
+            for answer in cases.chain([&mut verdict.otherwise]).filter(|answer| **answer == Answer::Kill) {
+                *answer = Answer::Notify;
+            }
+        }
+    }
+    needed.then_some(asked)
+}
+
+/// Lets the calls that start a program pass with a token as a sixth argument, and returns that; 0 if they pass anyway. The
+/// program cannot know the token: `execve` takes the memory away in which it was.
+pub(super) fn exempt(
+    verdicts: &mut [Verdict],
+    arch: Arch,
+    new_token: impl Fn() -> Result<u64>,
+) -> Result<u64> {
+    let mut token = 0;
+    for name in LAST_CALLS {
+        let Some(verdict) = arch.number(name).and_then(|number| verdicts.get_mut(number as usize)) else {
+            continue;
+        };
+        if answers(verdict).all(|answer| matches!(answer, Answer::Allow | Answer::Log)) {
+            continue;
+        }
+        if token == 0 {
+            token = new_token()?;
+        }
+        let condition = Condition { argument: SIXTH, width: Width::Full, test: Test::Equal(token) };
+        verdict.cases.insert(0, Case { conditions: vec![condition], answer: Answer::Allow });
+    }
+    Ok(token)
+}
+
+fn answers(verdict: &Verdict) -> impl Iterator<Item = Answer> + '_ {
+    verdict.cases.iter().map(|case| case.answer).chain([verdict.otherwise])
+}
