@@ -122,6 +122,8 @@ pub enum Step {
     Chdir,
     /// Closing every other file descriptor.
     CloseFds,
+    /// Making a ruleset of landlock, and confining the program by it.
+    Landlock,
     /// Installing the seccomp filter.
     Seccomp,
     /// `execve(2)` of the program.

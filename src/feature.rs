@@ -84,11 +84,13 @@ pub enum Feature {
     TreeKill,
     /// Scheduling policy, nice value, I/O priority and processors.
     Scheduling,
+    /// What landlock denies: access to files, TCP, abstract sockets, signals.
+    Landlock,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -126,6 +128,7 @@ impl Feature {
         Self::Groups,
         Self::TreeKill,
         Self::Scheduling,
+        Self::Landlock,
     ];
 
     /// The name, as the setters of [`Sandbox`](crate::Sandbox) spell it.
@@ -169,6 +172,7 @@ impl Feature {
             Self::Groups => "groups",
             Self::TreeKill => "tree_kill",
             Self::Scheduling => "scheduling",
+            Self::Landlock => "landlock",
         }
     }
 

@@ -139,6 +139,7 @@ mod image;
 #[path = "init/deadline.rs"]
 mod init_deadline;
 mod interaction;
+mod landlock;
 #[cfg(feature = "oci")]
 mod layer;
 mod limits;
@@ -166,6 +167,7 @@ mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
 
+pub use self::landlock::{Landlock, LandlockAccess};
 pub use broker::{Notification, Response};
 pub use cgroup::{
     BlockDevice, CgroupParent, CpuSet, DeviceAccess, DeviceRules, Event, Events, IoMax, Limits, Oom,

@@ -116,10 +116,10 @@ impl Kept {
 /// The most lower layers that overlayfs takes (`OVL_MAX_STACK`).
 const MAX_LAYERS: usize = 500;
 /// Directories of `/` that a program of the system needs: binaries and libraries, and their aliases.
-const SYSTEM_DIRS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32"];
+pub(crate) const SYSTEM_DIRS: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32"];
 /// Files and directories of `/etc` without which dynamic programs and compilers do not work, none of which says
 /// anything of the host's users.
-const SYSTEM_ETC: [&str; 6] =
+pub(crate) const SYSTEM_ETC: [&str; 6] =
     ["ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl/openssl.cnf"];
 
 impl Rootfs {

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, IoPriority, Mount, Output, Resource, Sandbox, Scheduler, Seccomp, Verdict};
+use belljar::{Command, IoPriority, Landlock, Mount, Output, Resource, Sandbox, Scheduler, Seccomp, Verdict};
 use calls::{call_of, is_left_alone, is_survivable, modern, told_instead};
 use inject::Who;
 use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, slack, soak, within};
@@ -53,7 +53,10 @@ fn verify(args: &[OsString]) -> i32 {
             weak.push(format!("{key} {}", get(key)));
         }
     }
-    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", "1")] {
+    // One of them belongs to the rules of ports.
+    let landlocked = has_landlock() && support::roles::text(args, 3) == "container";
+    let filters = if landlocked { "2" } else { "1" };
+    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", filters)] {
         // Seccomp_filters is there since Linux 5.9.
         if get(key) != value {
             weak.push(format!("{key} {}", get(key)));
@@ -186,6 +189,11 @@ fn target(args: &[OsString]) -> i32 {
     let sandbox = limited().wall_time(Duration::from_secs(10));
     // It must not come through to the program.
     support::raw::disposition(libc::SIGUSR1, true);
+    // A look that no fault shall spoil.
+    let sandbox = match kind.as_str() {
+        "container" if has_landlock() => sandbox.landlock(Landlock::new().execute("/").bind_tcp(0)),
+        _ => sandbox,
+    };
     support::raw::syscall(inject::MARK, [0; 6]).ok();
     let result = run(&kind, &sandbox, command);
     support::raw::syscall(inject::MARK, [0; 6]).ok();
@@ -231,6 +239,11 @@ fn run(kind: &str, sandbox: &Sandbox, mut command: Command) -> belljar::Result<O
     Ok(output)
 }
 
+/// The kernel has all of landlock that there are calls for.
+fn has_landlock() -> bool {
+    support::features::landlock_abi().is_ok_and(|abi| abi >= 6)
+}
+
 /// What [`run`] has added, looked at by the program.
 fn missing_in_container() -> Vec<String> {
     use std::fs;
@@ -252,7 +265,23 @@ fn missing_in_container() -> Vec<String> {
             std::env::current_dir().is_ok_and(|dir| dir == std::path::Path::new("/usr")),
         ),
     ];
-    checks.into_iter().filter(|(_, fine)| !fine).map(|(what, _)| format!("no {what}")).collect()
+    let denied = |result: std::io::Result<()>, errno| {
+        result.err().and_then(|error| error.raw_os_error()) == Some(errno)
+    };
+    let kill_init = support::raw::syscall(libc::SYS_kill, [1, 0, 0, 0, 0, 0]).map(drop);
+    let landlock = [
+        ("rule of files", denied(fs::write("/dev/shm/x", "x"), libc::EACCES)),
+        ("rule of ports", denied(std::net::TcpStream::connect("127.0.0.1:1").map(drop), libc::EACCES)),
+        ("exception of ports", std::net::TcpListener::bind("127.0.0.1:0").is_ok()),
+        ("scope of signals", denied(kill_init, libc::EPERM)),
+    ];
+    let landlock = landlock.into_iter().filter(|_| has_landlock());
+    checks
+        .into_iter()
+        .chain(landlock)
+        .filter(|(_, fine)| !fine)
+        .map(|(what, _)| format!("no {what}"))
+        .collect()
 }
 
 /// Whether this host lets a process trace its children.

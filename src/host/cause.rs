@@ -287,8 +287,8 @@ pub(super) fn landlock(facts: &Facts, errno: i32) -> Explanation {
             "boot with `lsm=landlock,` before the names that `cat /sys/kernel/security/lsm` shows".to_owned(),
         ),
         _ => {
-            let refusal = Refusal { step: Step::Seccomp, errno, what, hint: None };
-            return explain(facts, None, &refusal);
+            let refusal = Refusal { step: Step::Landlock, errno, what, hint: None };
+            return explain(facts, Some(Feature::Landlock), &refusal);
         }
     };
     Explanation { cause: format!("{cause} ({what})"), remedy }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result, Step};
 use crate::feature::Feature;
 use crate::fsimage::{self, Format};
 use crate::idmap::{Caller, Ids, MapPlan, UserMap};
+use crate::landlock::{self, Landlock, NEWEST_ABI};
 use crate::limits::{Bytes, CpuMax};
 use crate::mount::Mount;
 use crate::rootfs::{Rootfs, Upper};
@@ -229,11 +230,19 @@ impl Probe {
         self.feature(Feature::Seccomp, || attempt(&Sandbox::bare().seccomp(Seccomp::default())));
         self.feature(Feature::Capabilities, || attempt(&bare.drop_capabilities()));
         self.feature(Feature::NoNewPrivs, || attempt(&Sandbox::bare()));
-        let status = match sys::landlock_abi() {
-            Ok(abi) => Status::Available { note: Some(format!("ABI {abi}")) },
-            Err(error) => missing(cause::landlock(&self.facts, error.raw_os_error().unwrap_or(0))),
-        };
-        self.checks.push(Check { name: "landlock", feature: None, status });
+        match sys::landlock_abi() {
+            Ok(abi) => self.feature(Feature::Landlock, || {
+                attempt(&Sandbox::bare().landlock(Landlock::new().abi(abi.min(NEWEST_ABI))))?;
+                Ok(Some(match landlock::missing_in(abi).as_slice() {
+                    [] => format!("ABI {abi}"),
+                    without => format!("ABI {abi}, without {}", without.join(", ")),
+                }))
+            }),
+            Err(error) => {
+                let status = missing(cause::landlock(&self.facts, error.raw_os_error().unwrap_or(0)));
+                self.checks.push(Check { name: "landlock", feature: Some(Feature::Landlock), status });
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the first message to a container that is set up: the plan, the host's part, the box.
 
+use crate::landlock::Ruleset;
 use crate::payload::Departure;
 use crate::setup::Stage;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage};
@@ -53,6 +54,8 @@ pub(crate) struct Container {
     pub(crate) processors: u64,
     /// Where an overlay in memory keeps its changes.
     pub(crate) upper: Option<Owned>,
+    /// The ruleset of landlock for every program.
+    pub(crate) ruleset: Option<Owned>,
 }
 
 /// A plan of more bytes than this is not kept in memory.
@@ -155,6 +158,7 @@ impl Container {
             quiet: start.flags & flag::QUIET != 0,
             processors: u64::from(start.processors.max(1)),
             upper: setup.upper,
+            ruleset: setup.ruleset.map(Ruleset::finish),
         })
     }
 

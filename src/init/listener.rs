@@ -22,14 +22,16 @@ pub(crate) struct Filter<'a> {
 
 impl<'a> Filter<'a> {
     pub(crate) fn of(plan: &PlanImage<'a>) -> Self {
+        let mut last = Self::default();
+        // That of the policy comes last, and the ones before it let these calls pass.
         for operation in plan.confine(section::SEAL).flatten() {
             match operation {
-                Confine::Seccomp { token, .. } => return Self { token, asked: None },
-                Confine::SeccompListened { token, asked, .. } => return Self { token, asked: Some(asked) },
+                Confine::Seccomp { token, .. } => last = Self { token, asked: None },
+                Confine::SeccompListened { token, asked, .. } => last = Self { token, asked: Some(asked) },
                 _ => {}
             }
         }
-        Self::default()
+        last
     }
 
     pub(crate) fn has_listener(&self) -> bool {

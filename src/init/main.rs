@@ -18,6 +18,7 @@ mod files;
 mod gate;
 mod handshake;
 mod listener;
+mod landlock;
 mod path;
 mod payload;
 mod program;

@@ -12,13 +12,13 @@ const PATH_MAX: usize = 4096;
 
 /// Opens an existing place (`O_PATH`), following symlinks only inside the root.
 fn find(root: Fd, path: &CStr) -> Result<Owned> {
-    open(root, path, sys::O_PATH)
+    open(root, path, sys::O_PATH, CONFINED)
 }
 
-fn open(root: Fd, path: &CStr, flags: usize) -> Result<Owned> {
+fn open(root: Fd, path: &CStr, flags: usize, resolve: u64) -> Result<Owned> {
     let mut last = Errno::EAGAIN;
     for _ in 0..RACES {
-        match sys::open2(root, path, flags, CONFINED) {
+        match sys::open2(root, path, flags, resolve) {
             Err(Errno::EAGAIN) => last = Errno::EAGAIN,
             other => return other,
         }
@@ -92,9 +92,14 @@ impl Places {
         find(self.root(), path)
     }
 
+    /// Opens an existing place by its own name: a symlink anywhere in the path is ELOOP.
+    pub(crate) fn find_exactly(&self, path: &CStr) -> Result<Owned> {
+        open(self.root(), path, sys::O_PATH, CONFINED | sys::RESOLVE_NO_SYMLINKS)
+    }
+
     /// Opens an existing file for reading. Whatever it is, nobody is waited for.
     pub(crate) fn read(&self, path: &CStr) -> Result<Owned> {
-        open(self.root(), path, sys::O_RDONLY | sys::O_NONBLOCK | sys::O_NOCTTY)
+        open(self.root(), path, sys::O_RDONLY | sys::O_NONBLOCK | sys::O_NOCTTY, CONFINED)
     }
 
     /// Opens a directory, making what is missing of its path. Most targets are missing, so that is tried first.

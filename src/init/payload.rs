@@ -43,6 +43,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) token: u64,
     /// Where it waits for the host, if the plan has something for the host to do.
     pub(crate) gate: Option<Barrier>,
+    /// The ruleset of landlock that it shall be confined by.
+    pub(crate) ruleset: Option<Fd>,
 }
 
 impl Payload<'_> {
@@ -106,6 +108,7 @@ impl Payload<'_> {
             Confine::IoPriority { value } => sys::set_io_priority(value),
             Confine::Affinity { mask } => sys::set_affinity(mask),
             Confine::FixAddresses {} => sys::fix_addresses(),
+            Confine::Landlock {} => sys::restrict_self(self.ruleset.ok_or(Errno::EPROTO)?),
             Confine::Never(never, _) => match never {},
         }
     }
@@ -126,6 +129,8 @@ impl Payload<'_> {
         }
         let above = i32::try_from(highest).ok().and_then(|n| n.checked_add(1)).ok_or(Errno::EBADF)?;
         let status = sys::duplicate_from(self.status, above)?;
+        // Both are closed by `execve`.
+        let ruleset = self.ruleset.map(|fd| sys::duplicate_from(fd, above)).transpose()?;
         for (n, copy) in lifted.iter_mut().enumerate().take(count) {
             let (slot, _) = self.pair(n)?;
             let source = self.slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
@@ -141,10 +146,15 @@ impl Payload<'_> {
             }
             next_open = target + 1;
         }
-        let status_number = status as u32;
-        sys::close_range(next_open, status_number - 1)?;
-        sys::close_range(status_number + 1, u32::MAX)?;
+        // They ascend as well: each got the lowest number that was free.
+        for kept in [Some(status), ruleset].into_iter().flatten() {
+            let number = kept as u32;
+            sys::close_range(next_open, number - 1)?;
+            next_open = number + 1;
+        }
+        sys::close_range(next_open, u32::MAX)?;
         self.status = Fd(status);
+        self.ruleset = ruleset.map(Fd);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) slots: &'a [Option<Owned>],
     pub(crate) cgroup: Option<Fd>,
     pub(crate) departures: &'a SharedPage<Departure>,
+    pub(crate) ruleset: Option<Fd>,
 }
 
 /// A program between fork and the report of its end.
@@ -112,6 +113,7 @@ impl Program {
                     status: status_write.fd(),
                     token: filter.token,
                     gate: barrier,
+                    ruleset: shared.ruleset,
                 };
                 let failure = payload.become_program();
                 shared.departures.store(number, Departure { failure, at: 0 });

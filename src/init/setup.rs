@@ -1,5 +1,6 @@
 //! The setup operations: from the copy of the host's mount tree to the sandbox's own root.
 
+use crate::landlock::Ruleset;
 use crate::path::Places;
 use crate::sys::{self, Errno, Fd, Filesystem, Owned, Reach, Result};
 use crate::wire::{Setup, Source};
@@ -18,11 +19,13 @@ pub(crate) struct Stage {
     root: Option<Places>,
     /// Where an overlay in memory keeps its changes, to be read by the host.
     pub(crate) upper: Option<Owned>,
+    /// What programs are confined by.
+    pub(crate) ruleset: Option<Ruleset>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None, upper: None }
+        Self { scratch: None, root: None, upper: None, ruleset: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -143,12 +146,24 @@ impl Stage {
                 self.scratch = None;
                 Ok(())
             }
+            Setup::Ruleset { files, ports, scopes } => {
+                self.ruleset = Some(Ruleset::new(files, ports, scopes)?);
+                Ok(())
+            }
+            Setup::AllowPath { path, access, on_file, optional } => {
+                self.ruleset()?.allow_path(path, access, on_file, optional == 1)
+            }
+            Setup::AllowPort { port, access } => self.ruleset()?.allow_port(port, access),
             Setup::Never(never, _) => match never {},
         }
     }
 
     fn places(&mut self) -> Result<&mut Places> {
         self.root.as_mut().ok_or(Errno::EPROTO)
+    }
+
+    fn ruleset(&self) -> Result<&Ruleset> {
+        self.ruleset.as_ref().ok_or(Errno::EPROTO)
     }
 
     fn scratch(&self) -> Result<Fd> {

@@ -101,6 +101,18 @@ impl fmt::Display for Plan {
     }
 }
 
+/// What to do about a program that could not be executed.
+pub(super) fn of_exec(error: Error, errno: i32, landlocked: bool) -> Error {
+    if errno == libc::EACCES && landlocked {
+        return error.with_hint(
+            "landlock must allow execute on the program, its loader or the interpreter that #! names, as \
+             Landlock::execute or Landlock::system do; or it is not an executable file for the program's user, or its \
+             mount is noexec",
+        );
+    }
+    with_hint(error, Step::Exec, errno)
+}
+
 /// Adds what to do about a failure inside, where that is known.
 pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
     let hint = match (step, errno) {
@@ -143,6 +155,17 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
             "without root this needs a user namespace; add user_ns()"
         }
         (Step::TimeOffsets, libc::ERANGE) => "a clock would become negative, or larger than 146 years",
+        (Step::Landlock, libc::ENOENT | libc::ENOTDIR) => {
+            "paths of landlock rules are looked up inside the sandbox, when its mounts are made"
+        }
+        (Step::Landlock, libc::ELOOP) => "landlock rules follow no symlink: name the place that it leads to",
+        (Step::Landlock, libc::EINVAL) => "it is a file, and the rule has no right that files can have",
+        (Step::Landlock, libc::EACCES) => {
+            "the sandbox's init may not look the path up; an unprivileged caller can name only what it can reach itself"
+        }
+        (Step::Landlock, libc::E2BIG) => {
+            "this process is confined by 16 rulesets of landlock itself, and the kernel takes no more"
+        }
         (Step::Exec, libc::ENOENT) => {
             "the path is looked up inside the sandbox; a script also needs its interpreter, a dynamic program its \
              loader there"

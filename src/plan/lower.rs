@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Step};
 use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
+use crate::landlock;
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
 use crate::mount::{Mount, RootKind};
@@ -69,6 +70,15 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if namespaces.contains(Namespaces::MOUNT) {
         lower_root(sandbox, namespaces, program_ids, &mut lowering)?;
     }
+    // Its rules are about what is there when everything is mounted. Lowered here, the program is confined by it before the
+    // filter is installed.
+    let landlock = match &sandbox.landlock {
+        None => landlock::InForce::default(),
+        Some(policy) => {
+            let best_effort = sandbox.best_effort.contains(&Feature::Landlock);
+            landlock::lower(policy, sys::landlock_abi(), best_effort, &mut lowering, &mut enforced)?
+        }
+    };
     let upper = upper_dir(sandbox, in_user_ns, &caller)?;
 
     let (limits, placement, times) = available_limits(sandbox, &mut enforced)?;
@@ -173,8 +183,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         environment: environment(sandbox),
         rlimit_cpu: set(Resource::Cpu),
         rlimit_fsize: set(Resource::Fsize),
-        filter: sandbox.seccomp.is_some(),
+        filter: sandbox.seccomp.is_some() || landlock.filter,
         asked: asked.unwrap_or_default(),
+        landlocked: landlock.files,
         enforced,
     })
 }

@@ -87,6 +87,8 @@ pub(crate) struct Lowered {
     pub(crate) filter: bool,
     /// The numbers of the system calls that the filter leaves to the host.
     pub(crate) asked: Vec<u32>,
+    /// Landlock denies files that no rule allows.
+    pub(crate) landlocked: bool,
     pub(crate) enforced: Enforced,
 }
 
@@ -164,7 +166,7 @@ impl Plan {
             }
             stage::EXEC => {
                 let error = error(Step::Exec, format!("executing {}", program.display()));
-                explain::with_hint(error, Step::Exec, reply.errno)
+                explain::of_exec(error, reply.errno, self.0.landlocked)
                     .with_kind(ErrorKind::Exec)
                     .with_path(program)
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cgroup::{CgroupParent, Limits};
 use crate::feature::Feature;
 use crate::idmap::{Ids, UserMap};
+use crate::landlock::Landlock;
 use crate::limits::{Bytes, Resource};
 use crate::mount::Mount;
 use crate::namespace::{Namespaces, TimeOffsets};
@@ -64,6 +65,7 @@ pub struct Sandbox {
     pub(crate) fixed_addresses: bool,
     /// `None`: capabilities are left alone. Names otherwise.
     pub(crate) capabilities: Option<Vec<String>>,
+    pub(crate) landlock: Option<Landlock>,
     pub(crate) seccomp: Option<Seccomp>,
     pub(crate) environment: Environment,
     pub(crate) best_effort: BTreeSet<Feature>,
@@ -128,6 +130,7 @@ impl Sandbox {
             scheduling: Scheduling::default(),
             fixed_addresses: false,
             capabilities: None,
+            landlock: None,
             seccomp: None,
             environment: Environment::default(),
             best_effort: BTreeSet::new(),
@@ -324,6 +327,34 @@ impl Sandbox {
         self
     }
 
+    /// What the program may access of files, TCP, abstract sockets and processes, on top of what namespaces and modes
+    /// leave of that: rules that the kernel enforces by
+    /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html), for which nobody needs a privilege or a
+    /// namespace. A second call replaces the rules of the first.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`Unsupported`](crate::ErrorKind::Unsupported) where the kernel has no landlock, or too
+    /// old an ABI for what is to be denied, unless [`Feature::Landlock`] is best effort, and
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for rules that contradict themselves. A spawn says
+    /// [`Step::Landlock`](crate::Step::Landlock) where the path of a rule is not there, or leads through a symlink.
+    ///
+    /// # Examples
+    ///
+    /// A program that may use the system and write to one directory, on a host where nobody can make a namespace:
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Landlock, Sandbox};
+    ///
+    /// let rules = Landlock::new().system().read("/srv/job").write("/srv/job/out");
+    /// let output = Sandbox::bare().landlock(rules).output(Command::new("/srv/job/run"))?;
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn landlock(mut self, landlock: Landlock) -> Self {
+        self.landlock = Some(landlock);
+        self
+    }
+
     /// The system call filter.
     ///
     /// # Examples
@@ -360,8 +391,8 @@ impl Sandbox {
     /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
     /// says so. Everything else is required.
     ///
-    /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], and for
-    /// [`Feature::Scheduling`].
+    /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], for
+    /// [`Feature::Scheduling`], and for [`Feature::Landlock`], of which what the kernel has stays in force.
     ///
     /// # Examples
     ///

@@ -202,6 +202,12 @@ operations! {
         27 => Seal { path: &'a CStr, attributes: u64 },
         /// Make the new root `/` and let go of the old one.
         28 => Pivot {},
+        /// Begin a ruleset of landlock that handles these rights: of files, of ports, and scopes.
+        40 => Ruleset { files: u64, ports: u64, scopes: u64 },
+        /// Allow these rights on a place and below it; those of `on_file` alone if it is no directory.
+        /// If `optional` is 1, a path that is not there, or that has a symlink in it, is passed over.
+        41 => AllowPath { path: &'a CStr, access: u64, on_file: u64, optional: u32 },
+        42 => AllowPort { port: u32, access: u64 },
     }
 }
 
@@ -241,6 +247,8 @@ operations! {
         /// status channel. `asked` has the numbers, 4 bytes each, of those that the host answers; what else the listener
         /// is told of ends the process that made it.
         24 => SeccompListened { program: &'a [u8], token: u64, asked: &'a [u8] },
+        /// Enforce the ruleset of the container.
+        18 => Landlock {},
     }
 }
 

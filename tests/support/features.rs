@@ -44,6 +44,7 @@ fn look(feature: &str) -> Option<String> {
             (count < 2).then(|| "this process may use one processor only".into())
         }
         "bare" => None,
+        "landlock" => landlock_abi().err(),
         "starve" => starve(),
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
@@ -163,11 +164,24 @@ fn look(feature: &str) -> Option<String> {
             let v2 = unified_dir().is_some_and(|dir| dir.join("memory.swap.max").exists());
             (!v1 && !v2).then(|| "the memory controller does not count swap".into())
         }
+        other if other.starts_with("landlock-") => match landlock_abi() {
+            Ok(abi) if other["landlock-".len()..].parse().is_ok_and(|needed| abi >= needed) => None,
+            Ok(abi) => Some(format!("the kernel's landlock has ABI {abi}")),
+            Err(reason) => Some(reason),
+        },
         other => match other.strip_prefix("cgroup-") {
             Some(name) => controller(name),
             None => Some(format!("no such feature is known: {other}")),
         },
     }
+}
+
+/// The ABI of landlock, or why there is none.
+pub(crate) fn landlock_abi() -> Result<u32, String> {
+    const VERSION: usize = 1;
+    super::raw::syscall(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0, 0, 0])
+        .map(|abi| abi as u32)
+        .map_err(|error| format!("landlock_create_ruleset(2): {error}"))
 }
 
 /// Why the host does not have one of these.

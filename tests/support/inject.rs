@@ -287,11 +287,13 @@ mod registers {
     }
 
     /// Makes the kernel carry nothing out. A program's filter sees the number of the call, and may kill for one that it
-    /// does not know; `execve` and `sendmsg` therefore stay what they are, with an address that is nowhere.
+    /// does not know; `execve`, `sendmsg` and `seccomp` therefore stay what they are, with an address that is nowhere or an
+    /// operation that is none.
     pub(super) fn skip(pid: i32, call: i64) -> io::Result<()> {
         change(pid, |registers| match call {
             libc::SYS_execve => registers.rdi = 1,
             libc::SYS_sendmsg => registers.rsi = 1,
+            libc::SYS_seccomp => registers.rdi = 99,
             _ => registers.orig_rax = u64::MAX,
         })
     }
@@ -320,11 +322,13 @@ mod registers {
     }
 
     /// Makes the kernel carry nothing out. A program's filter sees the number of the call, and may kill for one that it
-    /// does not know; `execve` and `sendmsg` therefore stay what they are, with an address that is nowhere.
+    /// does not know; `execve`, `sendmsg` and `seccomp` therefore stay what they are, with an address that is nowhere or an
+    /// operation that is none.
     pub(super) fn skip(pid: i32, call: i64) -> io::Result<()> {
         match call {
             libc::SYS_execve => return change(pid, |registers| registers.regs[0] = 1),
             libc::SYS_sendmsg => return change(pid, |registers| registers.regs[1] = 1),
+            libc::SYS_seccomp => return change(pid, |registers| registers.regs[0] = 99),
             _ => {}
         }
         let mut number = -1_i32;

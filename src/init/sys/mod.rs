@@ -7,6 +7,7 @@
 mod file;
 mod identity;
 mod listener;
+mod landlock;
 mod memory;
 mod message;
 mod mount;
@@ -24,6 +25,7 @@ use raw::nr;
 pub(crate) use file::*;
 pub(crate) use identity::*;
 pub(crate) use listener::*;
+pub(crate) use landlock::*;
 pub(crate) use memory::*;
 pub(crate) use message::*;
 pub(crate) use mount::*;
