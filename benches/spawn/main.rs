@@ -2,13 +2,14 @@
 //!
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
-//! `layers.rs`.
+//! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
 mod floor;
 mod layers;
 mod ratio;
+mod rules;
 mod tiny;
 
 use std::hint::black_box;
@@ -23,6 +24,7 @@ fn main() {
         [host, kind] if host == ratio::HOST => return ratio::serve(kind),
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
+        args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
         _ => {}
     }
     let mut criterion = Criterion::default()
