@@ -193,6 +193,7 @@ pub use plan::Plan;
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};
-pub use seccomp::{Seccomp, Syscall};
+pub use seccomp::{Seccomp, Syscall, SyscallAction, SyscallArg, SyscallCondition};
+
 pub use storage::{Base, Storage, StorageDriver, StorageReport, Workspace};
 pub use upper::UpperDir;

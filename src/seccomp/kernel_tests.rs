@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-use super::{Options, Program, Seccomp, compile, names::Arch, profile};
+use super::verdict::{Answer, Case};
+use super::{Options, Program, Seccomp, compile, names::Arch};
 
 fn default_program() -> Program {
     Seccomp::new().compile_for(Arch::NATIVE, Options::default()).unwrap()
@@ -184,12 +185,14 @@ fn an_allow_list_is_enough_to_run_a_program() {
 /// The same policy as seccompiler would emit it: one comparison after another.
 fn chain() -> Vec<u8> {
     let mut rules = std::collections::BTreeMap::new();
-    for name in profile::ALLOWED.iter().copied().flatten() {
-        rules.extend(Arch::NATIVE.number(name).map(|number| (i64::from(number), Vec::new())));
-    }
-    for &(name, alternatives) in profile::CONDITIONAL {
-        let compiled = alternatives.iter().map(|rule| compile::seccomp_rule(rule).unwrap()).collect();
-        rules.extend(Arch::NATIVE.number(name).map(|number| (i64::from(number), compiled)));
+    let verdicts = super::resolve::verdicts(&Seccomp::new(), Options::default(), Arch::NATIVE).unwrap();
+    for (number, verdict) in (0..).zip(verdicts) {
+        if verdict == Answer::Allow.into() {
+            rules.insert(number, Vec::new());
+        } else if !verdict.cases.is_empty() {
+            let rule = |case: &Case| compile::seccomp_rule(&case.conditions).unwrap();
+            rules.insert(number, verdict.cases.iter().map(rule).collect());
+        }
     }
     let target = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, SeccompAction::Errno(1), SeccompAction::Allow, target).unwrap();

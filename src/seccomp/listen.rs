@@ -14,7 +14,7 @@ const SIXTH: u8 = 5;
 /// What the filter leaves to its listener: the numbers that the host answers. All others that it hears of are to be killed
 /// for. `None`: there is no need for one.
 pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {
-    let has = |verdict: &Verdict, answer| answers(verdict).any(|given| given == answer);
+    let has = |verdict: &Verdict, answer| verdict.answers().any(|given| given == answer);
     let asked: Vec<u32> = (0..)
         .zip(&*verdicts)
         .filter(|(_, verdict)| has(verdict, Answer::Notify))
@@ -46,7 +46,7 @@ pub(super) fn exempt(
         let Some(verdict) = arch.number(name).and_then(|number| verdicts.get_mut(number as usize)) else {
             continue;
         };
-        if answers(verdict).all(|answer| matches!(answer, Answer::Allow | Answer::Log)) {
+        if verdict.answers().all(|answer| matches!(answer, Answer::Allow | Answer::Log)) {
             continue;
         }
         if token == 0 {
@@ -56,8 +56,4 @@ pub(super) fn exempt(
         verdict.cases.insert(0, Case { conditions: vec![condition], answer: Answer::Allow });
     }
     Ok(token)
-}
-
-fn answers(verdict: &Verdict) -> impl Iterator<Item = Answer> + '_ {
-    verdict.cases.iter().map(|case| case.answer).chain([verdict.otherwise])
 }

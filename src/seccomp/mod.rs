@@ -1,29 +1,46 @@
 //! System call filters: what a program may ask of the kernel at all.
 //!
-//! [`Seccomp`] is the vocabulary. `profile` holds the default profile as data, `resolve` turns names into
-//! answers by number, and `compile` turns those into the program that the init installs last, just before
-//! `execve`.
+//! [`Seccomp`] is the vocabulary, with `action` and `condition`. `profile` and `groups` hold the named policies and
+//! groups as data, `resolve` turns names into answers by number, and `compile` turns those into the program that the
+//! init installs last, just before `execve`.
 
+mod action;
+mod builder;
 mod compile;
+mod condition;
+mod groups;
+mod guard;
 mod listen;
 mod names;
 mod profile;
 mod resolve;
+mod satisfy;
 mod syscall;
 mod verdict;
 
+#[cfg(test)]
+mod document_tests;
 #[cfg(test)]
 mod interpreter;
 #[cfg(test)]
 mod kernel_tests;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verdict_tests;
+#[cfg(test)]
+mod word_tests;
 
+pub use action::SyscallAction;
 pub(crate) use compile::Program;
+pub use condition::{SyscallArg, SyscallCondition};
 pub use syscall::Syscall;
 
 use crate::{Error, Result, Step, sys};
 use names::Arch;
+use profile::Profile;
 
 /// Which system calls a program may make, and what happens when it makes another.
 ///
@@ -32,15 +49,38 @@ use names::Arch;
 /// that tighten it. See [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html). What is used here
 /// works on every kernel that belljar supports, from 5.10 on.
 ///
-/// Every sandbox from `Sandbox::new()` has the default profile; a value of this type replaces it:
+/// Every sandbox from `Sandbox::new()` has the default profile; a value of this type replaces it. It starts from
 ///
-/// - [`Seccomp::new`] is the default profile, and [`allow`](Self::allow), [`deny`](Self::deny),
-///   [`deny_with`](Self::deny_with) and [`kill`](Self::kill) change it call by call;
-/// - [`Seccomp::allow_only`] starts from nothing.
+/// - a profile: [`Seccomp::new`], the default one, or [`judge`](Self::judge), [`plugin`](Self::plugin) or
+///   [`strict`](Self::strict), each for a narrower purpose, or
+/// - nothing: [`Seccomp::allow_only`],
 ///
-/// Where the same call is named twice, the later word counts. The methods only take notes: unknown names and
-/// other mistakes are reported, with a hint, when the sandbox is planned or spawned, as errors of the kind
-/// [`InvalidConfig`](crate::ErrorKind::InvalidConfig).
+/// and is changed word by word: [`allow`](Self::allow), [`deny`](Self::deny), [`deny_with`](Self::deny_with),
+/// [`log`](Self::log), [`trap`](Self::trap), [`kill`](Self::kill) and, for any action, [`on`](Self::on) say what
+/// becomes of some calls; [`allow_if`](Self::allow_if), [`deny_if`](Self::deny_if) and [`on_if`](Self::on_if) say it
+/// for some arguments; [`otherwise`](Self::otherwise) says what becomes of all other calls.
+///
+/// The methods only take notes: unknown names and other mistakes are reported, with a hint, when the sandbox is
+/// planned or spawned, as errors of the kind [`InvalidConfig`](crate::ErrorKind::InvalidConfig). So is a policy under
+/// which no program could be started, because it never lets `execve` through.
+///
+/// # Which word counts
+///
+/// **The last word that matches a call decides.** A word without conditions matches every call of its name, and so
+/// replaces all that was said about it before, the conditions of the profile included. A word with conditions matches
+/// when all of them hold; where they do not, what was said before stands. Alternatives are words of their own:
+///
+/// ```
+/// use belljar::{Seccomp, SyscallArg};
+///
+/// let domain = || SyscallArg::new(0).low32();
+/// let local_only = Seccomp::new()
+///     .deny(["socket"]) // whatever the profile said
+///     .allow_if("socket", [domain().eq(1)]) // but AF_UNIX
+///     .allow_if("socket", [domain().eq(16), SyscallArg::new(2).low32().eq(0)]); // or netlink for routes
+/// ```
+///
+/// [`otherwise`](Self::otherwise) answers the calls that no word matches, wherever it is said.
 ///
 /// # Names
 ///
@@ -48,10 +88,21 @@ use names::Arch;
 /// is not always the name of the C function. A name that exists on another architecture only (`"open"` on
 /// aarch64) is accepted and has no effect, so that one policy serves both x86_64 and aarch64.
 ///
-/// A call newer than that, or a number that means nothing, fails with `ENOSYS` under every filter, as on an
-/// older kernel, so that programs fall back to the older call. A system call of another architecture (a
-/// 32-bit program, or `int 0x80`) and, on x86_64, one of the x32 interface kill the process: their numbers
-/// mean other calls.
+/// A name that starts with `@` is a group, in the style of
+/// [systemd.exec(5)](https://man7.org/linux/man-pages/man5/systemd.exec.5.html#SYSTEM_CALL_FILTERING): `"@basic-io"`,
+/// `"@file-system"`, `"@network-io"`, `"@process"`, `"@ipc"`, … Every call is in exactly one of them;
+/// `docs/seccomp.md` lists them. A group can stand wherever a name can. *Allowed as a member of its group*, a call
+/// keeps the conditions that the default profile has for it: `allow(["@network-io"])` makes no `AF_VSOCK` socket
+/// possible, and `allow(["@process"])` no namespace. *Named itself*, it has none.
+///
+/// # What no policy changes
+///
+/// A call newer than Linux 6.18, or a number that means nothing, fails with `ENOSYS` under every filter, as on an
+/// older kernel, so that programs fall back to the older call. `clone3` fails so too unless it is named, because its
+/// flags are in memory where no filter can look at them; C libraries then use `clone`.
+///
+/// A system call of another architecture (a 32-bit program, or `int 0x80`) and, on x86_64, one of the x32 interface
+/// kill the process: their numbers mean other calls. There is no way to allow them.
 ///
 /// # Starting a program
 ///
@@ -105,204 +156,34 @@ use names::Arch;
 #[must_use]
 pub struct Seccomp {
     base: Base,
-    /// In the order of the calls; later ones win.
+    /// In the order in which they were said; the last one that matches a call decides.
     changes: Vec<Change>,
+    /// What replaces the base's own answer to calls that nothing matches.
+    otherwise: Option<SyscallAction>,
 }
 
 /// What the changes start from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 enum Base {
-    #[default]
-    Profile,
+    Profile(&'static Profile),
     Only(Vec<String>),
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Self::Profile(&profile::DEFAULT)
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Change {
+    /// Of a call or of a group.
     name: String,
-    action: Action,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Allow,
-    /// As the caller gave it; checked when compiled.
-    Errno(i32),
-    Kill,
-    Notify,
+    conditions: Option<Vec<SyscallCondition>>,
+    action: SyscallAction,
 }
 
 impl Seccomp {
-    /// The default profile, described [above](Self#the-default-profile).
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Sandbox, Seccomp};
-    ///
-    /// // What Sandbox::new() does anyway; Sandbox::bare() has no filter until it is given one.
-    /// let sandbox = Sandbox::bare().seccomp(Seccomp::new());
-    /// ```
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Nothing but these system calls, whatever their arguments; all others fail with `EPERM`.
-    ///
-    /// The list is taken as it is. It has none of the default profile's conditions: `"clone"` in it allows
-    /// new namespaces and `"ioctl"` any request. It must hold all that the program and its dynamic loader
-    /// need. The program itself is started [in any case](Self#starting-a-program). Only `clone3`, when it is
-    /// not named, fails with `ENOSYS`, without which no C library would fall back to a `clone` that is.
-    ///
-    /// # Errors
-    ///
-    /// An empty list and one with an unknown name are errors when the sandbox is planned or spawned.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use belljar::{Command, Sandbox, Seccomp};
-    ///
-    /// // Enough for a static program that computes on its standard input.
-    /// let policy = Seccomp::allow_only(["read", "write", "brk", "mmap", "munmap", "exit_group"]);
-    /// let child = Sandbox::new().seccomp(policy).spawn(Command::new("/usr/local/bin/solution"))?;
-    /// # drop(child);
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    pub fn allow_only(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let names = names.into_iter().map(Into::into).collect();
-        Self { base: Base::Only(names), changes: Vec::new() }
-    }
-
-    /// Allows these system calls whatever their arguments, in place of the profile's conditions on them.
-    ///
-    /// `allow(["clone"])` thus gives away new namespaces, and `allow(["ioctl"])` the terminal that a program
-    /// may share with its caller. Where a host directory is shared writable, the guard against
-    /// set-user-ID files holds for the allowed calls too.
-    ///
-    /// # Errors
-    ///
-    /// An unknown name is an error when the sandbox is planned or spawned.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::Seccomp;
-    ///
-    /// let for_debuggers = Seccomp::new().allow(["ptrace", "process_vm_readv", "process_vm_writev"]);
-    /// ```
-    pub fn allow(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.with(names, Action::Allow)
-    }
-
-    /// Denies these system calls: they fail with `EPERM`.
-    ///
-    /// Denying one call of several that do the same (`"open"`, but not `"openat"`) denies nothing.
-    /// `deny(["execve", "execveat"])` leaves a program that is [started](Self#starting-a-program) and can execute no other.
-    ///
-    /// # Errors
-    ///
-    /// An unknown name is an error when the sandbox is planned or spawned.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::Seccomp;
-    ///
-    /// let no_network = Seccomp::new().deny(["socket", "socketpair"]);
-    /// ```
-    pub fn deny(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.deny_with(names, libc::EPERM)
-    }
-
-    /// Denies these system calls: they fail with this `errno`, from 1 to 4095.
-    ///
-    /// `ENOSYS` (38) makes most programs fall back to another call. See
-    /// [errno(3)](https://man7.org/linux/man-pages/man3/errno.3.html).
-    ///
-    /// # Errors
-    ///
-    /// An unknown name and a number outside that range are errors when the sandbox is planned or spawned.
-    /// Zero is outside: a call that is not made must not look as if it had succeeded.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::Seccomp;
-    ///
-    /// const ENOSYS: i32 = 38;
-    /// let without_landlock = Seccomp::new().deny_with(["landlock_create_ruleset"], ENOSYS);
-    /// ```
-    #[doc(alias = "SECCOMP_RET_ERRNO")]
-    pub fn deny_with(self, names: impl IntoIterator<Item = impl Into<String>>, errno: i32) -> Self {
-        self.with(names, Action::Errno(errno))
-    }
-
-    /// Kills the process, all its threads, when it makes one of these system calls, which is not made.
-    ///
-    /// If that is the main process, the verdict is [`SyscallDenied`](crate::Verdict::SyscallDenied) with the call's number and
-    /// name; the first one of any process of the tree is in [`Outcome::denied`](crate::Outcome::denied). The kernel tells
-    /// nobody for which call it killed, so the init does it: the call waits (`SECCOMP_RET_USER_NOTIF`), the init notes it and
-    /// sends `SIGKILL`, which is what the wait status then says. There is no core dump and no line in the kernel's log.
-    ///
-    /// Such a filter has a listener, and a process can have one such filter only: a program that installs one itself is
-    /// refused (`EBUSY`).
-    ///
-    /// # Errors
-    ///
-    /// An unknown name is an error when the sandbox is planned or spawned.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use belljar::Seccomp;
-    ///
-    /// let strict = Seccomp::new().kill(["ptrace", "unshare", "mount"]);
-    /// ```
-    #[doc(alias = "SECCOMP_RET_KILL_PROCESS")]
-    pub fn kill(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.with(names, Action::Kill)
-    }
-
-    /// Leaves these system calls to the host: the thread that makes one waits until a handler of
-    /// [`Command::on_syscall`](crate::Command::on_syscall) has answered, which can act in its place. Where the command has no
-    /// handler for it, the call fails with `EPERM`.
-    ///
-    /// A program is started by `execve` all the same; `notify(["execve"])` is about those that it executes itself. Calls that
-    /// every program makes all the time (`close`, `read`, `rt_sigreturn`) are better left alone: each takes two switches to
-    /// the host, and the C library does not expect them to fail.
-    ///
-    /// One filter of a process can have a listener. A program that installs such a filter itself is refused (`EBUSY`).
-    ///
-    /// # Errors
-    ///
-    /// An unknown name is an error when the sandbox is planned or spawned.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use std::fs::File;
-    ///
-    /// use belljar::{Command, Response, Sandbox, Seccomp};
-    ///
-    /// // Every file that it opens is the same one of the host.
-    /// let sandbox = Sandbox::new().seccomp(Seccomp::new().notify(["openat"]));
-    /// let mut command = Command::new("/usr/local/bin/static-plugin");
-    /// command.on_syscall(["openat"], |_| File::open("/etc/hostname").into());
-    /// let child = sandbox.spawn(&command)?;
-    /// # drop(child);
-    /// # Ok::<(), belljar::Error>(())
-    /// ```
-    #[doc(alias = "SECCOMP_RET_USER_NOTIF")]
-    pub fn notify(self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.with(names, Action::Notify)
-    }
-
-    fn with(mut self, names: impl IntoIterator<Item = impl Into<String>>, action: Action) -> Self {
-        self.changes.extend(names.into_iter().map(|name| Change { name: name.into(), action }));
-        self
-    }
-
     /// The compiled filter: classic BPF instructions for this architecture, 8 bytes each, as
     /// [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html) takes them. To look at, or to install in a
     /// process that this crate does not spawn.
@@ -324,7 +205,9 @@ impl Seccomp {
 
     /// Whether it is the default profile and nothing else, which is worth compiling once only.
     pub(crate) fn is_default(&self) -> bool {
-        matches!(self.base, Base::Profile) && self.changes.is_empty()
+        matches!(self.base, Base::Profile(profile) if std::ptr::eq(profile, &profile::DEFAULT))
+            && self.changes.is_empty()
+            && self.otherwise.is_none()
     }
 
     /// Checks the policy and lowers it to the program that the init installs.
@@ -357,9 +240,10 @@ fn new_token() -> Result<u64> {
     Ok(random.max(1))
 }
 
-/// The numbers that a name stands for on this machine: none if only another architecture has it.
+/// The numbers that a name or a group stands for on this machine: none if only another architecture has it.
 pub(crate) fn numbers_of(name: &str) -> Result<Vec<u32>> {
-    resolve::numbers_of(name, Arch::NATIVE)
+    let calls = resolve::calls(name, Arch::NATIVE)?;
+    Ok(calls.into_iter().filter_map(|call| Arch::NATIVE.number(call)).collect())
 }
 
 /// What the rest of the sandbox asks of the filter.

@@ -55,9 +55,15 @@ impl Arch {
     }
 }
 
-/// Whether any of the architectures has a system call of this name.
-pub(crate) fn is_known(name: &str) -> bool {
-    TABLE.binary_search_by_key(&name, |row| row.0).is_ok()
+/// The name, if any of the architectures has a system call of this name.
+pub(crate) fn known(name: &str) -> Option<&'static str> {
+    TABLE.binary_search_by_key(&name, |row| row.0).ok().map(|row| TABLE[row].0)
+}
+
+/// Every name, in its order.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.0)
 }
 
 /// Name, number on x86_64, number on aarch64.
@@ -481,7 +487,7 @@ mod tests {
         assert_eq!(Arch::X86_64.name(400), None);
         assert_eq!(Arch::NATIVE.number("getpid"), u32::try_from(libc::SYS_getpid).ok());
         assert_eq!(Arch::NATIVE.number("no_such_call"), None);
-        assert!(is_known("open") && !is_known("no_such_call"));
+        assert!(known("open") == Some("open") && known("no_such_call").is_none());
     }
 
     /// From 424 on, all architectures share one numbering.

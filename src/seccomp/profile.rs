@@ -1,222 +1,237 @@
-//! The default profile, as data: what a program may call when its sandbox says nothing about system calls.
+//! The profiles, as data: lists of words that are said one after the other, as the methods of a policy say them.
 //!
-//! It is an allow-list in the spirit of those that container engines ship for a container without
-//! capabilities, and tighter where a sandbox for untrusted programs has no use for a call. What is on no list
-//! here fails with `EPERM`:
-//!
-//! - namespaces (`unshare`, `setns`), mounts through the old and the new interface, `chroot`, `pivot_root`: a
-//!   user namespace of its own gives a program every capability inside it, and with them the parts of the
-//!   kernel in which most privilege escalations were found (file system contexts, netfilter, overlay);
-//! - `bpf`, `perf_event_open`, `userfaultfd`, `io_uring_*`, `modify_ldt`, `fanotify_init`: large interfaces
-//!   with a history, and for io_uring one that makes system calls no filter sees;
-//! - `ptrace`, `process_vm_*`, `process_madvise`, `pidfd_getfd`, `kcmp`: reach into other processes, the
-//!   sandbox's own init included;
-//! - `keyctl`, `add_key`, `request_key`: keyrings belong to the user id, not to any namespace, and so connect
-//!   sandboxes that share one;
-//! - `mincore`, `cachestat`: tell which pages of a shared file others have read;
-//! - `open_by_handle_at`, `name_to_handle_at`: files by handle, past the root directory;
-//! - `mbind`, `set_mempolicy*`, `move_pages`, `migrate_pages`: placing memory is the host's business;
-//! - `lsm_*`: labels are chosen by the sandbox;
-//! - modules, `kexec_*`, `reboot`, swap, quotas, accounting, `syslog`, setting the clock or the host name,
-//!   I/O ports, `vhangup`: the machine is not the sandbox's;
-//! - calls that the kernel has dropped or never had (`uselib`, `create_module`, `tuxcall`, …).
+//! They are allow-lists in the spirit of those that container engines ship for a container without capabilities,
+//! and tighter where a sandbox for untrusted programs has no use for a call. docs/seccomp.md has them as tables,
+//! made from this data.
 
-use super::verdict::{Condition, Rule, equal, not_equal, without};
+use super::verdict::{Answer, Rule, equal, with, without};
 
-/// Allowed whatever the arguments are. Names an architecture lacks are skipped there.
+/// A named policy.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the name is for the documentation"))]
+pub(super) struct Profile {
+    pub(super) name: &'static str,
+    pub(super) words: &'static [Word],
+    /// The answer to every known call that no word is about, or to one whose conditions do not hold.
+    pub(super) otherwise: Answer,
+}
+
+/// What becomes of some calls; a later word about the same call replaces it.
+#[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "the reason is for the documentation"))]
+pub(super) struct Word {
+    /// Calls and groups.
+    pub(super) names: &'static [&'static str],
+    /// The answer is given if one of them matches, or always if there are none.
+    pub(super) rules: &'static [Rule],
+    pub(super) answer: Answer,
+    pub(super) why: &'static str,
+}
+
+const fn allow(names: &'static [&'static str], why: &'static str) -> Word {
+    Word { names, rules: &[], answer: Answer::Allow, why }
+}
+
+const fn deny(names: &'static [&'static str], why: &'static str) -> Word {
+    Word { names, rules: &[], answer: DENIED, why }
+}
+
+/// The default answer to a call that exists but is on no list: the program sees a permission it lacks.
+pub(super) const DENIED: Answer = Answer::Errno(1); // EPERM
+
+#[cfg(test)]
+pub(super) const ALL: [&Profile; 4] = [&DEFAULT, &JUDGE, &PLUGIN, &STRICT];
+
 #[rustfmt::skip] // one name a line would hide the groups
-pub(super) const ALLOWED: &[&[&str]] = &[
-    // Reading and writing what is open already: bounded by the descriptors the sandbox was given.
-    &[
-        "close", "close_range", "copy_file_range", "dup", "dup2", "dup3", "fadvise64", "fallocate", "fcntl",
-        "fdatasync", "flock", "fsync", "ftruncate", "lseek", "pread64", "preadv", "preadv2", "pwrite64",
-        "pwritev", "pwritev2", "read", "readahead", "readv", "sendfile", "splice", "sync", "sync_file_range",
-        "syncfs", "tee", "vmsplice", "write", "writev",
+pub(super) static DEFAULT: Profile = Profile {
+    name: "new",
+    words: &[
+        allow(
+            &[
+                "@default", "@memory", "@memlock", "@basic-io", "@file-system", "@chown", "@sync", "@aio", "@io-event",
+                "@ipc", "@network-io", "@process", "@signal", "@timer", "@setuid", "@resources", "@sandbox",
+            ],
+            "Ordinary programs, compilers and language runtimes run with these. What bounds them is the rest of the \
+             sandbox: its mounts, namespaces, ids and limits.",
+        ),
     ],
-    // Files by name: bounded by the mount namespace, and by permissions as seen from the user namespace.
-    &[
-        "access", "chdir", "chmod", "chown", "creat", "faccessat", "faccessat2", "fchdir", "fchmod",
-        "fchmodat", "fchmodat2", "fchown", "fchownat", "file_getattr", "file_setattr", "fstat", "fstatfs",
-        "futimesat", "getcwd", "getdents", "getdents64", "lchown", "link", "linkat", "lstat", "mkdir",
-        "mkdirat", "mknod", "mknodat", "newfstatat", "open", "openat", "openat2", "readlink", "readlinkat",
-        "rename", "renameat", "renameat2", "rmdir", "stat", "statfs", "statx", "symlink", "symlinkat",
-        "truncate", "umask", "unlink", "unlinkat", "utime", "utimensat", "utimes",
+    otherwise: DENIED,
+};
+
+#[rustfmt::skip]
+pub(super) static JUDGE: Profile = Profile {
+    name: "judge",
+    words: &[
+        allow(
+            &[
+                "@default", "@memory", "@basic-io", "@file-system", "@io-event", "@process", "@signal", "@timer",
+                "@resources",
+            ],
+            "A compiled program, or an interpreter with its threads and processes, that reads files and writes a result.",
+        ),
+        allow(
+            &["pipe", "pipe2", "memfd_create"],
+            "Shells and interpreters talk to their own processes by pipes; virtual machines keep code in such a file.",
+        ),
+        allow(&["msync"], "The C library calls it on mappings that are its own; it makes nothing else durable."),
+        deny(
+            &[
+                "fremovexattr", "fsetxattr", "lremovexattr", "lsetxattr", "removexattr", "removexattrat", "setxattr",
+                "setxattrat", "file_setattr", "mknod", "mknodat",
+            ],
+            "Nothing that is judged needs attributes or special files.",
+        ),
+        deny(
+            &["inotify_add_watch", "inotify_init", "inotify_init1", "inotify_rm_watch", "listmount", "statmount"],
+            "There is nobody to watch.",
+        ),
+        deny(
+            &[
+                "ioprio_set", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler",
+                "setpriority",
+            ],
+            "How its time is measured is the judge's choice.",
+        ),
+        deny(&["capset", "personality", "process_mrelease", "execveat"], "No runtime that is judged makes them."),
     ],
-    // Extended attributes. Those of the security and trusted namespaces need capabilities, which a sandbox
-    // lacks.
-    &[
-        "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr", "getxattr", "getxattrat", "lgetxattr",
-        "listxattr", "listxattrat", "llistxattr", "lremovexattr", "lsetxattr", "removexattr", "removexattrat",
-        "setxattr", "setxattrat",
+    otherwise: DENIED,
+};
+
+#[rustfmt::skip]
+pub(super) static PLUGIN: Profile = Profile {
+    name: "plugin",
+    words: &[
+        allow(
+            &[
+                "@default", "@memory", "@basic-io", "@file-system", "@io-event", "@process", "@signal", "@timer",
+                "@resources",
+            ],
+            "One process with its threads, which reads and writes the files that it is shown.",
+        ),
+        allow(&["@sync"], "What it stores may have to be durable."),
+        allow(
+            &["pipe", "pipe2", "memfd_create"],
+            "Threads wake each other up by pipes, and large messages go by files in memory.",
+        ),
+        allow(
+            &[
+                "getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg",
+                "sendto", "shutdown",
+            ],
+            "Talking over the sockets that the host gave. Descriptors can be sent and received.",
+        ),
+        Word {
+            names: &["setsockopt"],
+            rules: &[&[equal(1, SOL_SOCKET)]],
+            answer: Answer::Allow,
+            why: "Timeouts and buffers. The options of protocols are large interfaces with a record.",
+        },
+        Word {
+            names: &["socketpair"],
+            rules: &[&[equal(0, AF_UNIX)]],
+            answer: Answer::Allow,
+            why: "Event loops wake themselves up by a pair. It leads nowhere.",
+        },
+        Word {
+            names: &["clone"],
+            rules: &[&[with(0, CLONE_THREAD), without(0, super::groups::NEW_NAMESPACES)]],
+            answer: Answer::Allow,
+            why: "Threads, and no other process.",
+        },
+        deny(
+            &["fork", "vfork", "execveat"],
+            "A plugin is one process. Of the calls that start programs it keeps `execve`, without which it could not be \
+             started: it can become another program that it is shown, under the same filter.",
+        ),
+        deny(
+            &["mknod", "mknodat", "capset", "personality", "process_mrelease"],
+            "No plugin makes special files, or changes how it is run.",
+        ),
     ],
-    // Reading the mount table of the own namespace, as `/proc/self/mountinfo` shows it.
-    &["listmount", "statmount"],
-    // Memory of the process itself. `memfd_secret` is charged like locked memory.
-    &[
-        "brk", "get_mempolicy", "madvise", "map_shadow_stack", "membarrier", "memfd_create", "memfd_secret",
-        "mlock", "mlock2", "mlockall", "mmap", "mprotect", "mremap", "mseal", "msync", "munlock",
-        "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect", "remap_file_pages",
+    otherwise: DENIED,
+};
+
+#[rustfmt::skip]
+pub(super) static STRICT: Profile = Profile {
+    name: "strict",
+    words: &[
+        allow(&["execve"], "The program is started under the filter."),
+        allow(&["exit", "exit_group"], "It ends."),
+        allow(
+            &["read", "readv", "pread64", "write", "writev", "lseek", "close", "fstat"],
+            "Its streams, and the files that the dynamic loader opens.",
+        ),
+        Word {
+            names: &["open"],
+            rules: &[&[without(1, NOT_READING)]],
+            answer: Answer::Allow,
+            why: "The dynamic loader opens libraries. Files are opened for reading only, and none is made.",
+        },
+        Word {
+            names: &["openat"],
+            rules: &[&[without(2, NOT_READING)]],
+            answer: Answer::Allow,
+            why: "The same.",
+        },
+        allow(
+            &["access", "faccessat", "newfstatat", "stat", "readlink", "readlinkat"],
+            "The loader looks whether files are there, and which.",
+        ),
+        allow(
+            &["brk", "madvise", "mmap", "mprotect", "mremap", "munmap"],
+            "Memory of the process itself.",
+        ),
+        allow(
+            &["arch_prctl", "get_robust_list", "rseq", "set_robust_list", "set_tid_address", "futex"],
+            "The C library sets its one thread up, and locks.",
+        ),
+        Word {
+            names: &["prlimit64"],
+            rules: &[&[equal(0, 0)]],
+            answer: Answer::Allow,
+            why: "The C library asks for the limit of the stack. Only the caller's own.",
+        },
+        allow(
+            &["getrandom", "getrlimit", "sched_getaffinity", "uname", "getpid", "gettid"],
+            "What runtimes ask when they start. `getpid` and `gettid` are how `abort` finds itself.",
+        ),
+        Word {
+            names: &["tgkill"],
+            rules: &[&[equal(2, SIGABRT)]],
+            answer: Answer::Allow,
+            why: "How `abort` ends a program; a failed assertion is not a denied call.",
+        },
+        allow(
+            &["clock_getres", "clock_gettime", "gettimeofday", "time"],
+            "Where the kernel has no clock that is read without a call.",
+        ),
+        allow(
+            &["rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"],
+            "Handlers of its own faults, such as that of a stack that has overflowed.",
+        ),
+        allow(&["poll", "ppoll"], "The Rust runtime looks whether its streams are open."),
+        Word {
+            names: &["ioctl"],
+            rules: &[&[equal(1, TCGETS)]],
+            answer: Answer::Allow,
+            why: "The C library asks whether its output is a terminal.",
+        },
+        Word {
+            names: &["fcntl"],
+            rules: &[&[equal(1, F_GETFD)], &[equal(1, F_GETFL)]],
+            answer: Answer::Allow,
+            why: "The Rust runtime looks whether its streams are open.",
+        },
     ],
-    // Making, replacing, ending and awaiting processes. `clone` has conditions below, `clone3` an answer of
-    // its own.
-    &["execve", "execveat", "exit", "exit_group", "fork", "process_mrelease", "vfork", "wait4", "waitid"],
-    // Signals reach only what the pid namespace shows.
-    &[
-        "kill", "pause", "pidfd_open", "pidfd_send_signal", "restart_syscall", "rt_sigaction",
-        "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
-        "rt_sigtimedwait", "rt_tgsigqueueinfo", "sigaltstack", "signalfd", "signalfd4", "tgkill", "tkill",
-    ],
-    // Threads. The kernel itself plants `uretprobe` and `uprobe` in programs that the host's root traces; a
-    // program that makes them on its own is refused there.
-    &[
-        "arch_prctl", "futex", "futex_requeue", "futex_wait", "futex_waitv", "futex_wake", "get_robust_list",
-        "getcpu", "gettid", "rseq", "set_robust_list", "set_tid_address", "uprobe", "uretprobe",
-    ],
-    // Waiting for events.
-    &[
-        "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd",
-        "eventfd2", "inotify_add_watch", "inotify_init", "inotify_init1", "inotify_rm_watch", "pipe", "pipe2",
-        "poll", "ppoll", "pselect6", "select",
-    ],
-    // The older asynchronous I/O, which makes no system calls on the program's behalf and so hides none.
-    &["io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit"],
-    // Sockets that exist. `socket` and `socketpair`, which make them, have conditions below.
-    &[
-        "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen",
-        "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
-    ],
-    // System V and POSIX queues, semaphores and shared memory: objects of the IPC namespace.
-    &[
-        "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "msgctl",
-        "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmdt",
-        "shmget",
-    ],
-    // Reading clocks, sleeping, timers. Nothing that sets a clock.
-    &[
-        "alarm", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "gettimeofday", "nanosleep",
-        "setitimer", "time", "timer_create", "timer_delete", "timer_getoverrun", "timer_gettime",
-        "timer_settime", "timerfd_create", "timerfd_gettime", "timerfd_settime",
-    ],
-    // Own identity. Without capabilities, and under no_new_privs, these can only give up privileges.
-    &[
-        "capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getpgid", "getpgrp", "getpid",
-        "getppid", "getresgid", "getresuid", "getsid", "getuid", "setfsgid", "setfsuid", "setgid",
-        "setgroups", "setpgid", "setregid", "setresgid", "setresuid", "setreuid", "setsid", "setuid",
-    ],
-    // Limits and priorities: reading anyone's, setting one's own. `setrlimit` has no process argument.
-    &[
-        "getpriority", "getrlimit", "getrusage", "ioprio_get", "sched_get_priority_max",
-        "sched_get_priority_min", "sched_getaffinity", "sched_getattr", "sched_getparam",
-        "sched_getscheduler", "sched_rr_get_interval", "sched_yield", "setrlimit",
-    ],
-    // What every program asks about the machine.
-    &["getrandom", "sysinfo", "times", "uname"],
-    // Confining oneself further: filters and Landlock rulesets stack and only ever tighten.
-    &["landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp"],
-];
-
-/// Allowed when one of the rules matches the arguments; otherwise `EPERM`.
-pub(super) const CONDITIONAL: &[(&str, &[Rule])] = &[
-    ("clone", &[&[without(0, NEW_NAMESPACES)]]),
-    ("ioctl", &[&[not_equal(1, TIOCSTI), not_equal(1, TIOCLINUX)]]),
-    // A best-effort class or level for another process slows it down, the sandbox's init included.
-    ("ioprio_set", &[&[equal(0, IOPRIO_WHO_PROCESS), OWN_SECOND]]),
-    // The bits beyond these change how addresses are laid out and checked (READ_IMPLIES_EXEC,
-    // MMAP_PAGE_ZERO).
-    (
-        "personality",
-        &[
-            &[equal(0, PER_LINUX)],
-            &[equal(0, PER_LINUX32)],
-            &[equal(0, UNAME26)],
-            &[equal(0, UNAME26 | PER_LINUX32)],
-            &[equal(0, PERSONALITY_QUERY)],
-        ],
-    ),
-    ("prctl", &[&[not_equal(0, PR_SCHED_CORE)]]),
-    ("prlimit64", OWN_FIRST),
-    ("sched_setaffinity", OWN_FIRST),
-    ("sched_setattr", OWN_FIRST),
-    ("sched_setparam", OWN_FIRST),
-    ("sched_setscheduler", OWN_FIRST),
-    ("setpriority", &[&[equal(0, PRIO_PROCESS), OWN_SECOND]]),
-    ("socket", SOCKETS),
-    ("socketpair", SOCKETS),
-];
-
-/// Answers `ENOSYS`: its flags are in memory, where a filter cannot read them, and every libc then falls back
-/// to `clone`, whose flags are an argument.
-pub(super) const CLONE3: &str = "clone3";
-
-/// The calls that can make a set-user-ID or set-group-ID file, each allowed only without those mode bits. On
-/// a directory that the host shares writable, such a file would run with the payload's host ids for whoever
-/// starts it outside, where no `no_new_privs` holds.
-pub(super) const SETUID_GUARD: &[(&str, &[Rule])] = &[
-    ("chmod", &[&[without(1, SET_ID)]]),
-    ("creat", &[&[without(1, SET_ID)]]),
-    ("fchmod", &[&[without(1, SET_ID)]]),
-    ("fchmodat", &[&[without(2, SET_ID)]]),
-    ("fchmodat2", &[&[without(2, SET_ID)]]),
-    ("mkdir", &[&[without(1, SET_ID)]]),
-    ("mkdirat", &[&[without(2, SET_ID)]]),
-    ("mknod", &[&[without(1, SET_ID)]]),
-    ("mknodat", &[&[without(2, SET_ID)]]),
-    // Without a flag that creates, the mode is whatever the register held.
-    ("open", &[&[without(1, CREATES)], &[without(2, SET_ID)]]),
-    ("openat", &[&[without(2, CREATES)], &[without(3, SET_ID)]]),
-];
-
-/// Answer `ENOSYS` under the guard, so that callers fall back to `openat`: the flags and mode of `openat2`
-/// are in memory, and what is asked of an io_uring no filter sees at all.
-pub(super) const SETUID_GUARD_ENOSYS: &[&str] = &["io_uring_setup", "openat2"];
-
-/// The first argument is the process; zero means the caller. Aimed at the sandbox's init, which has the
-/// payload's user id so that the kernel permits it, these calls kill (`RLIMIT_CPU` 0) or starve it.
-const OWN_FIRST: &[Rule] = &[&[equal(0, 0)]];
-
-/// The second argument is the process; zero means the caller. The same reason.
-const OWN_SECOND: Condition = equal(1, 0);
-
-/// Local and internet sockets, and the netlink protocol by which libcs list interfaces. Every other family is
-/// a protocol module that the call itself would load (`AF_ALG`, `AF_PACKET`, …), or leaves the network
-/// namespace (`AF_VSOCK`).
-const SOCKETS: &[Rule] = &[
-    &[equal(0, AF_UNIX)],
-    &[equal(0, AF_INET)],
-    &[equal(0, AF_INET6)],
-    &[equal(0, AF_NETLINK), equal(2, NETLINK_ROUTE)],
-];
-
-/// `CLONE_NEWNS`, `NEWCGROUP`, `NEWUTS`, `NEWIPC`, `NEWUSER`, `NEWPID`, `NEWNET`. `CLONE_NEWTIME` (0x80) is
-/// not among them because `clone` takes its low byte as the exit signal and cannot be given that flag.
-const NEW_NAMESPACES: u32 = 0x7e02_0000;
-
-/// Puts a byte into the terminal's input, as if typed at the shell that started the sandbox (CVE-2017-5226).
-const TIOCSTI: u32 = 0x5412;
-/// Pastes a selection on a virtual console, to the same effect.
-const TIOCLINUX: u32 = 0x541c;
-
-/// Gives a process, also another one, a core scheduling cookie: no task without it then runs on the same
-/// core's other threads, which takes CPU time that no limit counts.
-const PR_SCHED_CORE: u32 = 62;
-
-const IOPRIO_WHO_PROCESS: u32 = 1;
-const PRIO_PROCESS: u32 = 0;
-
-const PER_LINUX: u32 = 0;
-const PER_LINUX32: u32 = 0x8;
-const UNAME26: u32 = 0x2_0000;
-/// Changes nothing and returns the current value.
-const PERSONALITY_QUERY: u32 = 0xffff_ffff;
+    otherwise: Answer::Kill,
+};
 
 const AF_UNIX: u32 = 1;
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
-const AF_NETLINK: u32 = 16;
-const NETLINK_ROUTE: u32 = 0;
-
-/// `S_ISUID` and `S_ISGID`.
-const SET_ID: u32 = 0o6000;
-
-/// `O_CREAT`, and the bit of `O_TMPFILE` that is not `O_DIRECTORY`; the same on both architectures.
-const CREATES: u32 = 0o100 | 0o20_000_000;
+const SOL_SOCKET: u32 = 1;
+const CLONE_THREAD: u32 = 0x1_0000;
+const SIGABRT: u32 = 6;
+const TCGETS: u32 = 0x5401;
+const F_GETFD: u32 = 1;
+const F_GETFL: u32 = 3;
+/// `O_WRONLY`, `O_RDWR`, `O_CREAT`, `O_TRUNC`, and the bit of `O_TMPFILE` that is not `O_DIRECTORY`.
+const NOT_READING: u32 = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20_000_000;

@@ -1,134 +1,200 @@
 //! From names to numbers: what a [`Seccomp`] answers to each system call number.
 
+use super::groups::{self, CLONE3};
 use super::names::{self, Arch};
-use super::verdict::{Answer, Verdict};
-use super::{Action, Base, Options, Seccomp, profile};
+use super::profile::{DENIED, Profile};
+use super::satisfy::witness;
+use super::verdict::{Answer, Condition, Verdict};
+use super::{Base, Change, Options, Seccomp, guard};
 use crate::{Error, Result};
-
-/// The default answer to a call that exists but is on no list: the program sees a permission it lacks.
-const DENIED: Answer = Answer::Errno(errno(libc::EPERM));
 
 /// The answer to a number that has no name here, as an older kernel would give it: a libc that probes for a
 /// newer call then falls back to the one it replaced, which it would not do on `EPERM`.
-pub(super) const UNKNOWN: Answer = Answer::Errno(errno(libc::ENOSYS));
+pub(super) const UNKNOWN: Answer = Answer::Errno(38); // ENOSYS
 
-/// The largest `errno` that the kernel returns as one.
-const MAX_ERRNO: i32 = 4095;
+/// The most conditions of one word: more than there are arguments and bounds to set for them.
+const MAX_CONDITIONS: usize = 16;
 
 /// The answers to the numbers from 0 to the highest known one; beyond them it is [`UNKNOWN`].
 pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<Vec<Verdict>> {
-    let mut table = Table::new(arch);
-    match &seccomp.base {
-        Base::Profile => {
-            for name in profile::ALLOWED.iter().copied().flatten() {
-                table.set(name, Answer::Allow)?;
-            }
-            for &(name, rules) in profile::CONDITIONAL {
-                table.set(name, Verdict::by_rules(rules, Answer::Allow, DENIED))?;
-            }
-        }
-        Base::Only(names) => {
-            check_list(names)?;
-            for name in names {
-                table.set(name, Answer::Allow)?;
-            }
-        }
-    }
+    let otherwise = seccomp.otherwise.map(super::SyscallAction::answer).transpose()?;
+    let mut table = match &seccomp.base {
+        Base::Profile(profile) => from_profile(profile, otherwise, arch)?,
+        Base::Only(names) => from_list(names, otherwise, arch)?,
+    };
     for change in &seccomp.changes {
-        table.set(&change.name, answer(change.action)?)?;
+        say(&mut table, change)?;
     }
     // A list of the caller's own says all that it means, and so does a call that was named.
-    if matches!(seccomp.base, Base::Profile) {
+    if matches!(seccomp.base, Base::Profile(_)) {
         let fixed =
             [(options.fixed_processors, "sched_setaffinity"), (options.fixed_io_priority, "ioprio_set")];
         for (_, name) in fixed.into_iter().filter(|(is, _)| *is) {
             if seccomp.changes.iter().all(|change| change.name != name) {
-                table.set(name, DENIED)?;
+                table.change(name, |verdict| verdict.refuse(DENIED));
             }
         }
     }
     if options.setuid_guard {
-        guard_setuid(&mut table)?;
+        guard::narrow(&mut table);
     }
-    Ok(table.verdicts)
+    Ok(table.finish())
 }
 
-fn check_list(names: &[String]) -> Result<()> {
+fn from_profile(profile: &Profile, otherwise: Option<Answer>, arch: Arch) -> Result<Table> {
+    let mut table = Table::new(arch, otherwise.unwrap_or(profile.otherwise));
+    for word in profile.words {
+        for name in word.names {
+            for call in calls(name, arch)? {
+                let verdict = match word.rules {
+                    [] => table.alone(name, call, word.answer),
+                    rules => Verdict::by_rules(rules, word.answer, table.otherwise),
+                };
+                table.set(call, verdict);
+            }
+        }
+    }
+    Ok(table)
+}
+
+fn from_list(names: &[String], otherwise: Option<Answer>, arch: Arch) -> Result<Table> {
     if names.is_empty() {
         return Err(Error::invalid("the list of allowed system calls is empty").with_hint(
             "name the system calls the program needs, or use Seccomp::new() for the default profile",
         ));
     }
+    let mut table = Table::new(arch, otherwise.unwrap_or(DENIED));
+    for name in names {
+        for call in calls(name, arch)? {
+            table.set(call, table.alone(name, call, Answer::Allow));
+        }
+    }
+    Ok(table)
+}
+
+/// Lets one word of the caller's own count.
+fn say(table: &mut Table, change: &Change) -> Result<()> {
+    let answer = change.action.answer()?;
+    let Some(conditions) = &change.conditions else {
+        for call in calls(&change.name, table.arch)? {
+            table.set(call, table.alone(&change.name, call, answer));
+        }
+        return Ok(());
+    };
+    let conditions = lower(&change.name, conditions)?;
+    for call in calls(&change.name, table.arch)? {
+        if answer == Answer::Allow && table.get(call).is_some_and(|verdict| *verdict == Answer::Allow.into())
+        {
+            return Err(Error::invalid(format!(
+                "conditions under which \"{call}\" is allowed change nothing"
+            ))
+            .with_hint(format!(
+                "it is allowed whatever its arguments; to allow nothing else, deny(\"{call}\") comes first"
+            )));
+        }
+        // A member of a group is let through only where its own conditions hold as well.
+        let member = change.name.starts_with('@') && answer.lets_through();
+        match groups::conditions(call).filter(|_| member) {
+            Some(rules) => {
+                for rule in rules {
+                    let both = conditions.iter().chain(*rule).copied().collect();
+                    table.change(call, |verdict| verdict.answer_if(both, answer));
+                }
+            }
+            None if member && call == CLONE3 => {}
+            None => table.change(call, |verdict| verdict.answer_if(conditions.clone(), answer)),
+        }
+    }
     Ok(())
 }
 
-fn answer(action: Action) -> Result<Answer> {
-    match action {
-        Action::Allow => Ok(Answer::Allow),
-        Action::Kill => Ok(Answer::Kill),
-        Action::Notify => Ok(Answer::Notify),
-        Action::Errno(number) => match u16::try_from(number) {
-            Ok(errno) if (1..=MAX_ERRNO).contains(&number) => Ok(Answer::Errno(errno)),
-            _ => Err(Error::invalid(format!("{number} is not an errno that a system call can fail with"))
-                .with_hint("give one from 1 to 4095, such as libc::EPERM or libc::ENOSYS")),
-        },
+fn lower(name: &str, conditions: &[super::SyscallCondition]) -> Result<Vec<Condition>> {
+    if conditions.is_empty() {
+        return Err(Error::invalid(format!("the list of conditions on \"{name}\" is empty"))
+            .with_hint("a word without conditions is said by allow(), deny(), kill() and the like"));
     }
+    if conditions.len() > MAX_CONDITIONS {
+        let count = conditions.len();
+        return Err(Error::invalid(format!("{count} conditions on \"{name}\" are too many"))
+            .with_hint(format!("at most {MAX_CONDITIONS} can hold together; say alternatives one by one")));
+    }
+    let lowered: Vec<Condition> =
+        conditions.iter().map(super::SyscallCondition::lower).collect::<Result<_>>()?;
+    if witness(&lowered).is_none() {
+        return Err(Error::invalid(format!("the conditions on \"{name}\" can never hold together"))
+            .with_hint("all conditions of one word must hold; say alternatives one by one"));
+    }
+    Ok(lowered)
 }
 
-/// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
-fn guard_setuid(table: &mut Table) -> Result<()> {
-    for &(name, rules) in profile::SETUID_GUARD {
-        if let Some(verdict) = table.get(name) {
-            table.set(name, verdict.narrow(rules, DENIED))?;
-        }
+/// The calls that a name stands for: its own, or those of the group. A name that only another architecture has is no
+/// mistake: there is nothing to allow or deny here, and one policy can serve both.
+pub(super) fn calls(name: &str, arch: Arch) -> Result<Vec<&'static str>> {
+    if name.starts_with('@') {
+        return match groups::find(name) {
+            Some(group) => Ok(group.calls.to_vec()),
+            None => Err(unknown_group(name)),
+        };
     }
-    for name in profile::SETUID_GUARD_ENOSYS {
-        if let Some(verdict) = table.get(name) {
-            table.set(name, verdict.refuse(UNKNOWN))?;
-        }
-    }
-    Ok(())
+    names::known(name).map(|name| vec![name]).ok_or_else(|| unknown(name, arch))
 }
 
-struct Table {
+/// The answers by number.
+pub(super) struct Table {
     arch: Arch,
+    /// The answer where no word says another.
+    otherwise: Answer,
     /// Indexed by number.
     verdicts: Vec<Verdict>,
 }
 
 impl Table {
-    /// Everything that has a name is denied.
-    fn new(arch: Arch) -> Self {
+    /// Everything that has a name gets the same answer.
+    fn new(arch: Arch, otherwise: Answer) -> Self {
         let mut verdicts = vec![Verdict::from(UNKNOWN); arch.highest() as usize + 1];
         for (name, number) in arch.calls() {
-            let answer = if name == profile::CLONE3 { UNKNOWN } else { DENIED };
+            let answer = if name == CLONE3 { UNKNOWN } else { otherwise };
             verdicts[number as usize] = answer.into();
         }
-        Self { arch, verdicts }
+        Self { arch, otherwise, verdicts }
     }
 
-    fn get(&self, name: &str) -> Option<Verdict> {
-        self.verdicts.get(self.arch.number(name)? as usize).cloned()
-    }
-
-    /// A name that only another architecture has is no mistake: there is nothing to allow or deny here, and
-    /// one policy can serve both.
-    fn set(&mut self, name: &str, verdict: impl Into<Verdict>) -> Result<()> {
-        match self.arch.number(name).and_then(|number| self.verdicts.get_mut(number as usize)) {
-            Some(entry) => *entry = verdict.into(),
-            None if names::is_known(name) => {}
-            None => return Err(unknown(name, self.arch)),
+    /// The verdict of a word without conditions: a call that is allowed as a member of its group keeps the conditions
+    /// that make it safe to allow, and one that is named loses them.
+    fn alone(&self, name: &str, call: &str, answer: Answer) -> Verdict {
+        if !name.starts_with('@') || !answer.lets_through() {
+            return answer.into();
         }
-        Ok(())
+        match groups::conditions(call) {
+            Some(rules) => Verdict::by_rules(rules, answer, self.otherwise),
+            None if call == CLONE3 => UNKNOWN.into(),
+            None => answer.into(),
+        }
     }
-}
 
-/// The numbers of a name: none if only another architecture has it.
-pub(super) fn numbers_of(name: &str, arch: Arch) -> Result<Vec<u32>> {
-    match arch.number(name) {
-        Some(number) => Ok(vec![number]),
-        None if names::is_known(name) => Ok(Vec::new()),
-        None => Err(unknown(name, arch)),
+    fn entry(&mut self, name: &str) -> Option<&mut Verdict> {
+        self.verdicts.get_mut(self.arch.number(name)? as usize)
+    }
+
+    fn get(&self, name: &str) -> Option<&Verdict> {
+        self.verdicts.get(self.arch.number(name)? as usize)
+    }
+
+    fn set(&mut self, name: &str, verdict: Verdict) {
+        if let Some(entry) = self.entry(name) {
+            *entry = verdict;
+        }
+    }
+
+    pub(super) fn change(&mut self, name: &str, change: impl FnOnce(Verdict) -> Verdict) {
+        if let Some(entry) = self.entry(name) {
+            *entry = change(std::mem::replace(entry, UNKNOWN.into()));
+        }
+    }
+
+    fn finish(mut self) -> Vec<Verdict> {
+        self.verdicts.iter_mut().for_each(Verdict::simplify);
+        self.verdicts
     }
 }
 
@@ -142,10 +208,8 @@ fn unknown(name: &str, arch: Arch) -> Error {
     Error::invalid(format!("unknown syscall \"{name}\"")).with_hint(hint)
 }
 
-/// The constants of `libc` are `c_int` and positive.
-const fn errno(number: i32) -> u16 {
-    assert!(0 < number && number <= MAX_ERRNO);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was just checked")]
-    let errno = number as u16;
-    errno
+fn unknown_group(name: &str) -> Error {
+    let names: Vec<&str> = groups::GROUPS.iter().map(|group| group.name).collect();
+    Error::invalid(format!("unknown group of syscalls \"{name}\""))
+        .with_hint(format!("there are {}", names.join(" ")))
 }

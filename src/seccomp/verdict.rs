@@ -3,10 +3,6 @@
 
 /// What becomes of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the vocabulary of policies has no word for some of them yet")
-)]
 pub(super) enum Answer {
     /// It is made.
     Allow,
@@ -56,6 +52,24 @@ impl Verdict {
         Self { cases, otherwise }
     }
 
+    /// `answer` if all conditions hold, and else what it was.
+    pub(super) fn answer_if(mut self, conditions: Vec<Condition>, answer: Answer) -> Self {
+        self.cases.insert(0, Case { conditions, answer });
+        self
+    }
+
+    /// Leaves out the last cases where they answer what would be answered without them.
+    pub(super) fn simplify(&mut self) {
+        while self.cases.last().is_some_and(|last| last.answer == self.otherwise) {
+            self.cases.pop();
+        }
+    }
+
+    /// Every answer that it can give.
+    pub(super) fn answers(&self) -> impl Iterator<Item = Answer> {
+        self.cases.iter().map(|case| case.answer).chain([self.otherwise])
+    }
+
     /// Lets through only what one of the rules matches as well; all else that it let through gets the answer
     /// `refusal`. What it did not let through stays as it is.
     pub(super) fn narrow(self, rules: &[Rule], refusal: Answer) -> Self {
@@ -72,7 +86,7 @@ impl Verdict {
                 cases.push(case);
             }
         }
-        // The last case has no conditions: it is what was `otherwise`, or the refusal of that.
+        // The last one has no conditions: it is what was `otherwise`, or the refusal of that.
         let otherwise = cases.pop().map_or(refusal, |last| last.answer);
         Self { cases, otherwise }
     }
@@ -112,10 +126,6 @@ pub(super) enum Width {
 
 /// What an argument must be, as an unsigned number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the vocabulary of policies has no word for some of them yet")
-)]
 pub(super) enum Test {
     Equal(u64),
     NotEqual(u64),
@@ -143,4 +153,9 @@ pub(super) const fn not_equal(argument: u8, value: u32) -> Condition {
 /// The low half of the argument has none of `bits`.
 pub(super) const fn without(argument: u8, bits: u32) -> Condition {
     Condition { argument, width: Width::Low32, test: Test::Masked { mask: bits as u64, value: 0 } }
+}
+
+/// The low half of the argument has all of `bits`.
+pub(super) const fn with(argument: u8, bits: u32) -> Condition {
+    Condition { argument, width: Width::Low32, test: Test::Masked { mask: bits as u64, value: bits as u64 } }
 }

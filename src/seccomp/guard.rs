@@ -1,0 +1,43 @@
+//! The guard of writable host directories, which narrows whatever a policy says.
+
+use super::profile::DENIED;
+use super::resolve::{Table, UNKNOWN};
+use super::verdict::{Rule, without};
+
+/// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
+pub(super) fn narrow(table: &mut Table) {
+    for &(name, rules) in GUARDED {
+        table.change(name, |verdict| verdict.narrow(rules, DENIED));
+    }
+    for name in UNREADABLE {
+        table.change(name, |verdict| verdict.refuse(UNKNOWN));
+    }
+}
+
+/// The calls that can make a set-user-ID or set-group-ID file, each allowed only without those mode bits. On
+/// a directory that the host shares writable, such a file would run with the payload's host ids for whoever
+/// starts it outside, where no `no_new_privs` holds.
+pub(super) const GUARDED: &[(&str, &[Rule])] = &[
+    ("chmod", &[&[without(1, SET_ID)]]),
+    ("creat", &[&[without(1, SET_ID)]]),
+    ("fchmod", &[&[without(1, SET_ID)]]),
+    ("fchmodat", &[&[without(2, SET_ID)]]),
+    ("fchmodat2", &[&[without(2, SET_ID)]]),
+    ("mkdir", &[&[without(1, SET_ID)]]),
+    ("mkdirat", &[&[without(2, SET_ID)]]),
+    ("mknod", &[&[without(1, SET_ID)]]),
+    ("mknodat", &[&[without(2, SET_ID)]]),
+    // Without a flag that creates, the mode is whatever the register held.
+    ("open", &[&[without(1, CREATES)], &[without(2, SET_ID)]]),
+    ("openat", &[&[without(2, CREATES)], &[without(3, SET_ID)]]),
+];
+
+/// Answer `ENOSYS` under the guard, so that callers fall back to `openat`: the flags and mode of `openat2`
+/// are in memory, and what is asked of an io_uring no filter sees at all.
+pub(super) const UNREADABLE: &[&str] = &["io_uring_setup", "openat2"];
+
+/// `S_ISUID` and `S_ISGID`.
+const SET_ID: u32 = 0o6000;
+
+/// `O_CREAT`, and the bit of `O_TMPFILE` that is not `O_DIRECTORY`; the same on both architectures.
+const CREATES: u32 = 0o100 | 0o20_000_000;
