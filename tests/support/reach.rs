@@ -64,8 +64,8 @@ fn try_to(verb: &str, one: &str, other: &str) -> io::Result<()> {
         "mkfifo" => Ok(nix::unistd::mkfifo(one, Mode::S_IRWXU)?),
         "mksock" => UnixListener::bind(one).map(drop),
         "mkreg" => device(SFlag::S_IFREG, 0),
-        // The number of a whiteout, which everybody may make.
-        "mkchar" => device(SFlag::S_IFCHR, 0),
+        // Not that of a whiteout, which everybody may make and landlock of Linux 7 takes for a regular file.
+        "mkchar" => device(SFlag::S_IFCHR, makedev(1, 3)),
         "mkblock" => device(SFlag::S_IFBLK, makedev(7, 200)),
         "rename" => fs::rename(one, other),
         "link" => fs::hard_link(one, other),
