@@ -262,6 +262,23 @@ impl Command {
         self
     }
 
+    /// Has every call of the program looked at that its filter leaves to the host.
+    pub(crate) fn observed_by(
+        mut self,
+        observer: impl Fn(&Notification<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.handlers.observe(Arc::new(observer));
+        self
+    }
+
+    pub(crate) fn refuse_handlers(&self) -> Result<()> {
+        if self.handlers.is_empty() {
+            return Ok(());
+        }
+        Err(Error::invalid("a command that answers system calls cannot be learned from")
+            .with_hint("learn from a command without on_syscall()"))
+    }
+
     /// The program.
     #[must_use]
     pub fn get_program(&self) -> &OsStr {

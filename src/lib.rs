@@ -142,6 +142,7 @@ mod interaction;
 mod landlock;
 #[cfg(feature = "oci")]
 mod layer;
+mod learn;
 mod limits;
 mod link;
 mod lowering;
@@ -186,6 +187,7 @@ pub use image::{Image, ImageBuilder, ImportOptions, Platform};
 pub use interaction::{Dialogue, Interaction, InteractionOutcome, Side, SideOutcome, Transcript, Turn};
 #[cfg(feature = "oci")]
 pub use layer::{Collected, Damage, Digest, LayerInfo, LayerStore, Progress};
+pub use learn::{Learned, Need, Needs, NeedsDiff};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
 pub use outcome::{Outcome, Output, Usage, Verdict};

@@ -2,10 +2,12 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::lowering::c_string;
+use crate::sandbox::Sandbox;
 use crate::wire::{MAGIC, RUN_HEAD, Sink, Vector};
 
 /// Where plain names are looked up when the command has no `PATH` of its own.
@@ -103,6 +105,15 @@ fn merged(command: &Command, environment: &[(OsString, OsString)]) -> Vec<(OsStr
         merged.push((key.clone(), value.clone()));
     }
     merged
+}
+
+/// Where the program of a command may be inside, as absolute paths.
+pub(crate) fn program_paths(command: &Command, sandbox: &Sandbox) -> Vec<PathBuf> {
+    let variables = merged(command, &sandbox.environment.variables);
+    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
+    let dir = command.cwd.as_deref().unwrap_or(Path::new("/"));
+    let paths = candidates(&command.program, path).unwrap_or_default();
+    paths.iter().map(|path| dir.join(OsStr::from_bytes(path.as_bytes()))).collect()
 }
 
 /// Where the program may be: the path itself if it has a slash, else every directory of `PATH`, as execvp(3) does.

@@ -20,30 +20,40 @@ use crate::sys;
 
 type Handler = dyn Fn(&Notification<'_>) -> Response + Send + Sync;
 
-/// The handlers of a command, by the names of calls.
+/// Looks at every call that is left to the host, which the kernel then makes.
+type Observer = dyn Fn(&Notification<'_>) + Send + Sync;
+
+/// The handlers of a command, by the names of calls; or one that only looks.
 #[derive(Clone, Default)]
-pub(crate) struct Handlers(Vec<(Vec<String>, Arc<Handler>)>);
+pub(crate) struct Handlers {
+    named: Vec<(Vec<String>, Arc<Handler>)>,
+    observer: Option<Arc<Observer>>,
+}
 
 impl fmt::Debug for Handlers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(names, _)| names)).finish()
+        f.debug_list().entries(self.named.iter().map(|(names, _)| names)).finish()
     }
 }
 
 impl Handlers {
     pub(crate) fn add(&mut self, names: Vec<String>, handler: Arc<Handler>) {
-        self.0.push((names, handler));
+        self.named.push((names, handler));
+    }
+
+    pub(crate) fn observe(&mut self, observer: Arc<Observer>) {
+        self.observer = Some(observer);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.named.is_empty() && self.observer.is_none()
     }
 
     /// The handlers by number. Every name must be one that the plan's filter leaves to the host: a handler that is never
     /// called would be a protection that is not there.
     pub(crate) fn by_number(&self, asked: &[u32]) -> Result<ByNumber> {
         let mut table = BTreeMap::new();
-        for (names, handler) in &self.0 {
+        for (names, handler) in &self.named {
             for name in names {
                 for number in seccomp::numbers_of(name)? {
                     if !asked.contains(&number) {
@@ -56,7 +66,7 @@ impl Handlers {
                 }
             }
         }
-        Ok(ByNumber { asked: asked.to_vec(), table })
+        Ok(ByNumber { asked: asked.to_vec(), table, observer: self.observer.clone() })
     }
 }
 
@@ -64,6 +74,7 @@ impl Handlers {
 pub(crate) struct ByNumber {
     asked: Vec<u32>,
     table: BTreeMap<u32, Arc<Handler>>,
+    observer: Option<Arc<Observer>>,
 }
 
 /// What a process was killed for, noted before it is.
@@ -140,6 +151,12 @@ impl Answering {
         let number = call.syscall().number();
         if !self.handlers.asked.contains(&number) {
             return self.kill(call);
+        }
+        if let Some(observer) = &self.handlers.observer {
+            // A look that fails is one that was not had; whether the call may be made the sandbox has decided.
+            catch_unwind(AssertUnwindSafe(|| observer(call))).ok();
+            sys::continue_notification(self.listener.as_fd(), call.id()).ok();
+            return;
         }
         let response = match self.handlers.table.get(&number) {
             // A handler that panics has not said that the call may be made.

@@ -80,6 +80,14 @@ impl LandlockAccess {
     pub(super) fn bits(self) -> u64 {
         self.0
     }
+
+    /// A single right by its name.
+    pub(crate) fn single(name: &str) -> Option<Self> {
+        NAMES
+            .iter()
+            .find(|(access, known)| *known == name && access.0.is_power_of_two())
+            .map(|(access, _)| *access)
+    }
 }
 
 const NAMES: [(LandlockAccess, &str); 19] = [

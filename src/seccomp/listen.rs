@@ -11,6 +11,23 @@ const LAST_CALLS: [&str; 3] = ["execve", "exit_group", "sendmsg"];
 /// The register of the sixth argument.
 const SIXTH: u8 = 5;
 
+/// The calls by which a thread comes back from a signal or goes. They are let through without a look at them: asked for, one
+/// could not be undone by the next signal, and the others have nobody who would wait for an answer.
+pub(crate) const UNOBSERVED: [&str; 4] = ["exit", "exit_group", "restart_syscall", "rt_sigreturn"];
+
+/// Leaves every call that is let through to the listener.
+pub(super) fn observe(verdicts: &mut [Verdict], arch: Arch) {
+    let unobserved = UNOBSERVED.map(|name| arch.number(name));
+    for (number, verdict) in (0..).zip(verdicts) {
+        if !unobserved.contains(&Some(number)) {
+            let cases = verdict.cases.iter_mut().map(|case| &mut case.answer);
+            for answer in cases.chain([&mut verdict.otherwise]).filter(|answer| answer.lets_through()) {
+                *answer = Answer::Notify;
+            }
+        }
+    }
+}
+
 /// What the filter leaves to its listener: the numbers that the host answers. All others that it hears of are to be killed
 /// for. `None`: there is no need for one.
 pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {

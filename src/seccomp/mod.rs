@@ -36,6 +36,7 @@ mod word_tests;
 pub use action::SyscallAction;
 pub(crate) use compile::Program;
 pub use condition::{SyscallArg, SyscallCondition};
+pub(crate) use listen::UNOBSERVED;
 pub use syscall::Syscall;
 
 use crate::{Error, Result, Step, sys};
@@ -160,6 +161,8 @@ pub struct Seccomp {
     changes: Vec<Change>,
     /// What replaces the base's own answer to calls that nothing matches.
     otherwise: Option<SyscallAction>,
+    /// The host looks at every call that is let through.
+    observed: bool,
 }
 
 /// What the changes start from.
@@ -208,12 +211,29 @@ impl Seccomp {
         matches!(self.base, Base::Profile(profile) if std::ptr::eq(profile, &profile::DEFAULT))
             && self.changes.is_empty()
             && self.otherwise.is_none()
+            && !self.observed
+    }
+
+    /// Lets every call through.
+    pub(crate) fn everything() -> Self {
+        Self {
+            base: Base::Only(Arch::NATIVE.calls().map(|(name, _)| name.to_owned()).collect()),
+            ..Self::default()
+        }
+    }
+
+    /// The same policy, with everything that it lets through left to the host.
+    pub(crate) fn observed(self) -> Self {
+        Self { observed: true, ..self }
     }
 
     /// Checks the policy and lowers it to the program that the init installs.
     pub(crate) fn compile(&self, options: Options) -> Result<Filter> {
         let arch = Arch::NATIVE;
         let mut verdicts = resolve::verdicts(self, options, arch)?;
+        if self.observed {
+            listen::observe(&mut verdicts, arch);
+        }
         let asked = listen::listen(&mut verdicts);
         let token = listen::exempt(&mut verdicts, arch, new_token)?;
         Ok(Filter { program: compile::program(&verdicts, arch)?, token, asked })

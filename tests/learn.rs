@@ -1,0 +1,459 @@
+//! Learning what a program needs, and running it with that and nothing else.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use belljar::{
+    Command, ErrorKind, Mount, Need, Needs, Output, Response, Rootfs, Sandbox, Seccomp, SyscallAction, Upper,
+    Verdict,
+};
+use support::{Result, Scratch, as_nobody, closed, fail, payload, raw, role_result, sh};
+
+fn main() -> ExitCode {
+    let cases = cases![
+        what_was_learned_is_enough: ["userns", "landlock-6"],
+        and_nothing_else_is_allowed: ["userns", "landlock-6"],
+        a_shell_and_its_children: ["userns", "landlock-6", "sh"],
+        a_python_program: ["userns", "landlock-6", "python3"],
+        a_compiler: ["userns", "landlock-6", "cc"],
+        files_that_the_program_makes: ["userns", "landlock-6"],
+        files_on_an_overlay: ["root", "landlock-6", "overlay"],
+        threads_and_signals: ["userns", "landlock-6"],
+        addresses: ["userns", "landlock-6"],
+        capabilities: ["userns", "landlock-6"],
+        arguments_are_those_that_were_seen: ["userns"],
+        what_is_denied_is_no_need: ["userns"],
+        runs_are_merged_and_compared: ["userns", "landlock-6"],
+        a_bare_sandbox: ["bare", "landlock-6"],
+        commands_that_cannot_be_learned_from: ["userns"],
+        a_program_that_is_not_there: ["userns"],
+        limits_hold_meanwhile: ["userns"],
+        paths_that_end_nowhere: ["userns", "landlock-6"],
+        an_unprivileged_host: ["userns", "landlock-6", "setpriv"],
+    ];
+    let roles: &[support::Role] = &[
+        ("make-files", make_files),
+        ("threads", threads),
+        ("talk", talk),
+        ("bind", bind),
+        ("odd-paths", odd_paths),
+        ("chatter", chatter),
+        ("unprivileged", unprivileged),
+    ];
+    support::main(cases, roles)
+}
+
+/// Learns from a program, and runs it again with what was learned: the same output and verdict.
+fn again(sandbox: &Sandbox, command: &Command) -> Result<Needs> {
+    let plain = sandbox.output(command)?;
+    let learned = sandbox.learn(command)?;
+    same(&plain, &learned.output, &learned.needs)?;
+    // By its text, as it would be kept in a file.
+    let needs: Needs = learned.needs.to_string().parse()?;
+    assert_eq!(needs, learned.needs);
+    same(&plain, &needs.apply(sandbox.clone()).output(command)?, &needs)?;
+    Ok(needs)
+}
+
+fn same(wanted: &Output, found: &Output, needs: &Needs) -> Result {
+    let parts = |output: &Output| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.outcome.verdict, text(&output.stdout), text(&output.stderr))
+    };
+    if parts(wanted) == parts(found) {
+        return Ok(());
+    }
+    fail(format!("{:?} instead of {:?} with\n{needs}", parts(found), parts(wanted)))
+}
+
+fn file(access: &str, path: &str) -> Need {
+    Need::File { access: access.into(), path: path.into() }
+}
+
+fn call(name: &str, args: &[(u8, u64)]) -> Need {
+    Need::Syscall { name: name.into(), args: args.to_vec() }
+}
+
+fn cat(path: &str) -> Command {
+    payload("cat", &[path])
+}
+
+fn what_was_learned_is_enough() -> Result {
+    let needs = again(&closed(), &cat("/etc/passwd"))?;
+    for need in [
+        file("read_file", "/etc/passwd"),
+        file("execute", "/payload"),
+        call("read", &[]),
+        call("exit_group", &[]),
+    ] {
+        assert!(needs.contains(&need), "{need} is not among\n{needs}");
+    }
+    let text = needs.to_string();
+    assert!(!text.contains("socket") && !text.contains("connect") && !text.contains("capability"), "{text}");
+    assert!(!text.contains("syscall execve"), "it was started by it, and executes nothing itself: {text}");
+    Ok(())
+}
+
+fn and_nothing_else_is_allowed() -> Result {
+    let needs = closed().learn(cat("/etc/passwd"))?.needs;
+    let confined = needs.apply(closed());
+    assert_eq!(
+        closed().output(cat("/etc/hosts"))?.outcome.verdict,
+        Verdict::Exited(0),
+        "the positive control"
+    );
+    assert_eq!(confined.output(cat("/etc/hosts"))?.stdout, format!("errno {}\n", libc::EACCES).into_bytes());
+    // By landlock alone, and by the filter alone.
+    let files = closed().landlock(needs.landlock());
+    assert_eq!(files.output(cat("/etc/hosts"))?.stdout, format!("errno {}\n", libc::EACCES).into_bytes());
+    let unlike = |filter: Seccomp| {
+        closed().seccomp(filter).output(payload("syscall", &[&libc::SYS_getppid.to_string()]))
+    };
+    assert_eq!(unlike(needs.seccomp())?.stdout, b"errno 1\n");
+    let outcome = unlike(needs.seccomp_otherwise(SyscallAction::Kill))?.outcome;
+    let Verdict::SyscallDenied { syscall: Some(missing) } = outcome.verdict else {
+        return fail(format!("{:?}", outcome.verdict));
+    };
+    assert_eq!(missing.name(), Some("getppid"));
+    Ok(())
+}
+
+fn a_shell_and_its_children() -> Result {
+    let script = "cd /usr; for i in 1 2 3; do echo $i; done | sort -r | head -2; ls / | wc -l; test -e /nothing || echo no";
+    let needs = again(&closed(), &sh(script))?;
+    let executed = needs.iter().filter(|need| need.to_string().starts_with("execute ")).count();
+    assert!(executed >= 4, "sh, sort, head, ls, wc: {needs}");
+    assert!(needs.contains(&file("read_dir", "/")), "{needs}");
+    // It may not execute what it has not executed.
+    let output = needs.apply(closed()).output(sh("uname"))?;
+    assert!(!output.outcome.success());
+    Ok(())
+}
+
+fn a_python_program() -> Result {
+    let code = "import json, os, threading\n\
+                t = threading.Thread(target=lambda: print(json.dumps({'pid': os.getpid() > 0})))\n\
+                t.start(); t.join()\n\
+                open('/tmp/x', 'w').write('hello')\n\
+                print(open('/tmp/x').read())";
+    let mut command = Command::new("python3");
+    command.args(["-c", code]);
+    let needs = again(&closed(), &command)?;
+    assert!(needs.contains(&file("make_reg", "/tmp")), "{needs}");
+    Ok(())
+}
+
+fn a_compiler() -> Result {
+    let scratch = Scratch::new();
+    scratch.file("main.c", "#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 0; }\n");
+    let sandbox = closed().mount(Mount::bind(scratch.path(), "/src"));
+    again(&sandbox, &sh("cc -O1 -o /tmp/main /src/main.c && /tmp/main"))?;
+    Ok(())
+}
+
+fn make_files(args: &[OsString]) -> i32 {
+    let dir = std::path::PathBuf::from(support::roles::text(args, 0));
+    let result = (|| -> std::io::Result<()> {
+        let made = dir.join("made");
+        fs::create_dir(&made)?;
+        fs::write(made.join("a"), "a")?;
+        fs::rename(made.join("a"), dir.join("b"))?;
+        fs::hard_link(dir.join("b"), made.join("c"))?;
+        std::os::unix::fs::symlink("made", dir.join("link"))?;
+        fs::write(dir.join("link/d"), "through a link")?;
+        fs::File::options().write(true).truncate(true).open(dir.join("made/d"))?;
+        print!("{}", fs::read_to_string(made.join("c"))?);
+        let mut names: Vec<_> = fs::read_dir(&made)?.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        println!("{names:?}");
+        fs::remove_dir_all(&made)?;
+        fs::remove_file(dir.join("b"))?;
+        fs::remove_file(dir.join("link"))?;
+        let _socket = std::os::unix::net::UnixListener::bind(dir.join("socket"))?;
+        fs::remove_file(dir.join("socket"))
+    })();
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            println!("{error}");
+            1
+        }
+    }
+}
+
+fn files_that_the_program_makes() -> Result {
+    let needs = again(&closed(), &payload("make-files", &["/tmp"]))?;
+    let text = needs.to_string();
+    for right in [
+        "make_dir",
+        "make_reg",
+        "make_sym",
+        "make_sock",
+        "remove_dir",
+        "remove_file",
+        "refer",
+        "truncate",
+        "read_dir",
+    ] {
+        assert!(needs.contains(&file(right, "/tmp")), "{right}:\n{text}");
+    }
+    let inside = text.lines().find(|line| line.contains("/tmp/") && !line.starts_with("bind "));
+    assert_eq!(
+        inside, None,
+        "nothing in it was there before the program:
+{text}"
+    );
+    assert!(
+        needs.iter().any(|need| matches!(need, Need::Bind(address) if address == "unix:/tmp/socket")),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn files_on_an_overlay() -> Result {
+    let scratch = Scratch::new();
+    let layer = scratch.dir("layer");
+    for dir in ["work", "data", "usr", "tmp"] {
+        fs::create_dir(layer.join(dir))?;
+    }
+    fs::write(layer.join("data/input"), "from the layer")?;
+    std::os::unix::fs::symlink("/data/input", layer.join("work/alias"))?;
+    let rootfs = Rootfs::overlay([&layer]).upper(Upper::tmpfs(1 << 24, 0));
+    let sandbox = support::with_system(support::with_payload(Sandbox::new().rootfs(rootfs))).root();
+    again(&sandbox, &payload("make-files", &["/work"]))?;
+    let needs = again(&sandbox, &cat("/work/alias"))?;
+    assert!(needs.contains(&file("read_file", "/data/input")), "a symlink is no place for a rule: {needs}");
+    Ok(())
+}
+
+fn threads(_: &[OsString]) -> i32 {
+    raw::tick(Duration::from_millis(1));
+    let threads: Vec<_> = (0..8)
+        .map(|n| {
+            std::thread::spawn(move || {
+                let text: u64 =
+                    (0..20).map(|m| fs::read("/etc/passwd").map_or(0, |bytes| bytes.len() as u64) * m).sum();
+                text + n
+            })
+        })
+        .collect();
+    let sum: u64 = threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
+    println!("{}", sum > 0);
+    0
+}
+
+fn threads_and_signals() -> Result {
+    again(&closed(), &payload("threads", &[]))?;
+    Ok(())
+}
+
+/// A server and a client of its own, by TCP and by an abstract socket.
+fn talk(_: &[OsString]) -> i32 {
+    use std::io::{Read, Write};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    let result = (|| -> std::io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:4711")?;
+        let mut client = TcpStream::connect("127.0.0.1:4711")?;
+        listener.accept()?.0.write_all(b"by tcp")?;
+        let mut text = [0; 6];
+        client.read_exact(&mut text)?;
+        let name = SocketAddr::from_abstract_name("talk")?;
+        let listener = UnixListener::bind_addr(&name)?;
+        let mut client = UnixStream::connect_addr(&name)?;
+        listener.accept()?.0.write_all(b" and abstract")?;
+        let mut more = String::new();
+        client.read_to_string(&mut more)?;
+        Ok(String::from_utf8_lossy(&text).into_owned() + &more)
+    })();
+    println!("{result:?}");
+    i32::from(result.is_err())
+}
+
+fn addresses() -> Result {
+    let needs = again(&closed(), &payload("talk", &[]))?;
+    for need in [
+        Need::Bind("127.0.0.1:4711".into()),
+        Need::Connect("127.0.0.1:4711".into()),
+        Need::Bind("abstract:talk".into()),
+        Need::Connect("abstract:talk".into()),
+    ] {
+        assert!(needs.contains(&need), "{need} is not among\n{needs}");
+    }
+    // No other port.
+    let other = closed().landlock(needs.landlock()).output(payload("bind", &["4712"]))?;
+    assert_eq!(other.stdout, format!("errno {}\n", libc::EACCES).into_bytes());
+    assert_eq!(closed().output(payload("bind", &["4712"]))?.stdout, b"ok\n", "the positive control");
+    Ok(())
+}
+
+fn bind(args: &[OsString]) -> i32 {
+    match TcpListener::bind(format!("127.0.0.1:{}", support::roles::text(args, 0))) {
+        Ok(_) => println!("ok"),
+        Err(error) => println!("errno {}", error.raw_os_error().unwrap_or(-1)),
+    }
+    0
+}
+
+fn capabilities() -> Result {
+    let sandbox =
+        closed().keep_capability("NET_BIND_SERVICE").keep_capability("SYS_TIME").keep_capability("CHOWN");
+    let capability = |name: &str| Need::Capability(name.into());
+    let needs = again(&sandbox, &payload("bind", &["80"]))?;
+    assert!(needs.contains(&capability("NET_BIND_SERVICE")), "{needs}");
+    assert!(!needs.contains(&capability("SYS_TIME")) && !needs.contains(&capability("CHOWN")), "{needs}");
+    let needs = again(&sandbox, &payload("bind", &["8080"]))?;
+    assert!(!needs.to_string().contains("capability"), "{needs}");
+    // One whose use leaves no trace is not taken away.
+    let needs = again(&closed().keep_capability("DAC_OVERRIDE"), &payload("bind", &["8080"]))?;
+    assert!(needs.contains(&capability("DAC_OVERRIDE")), "{needs}");
+    // What the sandbox does not keep is no need of the program.
+    let needs = again(&closed(), &payload("bind", &["80"]))?;
+    assert!(!needs.to_string().contains("capability"), "{needs}");
+    Ok(())
+}
+
+fn arguments_are_those_that_were_seen() -> Result {
+    let needs = closed().learn(payload("bind", &["8080"]))?.needs;
+    let stream = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC) as u64;
+    assert!(needs.contains(&call("socket", &[(0, libc::AF_INET as u64), (1, stream), (2, 0)])), "{needs}");
+    let filter = needs.seccomp();
+    let socket = |family: i32| {
+        let args = [libc::SYS_socket, family.into(), stream as i64, 0].map(|arg| arg.to_string());
+        payload("syscall", &args.each_ref().map(String::as_str))
+    };
+    let sandbox = closed().seccomp(filter);
+    assert_eq!(sandbox.output(socket(libc::AF_INET))?.stdout, b"ok\n");
+    assert_eq!(sandbox.output(socket(libc::AF_INET6))?.stdout, b"errno 1\n");
+    assert_eq!(closed().output(socket(libc::AF_INET6))?.stdout, b"ok\n", "the positive control");
+    Ok(())
+}
+
+fn what_is_denied_is_no_need() -> Result {
+    let sandbox = closed().seccomp(Seccomp::new().deny(["socket"]));
+    let learned = sandbox.learn(payload("bind", &["8080"]))?;
+    assert_eq!(learned.output.stdout, b"errno 1\n");
+    assert!(!learned.needs.to_string().contains("socket"), "{}", learned.needs);
+    let sandbox = closed().seccomp(Seccomp::new().kill(["socket"]));
+    let learned = sandbox.learn(payload("bind", &["8080"]))?;
+    assert_eq!(learned.output.outcome.denied.and_then(belljar::Syscall::name), Some("socket"));
+    assert!(!learned.needs.to_string().contains("socket"), "{}", learned.needs);
+    Ok(())
+}
+
+fn runs_are_merged_and_compared() -> Result {
+    let one = closed().learn(cat("/etc/passwd"))?.needs;
+    let other = closed().learn(cat("/etc/hosts"))?.needs;
+    assert_eq!(other.diff(&one).to_string(), "+ read_file /etc/hosts\n- read_file /etc/passwd\n");
+    let mut both = one.clone();
+    both.merge(&other);
+    let confined = both.apply(closed());
+    for path in ["/etc/passwd", "/etc/hosts"] {
+        assert_eq!(confined.output(cat(path))?.outcome.verdict, Verdict::Exited(0));
+    }
+    assert!(closed().learn(cat("/etc/passwd"))?.needs.diff(&one).is_empty(), "the same each time");
+    Ok(())
+}
+
+fn a_bare_sandbox() -> Result {
+    let scratch = Scratch::new();
+    let note = scratch.file("note", "of the host");
+    let mut command = Command::new(support::own_exe());
+    command.args(["--role", "cat"]).arg(&note);
+    let needs = again(&Sandbox::bare(), &command)?;
+    assert!(needs.contains(&Need::File { access: "read_file".into(), path: note }), "{needs}");
+    let mut other = Command::new(support::own_exe());
+    other.args(["--role", "cat", "/etc/passwd"]);
+    let output = needs.apply(Sandbox::bare()).output(&other)?;
+    assert_eq!(output.stdout, format!("errno {}\n", libc::EACCES).into_bytes());
+    Ok(())
+}
+
+fn commands_that_cannot_be_learned_from() -> Result {
+    let mut command = cat("/etc/passwd");
+    command.on_syscall(["openat"], |_| Response::proceed());
+    let error = closed().seccomp(Seccomp::new().notify(["openat"])).learn(&command).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    assert!(error.hint().is_some());
+    Ok(())
+}
+
+fn a_program_that_is_not_there() -> Result {
+    let error = closed().learn(Command::new("/nothing")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exec);
+    Ok(())
+}
+
+/// Calls and calls.
+fn chatter(_: &[OsString]) -> i32 {
+    loop {
+        raw::syscall(libc::SYS_getppid, [0; 6]).ok();
+    }
+}
+
+fn limits_hold_meanwhile() -> Result {
+    let learned = closed().wall_time(Duration::from_millis(300)).learn(payload("chatter", &[]))?;
+    assert_eq!(learned.output.outcome.verdict, Verdict::WallTimeExceeded);
+    assert!(learned.needs.contains(&call("getppid", &[])), "{}", learned.needs);
+    Ok(())
+}
+
+/// Paths that are no paths, lead to themselves, or lead far up.
+fn odd_paths(_: &[OsString]) -> i32 {
+    let open = |path: usize| {
+        let at_cwd = libc::AT_FDCWD as usize;
+        raw::syscall(libc::SYS_openat, [at_cwd, path, 0, 0, 0, 0]).ok();
+    };
+    open(0);
+    open(usize::MAX);
+    fs::read_to_string("").ok();
+    fs::read_to_string("a".repeat(10_000)).ok();
+    std::os::unix::fs::symlink("loop", "/tmp/loop").ok();
+    fs::read_to_string("/tmp/loop").ok();
+    std::os::unix::fs::symlink("../../../../../../etc/passwd", "/tmp/up").ok();
+    println!("{}", fs::read_to_string("/tmp/up").is_ok());
+    println!("{}", fs::read_to_string("/proc/self/root/etc/hosts").is_ok());
+    println!("{}", fs::read_to_string("/dev/fd/99").is_ok());
+    0
+}
+
+fn paths_that_end_nowhere() -> Result {
+    let learned = closed().learn(payload("odd-paths", &[]))?;
+    assert_eq!(learned.output.stdout, b"true\ntrue\nfalse\n");
+    let text = learned.needs.to_string();
+    assert!(learned.needs.contains(&file("read_file", "/etc/passwd")), "{text}");
+    assert!(!text.contains("aaaa"), "{text}");
+    Ok(())
+}
+
+fn unprivileged(_: &[OsString]) -> i32 {
+    role_result((|| {
+        what_was_learned_is_enough()?;
+        and_nothing_else_is_allowed()?;
+        files_that_the_program_makes()?;
+        addresses()?;
+        if support::features::missing("sh").is_none() {
+            a_shell_and_its_children()?;
+        }
+        a_bare_sandbox()
+    })())
+}
+
+fn an_unprivileged_host() -> Result {
+    as_nobody("unprivileged", &[], Duration::from_secs(120))?.succeed()?;
+    Ok(())
+}
