@@ -129,6 +129,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 setuid_guard: guard,
                 fixed_processors: scheduling.processors.is_some(),
                 fixed_io_priority: scheduling.io.is_some(),
+                #[cfg(feature = "serde")]
+                capabilities: match &sandbox.capabilities {
+                    Some(names) => capability::mask_of(names)?,
+                    None if in_user_ns => u64::MAX,
+                    None => caller.capabilities,
+                },
             };
             let Filter { program, token, asked } = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());

@@ -160,6 +160,6 @@ impl SyscallCondition {
             Operator::Masked { mask, value } => Test::Masked { mask: number(mask)?, value: number(value)? },
         };
         let width = if argument.low32 { Width::Low32 } else { Width::Full };
-        Ok(Condition { argument: argument.index, width, test })
+        Ok(Condition { argument: argument.index, width, test }.canonical())
     }
 }

@@ -12,6 +12,8 @@ mod groups;
 mod guard;
 mod listen;
 mod names;
+#[cfg(feature = "serde")]
+mod oci;
 mod profile;
 mod resolve;
 mod satisfy;
@@ -54,7 +56,8 @@ use profile::Profile;
 ///
 /// - a profile: [`Seccomp::new`], the default one, or [`judge`](Self::judge), [`plugin`](Self::plugin) or
 ///   [`strict`](Self::strict), each for a narrower purpose, or
-/// - nothing: [`Seccomp::allow_only`],
+/// - nothing: [`Seccomp::allow_only`], or
+/// - a file: `Seccomp::from_json`, behind the feature `serde`, reads the profiles of container engines,
 ///
 /// and is changed word by word: [`allow`](Self::allow), [`deny`](Self::deny), [`deny_with`](Self::deny_with),
 /// [`log`](Self::log), [`trap`](Self::trap), [`kill`](Self::kill) and, for any action, [`on`](Self::on) say what
@@ -170,6 +173,8 @@ pub struct Seccomp {
 enum Base {
     Profile(&'static Profile),
     Only(Vec<String>),
+    #[cfg(feature = "serde")]
+    Imported(std::sync::Arc<oci::Imported>),
 }
 
 impl Default for Base {
@@ -275,4 +280,7 @@ pub(crate) struct Options {
     pub(crate) fixed_processors: bool,
     /// The I/O priority was chosen, and the kernel lets every process choose another.
     pub(crate) fixed_io_priority: bool,
+    /// The capabilities that the program keeps, as a mask.
+    #[cfg(feature = "serde")]
+    pub(crate) capabilities: u64,
 }

@@ -17,10 +17,21 @@ const MAX_CONDITIONS: usize = 16;
 
 /// The answers to the numbers from 0 to the highest known one; beyond them it is [`UNKNOWN`].
 pub(super) fn verdicts(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<Vec<Verdict>> {
+    Ok(table(seccomp, options, arch)?.into_verdicts())
+}
+
+/// The same, with the answer that they differ from.
+pub(super) fn table(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<Table> {
     let otherwise = seccomp.otherwise.map(super::SyscallAction::answer).transpose()?;
     let mut table = match &seccomp.base {
         Base::Profile(profile) => from_profile(profile, otherwise, arch)?,
         Base::Only(names) => from_list(names, otherwise, arch)?,
+        #[cfg(feature = "serde")]
+        Base::Imported(imported) => {
+            let mut table = Table::new(arch, otherwise.unwrap_or(imported.otherwise));
+            imported.fill(&mut table, options)?;
+            table
+        }
     };
     for change in &seccomp.changes {
         say(&mut table, change)?;
@@ -150,7 +161,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Everything that has a name gets the same answer.
-    fn new(arch: Arch, otherwise: Answer) -> Self {
+    pub(super) fn new(arch: Arch, otherwise: Answer) -> Self {
         let mut verdicts = vec![Verdict::from(UNKNOWN); arch.highest() as usize + 1];
         for (name, number) in arch.calls() {
             let answer = if name == CLONE3 { UNKNOWN } else { otherwise };
@@ -172,15 +183,25 @@ impl Table {
         }
     }
 
+    #[cfg(feature = "serde")]
+    pub(super) fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn otherwise(&self) -> Answer {
+        self.otherwise
+    }
+
     fn entry(&mut self, name: &str) -> Option<&mut Verdict> {
         self.verdicts.get_mut(self.arch.number(name)? as usize)
     }
 
-    fn get(&self, name: &str) -> Option<&Verdict> {
+    pub(super) fn get(&self, name: &str) -> Option<&Verdict> {
         self.verdicts.get(self.arch.number(name)? as usize)
     }
 
-    fn set(&mut self, name: &str, verdict: Verdict) {
+    pub(super) fn set(&mut self, name: &str, verdict: Verdict) {
         if let Some(entry) = self.entry(name) {
             *entry = verdict;
         }
@@ -192,8 +213,12 @@ impl Table {
         }
     }
 
-    fn finish(mut self) -> Vec<Verdict> {
+    pub(super) fn finish(mut self) -> Self {
         self.verdicts.iter_mut().for_each(Verdict::simplify);
+        self
+    }
+
+    pub(super) fn into_verdicts(self) -> Vec<Verdict> {
         self.verdicts
     }
 }

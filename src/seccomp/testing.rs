@@ -6,8 +6,13 @@ use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use super::{Options, Program, Seccomp};
 
 pub(super) const BOTH: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
-pub(super) const UNGUARDED: Options =
-    Options { setuid_guard: false, fixed_processors: false, fixed_io_priority: false };
+pub(super) const UNGUARDED: Options = Options {
+    setuid_guard: false,
+    fixed_processors: false,
+    fixed_io_priority: false,
+    #[cfg(feature = "serde")]
+    capabilities: 0,
+};
 pub(super) const GUARDED: Options = Options { setuid_guard: true, ..UNGUARDED };
 
 pub(super) const ALLOW: u32 = 0x7fff_0000;

@@ -113,6 +113,24 @@ pub(super) struct Condition {
     pub(super) test: Test,
 }
 
+impl Condition {
+    /// The shortest of the ways to say the same: the filter looks at no bit that does not matter.
+    pub(super) fn canonical(self) -> Self {
+        match (self.width, self.test) {
+            (Width::Full, Test::Masked { mask: u64::MAX, value })
+            | (Width::Low32, Test::Masked { mask: LOW32, value }) => {
+                Self { test: Test::Equal(value), ..self }
+            }
+            (Width::Full, Test::Masked { mask, value }) if mask | value <= LOW32 => {
+                Self { width: Width::Low32, ..self }.canonical()
+            }
+            _ => self,
+        }
+    }
+}
+
+const LOW32: u64 = 0xffff_ffff;
+
 /// How much of the register is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Width {
