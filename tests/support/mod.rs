@@ -53,6 +53,7 @@ pub(crate) fn fail<T>(message: impl fmt::Display) -> Result<T> {
 pub(crate) type Result<T = ()> = std::result::Result<T, Fail>;
 
 /// One test.
+#[derive(Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// Names of [`features`] without which it cannot be run, "bare" if no mount is made, and "soak" if it takes long.
