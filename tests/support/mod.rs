@@ -59,6 +59,8 @@ pub(crate) struct Case {
     /// Names of [`features`] without which it cannot be run, "bare" if no mount is made, and "soak" if it takes long.
     pub(crate) needs: &'static [&'static str],
     pub(crate) run: fn() -> Result,
+    /// Why this host is not the place for it, besides.
+    pub(crate) lacks: fn() -> Option<String>,
 }
 
 /// A program that this binary becomes when executed with `--role NAME`.
@@ -68,7 +70,12 @@ pub(crate) type Role = (&'static str, fn(&[OsString]) -> i32);
 #[macro_export]
 macro_rules! cases {
     ($($name:ident: [$($need:literal),*]),* $(,)?) => {
-        &[$($crate::support::Case { name: stringify!($name), needs: &[$($need),*], run: $name }),*]
+        &[$($crate::support::Case {
+            name: stringify!($name),
+            needs: &[$($need),*],
+            run: $name,
+            lacks: || None,
+        }),*]
     };
 }
 
@@ -135,7 +142,10 @@ fn trial(case: &'static Case) -> Trial {
     let missing =
         case.needs.iter().chain([&mounts]).find_map(|need| missing(need).map(|reason| (*need, reason)));
     let Some((feature, reason)) = missing else {
-        return Trial::test(case.name, move || guarded(case));
+        return match (case.lacks)() {
+            None => Trial::test(case.name, move || guarded(case)),
+            Some(reason) => Trial::test(case.name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+        };
     };
     let reason = format!("needs {feature}: {reason}");
     if features::is_required(feature) {
@@ -465,15 +475,21 @@ pub(crate) fn as_nobody(role: &str, args: &[&str], patience: Duration) -> Result
         return run_helper(&mut role_command(role, args), patience);
     }
     let scratch = Scratch::new();
+    run_helper(&mut nobody_command(&scratch, role, args)?, patience)
+}
+
+/// A command that root runs as that user, with the program copied to a directory.
+pub(crate) fn nobody_command(scratch: &Scratch, role: &str, args: &[&str]) -> Result<std::process::Command> {
     let copy = scratch.join("test");
     // By another process: one that a thread of ours is just starting could have it open for writing, and then it cannot
     // be executed.
-    run_helper(std::process::Command::new("cp").arg(own_exe()).arg(&copy), patience)?.succeed()?;
+    let mut cp = std::process::Command::new("cp");
+    run_helper(cp.arg(own_exe()).arg(&copy), Duration::from_secs(60))?.succeed()?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]);
     command.arg(&copy).args(["--role", role]).args(args).current_dir("/");
-    run_helper(&mut command, patience)
+    Ok(command)
 }
 
 /// What this release of Debian is called; empty on anything else.

@@ -193,3 +193,149 @@ pub(crate) fn tick(pause: std::time::Duration) {
     // SAFETY: a live itimerval; nobody asks for the old one.
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
+
+/// Writes to a segment of System V shared memory.
+pub(crate) fn write_shared(id: i64, bytes: &[u8]) -> io::Result<()> {
+    with_shared(id, |start| {
+        // SAFETY: segments have a page at least, and what is written fits.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len().min(4096)) };
+    })
+}
+
+/// Reads the beginning of one.
+pub(crate) fn read_shared(id: i64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length.min(4096)];
+    with_shared(id, |start| {
+        // SAFETY: segments have a page at least.
+        unsafe { std::ptr::copy_nonoverlapping(start, bytes.as_mut_ptr(), bytes.len()) };
+    })?;
+    Ok(bytes)
+}
+
+fn with_shared(id: i64, act: impl FnOnce(*mut u8)) -> io::Result<()> {
+    let id = i32::try_from(id).map_err(io::Error::other)?;
+    // SAFETY: the kernel chooses the address; `act` stays within a page of it, and nobody keeps it.
+    unsafe {
+        let start = libc::shmat(id, std::ptr::null(), 0);
+        if start.addr() == usize::MAX {
+            return Err(io::Error::last_os_error());
+        }
+        act(start.cast());
+        libc::shmdt(start);
+    }
+    Ok(())
+}
+
+/// `getpid(2)` by the table of 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn getpid_of_i386() -> i64 {
+    let result: i64;
+    // SAFETY: a call without arguments; what it overwrites is named.
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("rax") 20_i64 => result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
+    }
+    result
+}
+
+/// The name of a network interface by its number.
+pub(crate) fn interface_name(number: u32) -> Option<String> {
+    let mut name = [0_u8; libc::IF_NAMESIZE];
+    // SAFETY: a live buffer of the length that the call needs.
+    let found = unsafe { libc::if_indextoname(number, name.as_mut_ptr().cast()) };
+    if found.is_null() {
+        return None;
+    }
+    Some(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())
+}
+
+/// Sends itself a message with credentials that say it is somebody else.
+pub(crate) fn send_credentials(pid: i32, uid: u32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let (from, _to) = std::os::unix::net::UnixStream::pair()?;
+    let credentials = libc::ucred { pid, uid, gid: 0 };
+    // `struct cmsghdr`, aligned as the kernel wants it, and the credentials.
+    let length = size_of::<libc::cmsghdr>() + size_of::<libc::ucred>();
+    let mut control = [0_u64; 8];
+    let mut byte = 0_u8;
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: all zeros is a value of this type, and every pointer in it leads to what lives until the call returns. The
+    // header and the credentials fit in the buffer, which is aligned for both.
+    unsafe {
+        let header = control.as_mut_ptr().cast::<libc::cmsghdr>();
+        (*header).cmsg_len = length;
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_CREDENTIALS;
+        libc::CMSG_DATA(header).cast::<libc::ucred>().write_unaligned(credentials);
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = length;
+        if libc::sendmsg(from.as_raw_fd(), &raw const message, 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Makes a terminal the controlling one of this process, which leads a session of its own then.
+pub(crate) fn take_terminal(terminal: &impl std::os::fd::AsRawFd) -> io::Result<()> {
+    // SAFETY: calls with numbers only.
+    unsafe {
+        libc::setsid();
+        if libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// A new pair of pseudo-terminal ends, the terminal last.
+pub(crate) fn terminal_pair() -> io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let (mut main, mut other) = (-1, -1);
+    // SAFETY: live integers; null for name, termios and window size. The descriptors are new and nobody else's.
+    unsafe {
+        let null = std::ptr::null_mut();
+        if libc::openpty(&raw mut main, &raw mut other, null, std::ptr::null_mut(), std::ptr::null_mut()) < 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+        Ok((OwnedFd::from_raw_fd(main), OwnedFd::from_raw_fd(other)))
+    }
+}
+
+/// Writes to each page of a segment of System V shared memory.
+pub(crate) fn touch_shared(id: i64, length: usize) -> io::Result<()> {
+    with_shared(id, |start| {
+        for offset in (0..length).step_by(4096) {
+            // SAFETY: inside of the segment, which is as long as the caller has made it.
+            unsafe { start.add(offset).write_volatile(1) };
+        }
+    })
+}
+
+/// Writes so many bytes, each so far from the one before, to memory of its own.
+pub(crate) fn touch_sparsely(count: usize, distance: usize) -> io::Result<()> {
+    // SAFETY: a new mapping, and writes inside of it.
+    unsafe {
+        let start = libc::mmap(
+            std::ptr::null_mut(),
+            count * distance,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // Not huge ones, of which one would be enough.
+        libc::madvise(start, count * distance, libc::MADV_NOHUGEPAGE);
+        for n in 0..count {
+            start.cast::<u8>().add(n * distance).write_volatile(1);
+        }
+        libc::munmap(start, count * distance);
+    }
+    Ok(())
+}
