@@ -14,6 +14,7 @@
 mod attack;
 mod calls;
 mod classes;
+mod filesystem;
 mod stage;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../support/mod.rs"]
@@ -28,7 +29,8 @@ use attack::Entry;
 use support::{Case, Role};
 
 /// Every attack, by mechanism.
-const MECHANISMS: &[(&str, &[Entry])] = &[("System calls", syscalls::ATTACKS)];
+const MECHANISMS: &[(&str, &[Entry])] =
+    &[("Files", filesystem::ATTACKS), ("System calls", syscalls::ATTACKS)];
 
 /// The programs that they need.
 const ROLES: &[&[Role]] = &[];
