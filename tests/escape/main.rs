@@ -15,6 +15,7 @@ mod attack;
 mod calls;
 mod classes;
 mod filesystem;
+mod mounts;
 mod stage;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../support/mod.rs"]
@@ -30,7 +31,7 @@ use support::{Case, Role};
 
 /// Every attack, by mechanism.
 const MECHANISMS: &[(&str, &[Entry])] =
-    &[("Files", filesystem::ATTACKS), ("System calls", syscalls::ATTACKS)];
+    &[("Files", filesystem::ATTACKS), ("Mounts", mounts::ATTACKS), ("System calls", syscalls::ATTACKS)];
 
 /// The programs that they need.
 const ROLES: &[&[Role]] = &[];
