@@ -16,6 +16,9 @@ mod calls;
 mod classes;
 mod filesystem;
 mod mounts;
+mod place;
+mod results;
+mod roots;
 mod stage;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../support/mod.rs"]
@@ -30,11 +33,16 @@ use attack::Entry;
 use support::{Case, Role};
 
 /// Every attack, by mechanism.
-const MECHANISMS: &[(&str, &[Entry])] =
-    &[("Files", filesystem::ATTACKS), ("Mounts", mounts::ATTACKS), ("System calls", syscalls::ATTACKS)];
+const MECHANISMS: &[(&str, &[Entry])] = &[
+    ("Files", filesystem::ATTACKS),
+    ("Mounts", mounts::ATTACKS),
+    ("Hostile roots", roots::ATTACKS),
+    ("What a run leaves behind", results::ATTACKS),
+    ("System calls", syscalls::ATTACKS),
+];
 
 /// The programs that they need.
-const ROLES: &[&[Role]] = &[];
+const ROLES: &[&[Role]] = &[results::ROLES];
 
 fn main() -> ExitCode {
     let entries = MECHANISMS.iter().flat_map(|(_, entries)| entries.iter());
