@@ -15,6 +15,7 @@ mod attack;
 mod calls;
 mod classes;
 mod filesystem;
+mod identity;
 mod mounts;
 mod place;
 mod results;
@@ -38,6 +39,7 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Mounts", mounts::ATTACKS),
     ("Hostile roots", roots::ATTACKS),
     ("What a run leaves behind", results::ATTACKS),
+    ("Identity", identity::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 
