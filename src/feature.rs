@@ -131,6 +131,18 @@ impl Feature {
         Self::Landlock,
     ];
 
+    /// All eight namespaces, for [`Sandbox::best_effort_all`](crate::Sandbox::best_effort_all).
+    pub const NAMESPACES: [Self; 8] = [
+        Self::UserNs,
+        Self::PidNs,
+        Self::MountNs,
+        Self::NetNs,
+        Self::IpcNs,
+        Self::UtsNs,
+        Self::CgroupNs,
+        Self::TimeNs,
+    ];
+
     /// The name, as the setters of [`Sandbox`](crate::Sandbox) spell it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -127,6 +127,7 @@ mod deterministic;
 mod device;
 mod entries;
 mod error;
+mod fallback;
 mod feature;
 mod files;
 mod fsimage;

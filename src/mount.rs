@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::device::{self, DEVICES, LINKS};
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::landlock::LandlockAccess;
 use crate::limits::Bytes;
 use crate::lowering::{Lowering, ProcView, c_string, inside};
 use crate::source::Presentation;
@@ -63,6 +64,18 @@ enum ProcVisibility {
 impl Mount {
     fn new(target: impl Into<PathBuf>, kind: Kind) -> Self {
         Self { target: target.into(), kind }
+    }
+
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// What may be done with a directory or file of the host that is shown where it is; `None` for everything else.
+    pub(crate) fn in_place(&self) -> Option<LandlockAccess> {
+        let Kind::Bind { source, writable } = &self.kind else { return None };
+        let read = LandlockAccess::READ | LandlockAccess::EXECUTE;
+        let access = if *writable { read | LandlockAccess::WRITE } else { read };
+        (*source == self.target).then_some(access)
     }
 
     /// Shows a file or directory of the host, with everything mounted below it, read-only (`mount_setattr(2)` with

@@ -324,6 +324,15 @@ impl Landlock {
         self
     }
 
+    /// Whether files are denied where no rule allows them.
+    pub(crate) fn restricts_files(&self) -> bool {
+        self.files
+    }
+
+    pub(crate) fn scopes_signals(&self) -> bool {
+        self.signals != Denial::No
+    }
+
     /// Gives away TCP, to all ports.
     pub fn share_tcp(mut self) -> Self {
         self.tcp = Denial::No;

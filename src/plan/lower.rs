@@ -8,6 +8,7 @@ use crate::capability;
 use crate::cgroup::{Cgroup, Limits, Placement, Version};
 use crate::deterministic;
 use crate::error::{Error, Result, Step};
+use crate::fallback::StandIn;
 use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
@@ -37,7 +38,7 @@ const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let caller = Caller::now()?;
     let mut enforced = Enforced::default();
-    let namespaces = available_namespaces(sandbox, &mut enforced)?;
+    let (namespaces, stand_in) = available_namespaces(sandbox, &mut enforced)?;
     let in_user_ns = namespaces.contains(Namespaces::USER);
     let mode = match (caller.may_mount(), in_user_ns) {
         (false, _) => SourceMode::Paths,
@@ -72,7 +73,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
     // Its rules are about what is there when everything is mounted. Lowered here, the program is confined by it before the
     // filter is installed.
-    let landlock = match &sandbox.landlock {
+    let landlock = match stand_in.landlock.as_ref().or(sandbox.landlock.as_ref()) {
         None => landlock::InForce::default(),
         Some(policy) => {
             let best_effort = sandbox.best_effort.contains(&Feature::Landlock);
@@ -129,6 +130,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 setuid_guard: guard,
                 fixed_processors: scheduling.processors.is_some(),
                 fixed_io_priority: scheduling.io.is_some(),
+                refused: stand_in.refused,
                 #[cfg(feature = "serde")]
                 capabilities: match &sandbox.capabilities {
                     Some(names) => capability::mask_of(names)?,
@@ -197,8 +199,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 }
 
 /// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.
-fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<Namespaces> {
+fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Namespaces, StandIn)> {
     let mut namespaces = sandbox.namespaces;
+    let mut lost = Vec::new();
     for (namespace, feature, _) in Namespaces::table() {
         if !namespaces.contains(namespace) {
             continue;
@@ -206,17 +209,26 @@ fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<Na
         if sandbox.best_effort.contains(&feature) {
             if let Err(error) = namespaces.try_one(namespace) {
                 namespaces -= namespace;
-                enforced.skip(feature, error.to_string());
+                lost.push((feature, error));
                 continue;
             }
         }
         enforced.add(feature);
     }
-    if !namespaces.contains(Namespaces::MOUNT) && (sandbox.rootfs.is_some() || !sandbox.mounts.is_empty()) {
-        return Err(Error::invalid("a root filesystem and mounts need a mount namespace")
-            .with_hint("do not name MountNs in best_effort together with rootfs() or mount()"));
+    if lost.is_empty() {
+        return Ok((namespaces, StandIn::default()));
     }
-    Ok(namespaces)
+    let stand_in = StandIn::new(sandbox, sandbox.namespaces - namespaces, sys::landlock_abi().unwrap_or(0))?;
+    for (feature, error) in lost {
+        enforced.skip(
+            feature,
+            match stand_in.words(feature) {
+                Some(words) => format!("{error}; {words}"),
+                None => error.to_string(),
+            },
+        );
+    }
+    Ok((namespaces, stand_in))
 }
 
 fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowering) {
@@ -482,7 +494,8 @@ fn compile_filter(sandbox: &Sandbox, options: Options) -> Result<Filter> {
     let Some(filter) = &sandbox.seccomp else {
         return Err(Error::internal(Step::Plan, "no filter to compile"));
     };
-    if !filter.is_default() || options.fixed_processors || options.fixed_io_priority {
+    let usual = Options { setuid_guard: options.setuid_guard, ..Options::default() };
+    if !filter.is_default() || !options.is_like(usual) {
         return filter.compile(options);
     }
     let cell = &DEFAULT[usize::from(options.setuid_guard)];

@@ -391,6 +391,9 @@ impl Sandbox {
     /// Runs without this feature where the host does not have it; [`Outcome::enforced`](crate::Outcome::enforced)
     /// says so. Everything else is required.
     ///
+    /// For a namespace that cannot be had, what it would hide is denied instead, as far as landlock and the filter can: see
+    /// [`best_effort_all`](Sandbox::best_effort_all).
+    ///
     /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], for
     /// [`Feature::Scheduling`], and for [`Feature::Landlock`], of which what the kernel has stays in force.
     ///
@@ -408,6 +411,43 @@ impl Sandbox {
     /// ```
     pub fn best_effort(mut self, feature: Feature) -> Self {
         self.best_effort.insert(feature);
+        self
+    }
+
+    /// Runs without any of these features that the host does not have.
+    ///
+    /// With [`Feature::NAMESPACES`] a sandbox runs where nobody may make a namespace: in a container whose filter refuses
+    /// them, or where `kernel.unprivileged_userns_clone`, `user.max_user_namespaces` or AppArmor does; `Host::probe` says
+    /// which. What stands in for each is in the reasons of [`Enforced::skipped`](crate::Enforced::skipped):
+    ///
+    /// - For mounts, rules of landlock: of the host's files only what [`Rootfs::system`] and binds at the path of their
+    ///   source would show can be accessed. There is no `/tmp` and no `/proc`, and what else a policy puts into its root
+    ///   (other roots, files, binds elsewhere) is [`InvalidConfig`](crate::ErrorKind::InvalidConfig). A policy with
+    ///   [`landlock`](Sandbox::landlock) rules for files has those. Landlock itself is required unless it is named, too.
+    /// - For the network, the filter: no socket can be made but connected pairs; and landlock's rules about TCP and abstract
+    ///   sockets.
+    /// - For processes, landlock: no signal leaves the program's tree; on a kernel without that, the filter refuses signals
+    ///   altogether. The default filter refuses tracing anyway, and without `/proc` nobody can be seen.
+    /// - For IPC, the filter: no queue, semaphore or shared memory can be opened.
+    /// - For ids, host name, cgroup and clocks, nothing: the program has the caller's ids, without capabilities.
+    ///
+    /// With [`allow_all_syscalls`](Sandbox::allow_all_syscalls) there is no filter to stand in. The tree is killed by
+    /// walking it, unless there is a cgroup.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Feature, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().best_effort_all(Feature::NAMESPACES);
+    /// let outcome = sandbox.status(Command::new("/usr/bin/make"))?;
+    /// for skipped in outcome.enforced.skipped() {
+    ///     eprintln!("without {}: {}", skipped.feature, skipped.reason);
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn best_effort_all(mut self, features: impl IntoIterator<Item = Feature>) -> Self {
+        self.best_effort.extend(features);
         self
     }
 }

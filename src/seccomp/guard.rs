@@ -1,5 +1,6 @@
-//! The guard of writable host directories, which narrows whatever a policy says.
+//! What narrows whatever a policy says: the guard of writable host directories, and calls that are refused.
 
+use super::Refused;
 use super::profile::DENIED;
 use super::resolve::{Table, UNKNOWN};
 use super::verdict::{Rule, without};
@@ -11,6 +12,22 @@ pub(super) fn narrow(table: &mut Table) {
     }
     for name in UNREADABLE {
         table.change(name, |verdict| verdict.refuse(UNKNOWN));
+    }
+}
+
+/// Refuses groups of calls.
+pub(super) fn refuse(table: &mut Table, refused: Refused) {
+    const SOCKETS: &[&str] = &["socket"];
+    const IPC: &[&str] = &["mq_open", "mq_unlink", "msgget", "semget", "shmget"];
+    const SIGNALS: &[&str] =
+        &["kill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"];
+    let groups = [(refused.sockets, SOCKETS), (refused.ipc, IPC), (refused.signals, SIGNALS)];
+    for name in groups.into_iter().filter(|(is, _)| *is).flat_map(|(_, names)| names) {
+        table.change(name, |verdict| verdict.refuse(DENIED));
+    }
+    // What is asked of it no filter sees.
+    if refused != Refused::default() {
+        table.change("io_uring_setup", |verdict| verdict.refuse(UNKNOWN));
     }
 }
 

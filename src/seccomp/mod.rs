@@ -280,7 +280,30 @@ pub(crate) struct Options {
     pub(crate) fixed_processors: bool,
     /// The I/O priority was chosen, and the kernel lets every process choose another.
     pub(crate) fixed_io_priority: bool,
+    /// What is refused, whatever the policy says.
+    pub(crate) refused: Refused,
     /// The capabilities that the program keeps, as a mask.
     #[cfg(feature = "serde")]
     pub(crate) capabilities: u64,
+}
+
+impl Options {
+    /// Whether the default profile is compiled to the same filter for both: it does not look at capabilities.
+    pub(crate) fn is_like(&self, other: Self) -> bool {
+        let unlike = |options: &Self| {
+            (options.setuid_guard, options.fixed_processors, options.fixed_io_priority, options.refused)
+        };
+        unlike(self) == unlike(&other)
+    }
+}
+
+/// Groups of calls that are refused whatever the policy says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Making sockets. Pairs that are connected to each other stay.
+    pub(crate) sockets: bool,
+    /// Opening queues, semaphores and shared memory of System V and POSIX.
+    pub(crate) ipc: bool,
+    /// Sending signals.
+    pub(crate) signals: bool,
 }

@@ -49,6 +49,7 @@ pub(super) fn table(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<T
     if options.setuid_guard {
         guard::narrow(&mut table);
     }
+    guard::refuse(&mut table, options.refused);
     Ok(table.finish())
 }
 

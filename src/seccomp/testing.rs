@@ -3,13 +3,14 @@
 use super::interpreter::{Call, run};
 use super::names::Arch;
 use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
-use super::{Options, Program, Seccomp};
+use super::{Options, Program, Refused, Seccomp};
 
 pub(super) const BOTH: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
 pub(super) const UNGUARDED: Options = Options {
     setuid_guard: false,
     fixed_processors: false,
     fixed_io_priority: false,
+    refused: Refused { sockets: false, ipc: false, signals: false },
     #[cfg(feature = "serde")]
     capabilities: 0,
 };

@@ -1,0 +1,117 @@
+//! What stands in for namespaces that cannot be had: on a host where nobody may make one (a container, a hardened
+//! machine), and a policy that names them in `best_effort`, what they would hide is denied instead.
+//!
+//! | lost | stands in |
+//! |---|---|
+//! | mounts | rules of landlock for what the root would show of the host |
+//! | network | the filter: no socket is made; landlock: no TCP, no abstract socket outside |
+//! | PID | landlock: no signal to a process outside; without that the filter: no signal at all |
+//! | IPC | the filter: no queue, semaphore or shared memory is opened |
+
+use crate::error::{Error, Result};
+use crate::feature::Feature;
+use crate::landlock::Landlock;
+use crate::namespace::Namespaces;
+use crate::sandbox::Sandbox;
+use crate::seccomp::Refused;
+
+/// The ABI of landlock with which the ports of TCP came, and that with abstract sockets and signals.
+const TCP_ABI: u32 = 4;
+const SCOPES_ABI: u32 = 6;
+
+/// What is in force in place of what was lost.
+#[derive(Debug, Default)]
+pub(crate) struct StandIn {
+    /// In place of the policy's own rules, if it has any.
+    pub(crate) landlock: Option<Landlock>,
+    /// What the filter refuses besides.
+    pub(crate) refused: Refused,
+    /// Signals are kept inside by landlock.
+    signals_scoped: bool,
+    has_filter: bool,
+}
+
+impl StandIn {
+    /// `kernel` is the ABI of landlock, 0 without it.
+    pub(crate) fn new(sandbox: &Sandbox, lost: Namespaces, kernel: u32) -> Result<Self> {
+        let shows_root = sandbox.rootfs.is_some() || !sandbox.mounts.is_empty();
+        let rules = match (lost.contains(Namespaces::MOUNT) && shows_root, &sandbox.landlock) {
+            (true, Some(own)) if own.restricts_files() => None,
+            (true, Some(_)) => {
+                return Err(Error::invalid(
+                    "without a mount namespace, rules of landlock that say nothing of files leave all of them open",
+                )
+                .with_hint("add rules for the files it needs, or leave the mount namespace out of best_effort"));
+            }
+            (true, None) => Some(files(sandbox)?.abi(kernel.clamp(1, SCOPES_ABI))),
+            (false, Some(_)) => None,
+            (false, None) => scopes(lost, kernel),
+        };
+        let in_force = rules.as_ref().or(sandbox.landlock.as_ref());
+        let signals_scoped = kernel >= SCOPES_ABI && in_force.is_some_and(Landlock::scopes_signals);
+        let refused = Refused {
+            sockets: lost.contains(Namespaces::NET),
+            ipc: lost.contains(Namespaces::IPC),
+            signals: lost.contains(Namespaces::PID) && !signals_scoped,
+        };
+        Ok(Self { landlock: rules, refused, signals_scoped, has_filter: sandbox.seccomp.is_some() })
+    }
+
+    /// What it is like to be without this, for the list of what is enforced.
+    pub(crate) fn words(&self, lost: Feature) -> Option<&'static str> {
+        Some(match lost {
+            Feature::MountNs if self.landlock.as_ref().is_some_and(Landlock::restricts_files) => {
+                "rules of landlock stand in: of the host's files only what the root would show can be accessed"
+            }
+            Feature::MountNs => "the host's files are in reach, as far as modes and landlock go",
+            Feature::NetNs if self.has_filter => "the filter stands in: no socket can be made",
+            Feature::NetNs => "the host's network is in reach",
+            Feature::PidNs if self.signals_scoped => {
+                "landlock stands in: no process outside can be signalled, but they can be seen where there is a /proc"
+            }
+            Feature::PidNs if self.has_filter => "the filter stands in: no process can be signalled",
+            Feature::PidNs => "the user's processes outside can be signalled",
+            Feature::IpcNs if self.has_filter => {
+                "the filter stands in: no queue, semaphore or shared memory can be opened"
+            }
+            Feature::IpcNs => "the host's queues, semaphores and shared memory are in reach",
+            Feature::UserNs => "the program has the caller's own ids",
+            _ => return None,
+        })
+    }
+}
+
+/// Rules for the files that the root would show.
+fn files(sandbox: &Sandbox) -> Result<Landlock> {
+    let rules = match &sandbox.rootfs {
+        None => return Err(needs_mounts("mounts over the host's own root")),
+        Some(rootfs) if rootfs.is_system() => Landlock::new().system(),
+        Some(_) => return Err(needs_mounts("a root filesystem of its own")),
+    };
+    sandbox.mounts.iter().try_fold(rules, |rules, mount| match mount.in_place() {
+        Some(access) => Ok(rules.rule(mount.target(), access)),
+        None => Err(needs_mounts(format!("what is to be at {}", mount.target().display()))),
+    })
+}
+
+fn needs_mounts(what: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("{what} cannot be had without a mount namespace")).with_hint(
+        "rules of landlock can stand in for the system view and for binds under the path that they have on the host; \
+         use only those, or leave the mount namespace out of best_effort",
+    )
+}
+
+/// What landlock does for a network or processes that are shared, if it can.
+fn scopes(lost: Namespaces, kernel: u32) -> Option<Landlock> {
+    let mut rules = Landlock::bare();
+    if lost.contains(Namespaces::NET) && kernel >= TCP_ABI {
+        rules = rules.restrict_tcp();
+    }
+    if lost.contains(Namespaces::NET) && kernel >= SCOPES_ABI {
+        rules = rules.scope_abstract_sockets();
+    }
+    if lost.contains(Namespaces::PID) && kernel >= SCOPES_ABI {
+        rules = rules.scope_signals();
+    }
+    (rules != Landlock::bare()).then_some(rules)
+}

@@ -1,0 +1,350 @@
+//! Hosts on which nobody may make a namespace: what is said, and what stands in for them.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+mod support;
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use belljar::{
+    Command, ErrorKind, Feature, Host, Landlock, Mount, Outcome, Rootfs, Sandbox, Seccomp, Status, Verdict,
+};
+use support::{
+    Fail, Result, Scratch, as_nobody, closed, fail, own_exe, payload, raw, role_result, run_helper, succeed,
+    within,
+};
+
+fn main() -> ExitCode {
+    let cases = cases![
+        in_a_container: ["userns", "landlock-6"],
+        in_a_container_without_landlock: ["userns", "landlock-6"],
+        where_user_namespaces_are_limited_to_none: ["userns", "landlock-6", "unshare", "setpriv"],
+        what_cannot_stand_in: ["userns", "landlock-6"],
+        rules_of_ones_own: ["userns", "landlock-6"],
+        single_namespaces: ["userns", "landlock-6"],
+        the_tree_is_killed: ["userns", "landlock-6"],
+        a_host_with_namespaces_has_them: ["userns"],
+        without_best_effort_it_is_an_error: ["userns"],
+    ];
+    let roles: &[support::Role] = &[
+        ("reach", reach),
+        ("host", |_| role_result(host())),
+        ("landless-host", |_| role_result(landless_host())),
+        ("narrow-host", |_| role_result(narrow_host())),
+        ("own-rules-host", |_| role_result(own_rules_host())),
+        ("single-host", |_| role_result(single_host())),
+        ("killing-host", |_| role_result(killing_host())),
+        ("strict-host", |_| role_result(strict_host())),
+        ("full-host", |_| role_result(full_host())),
+        ("leave-a-daemon", leave_a_daemon),
+    ];
+    support::main(cases, roles)
+}
+
+/// Runs a host in a closed sandbox, as in a container whose filter refuses namespaces. It has a `/tmp` of its own.
+fn contained(role: &str) -> Result {
+    contained_by(closed(), role)
+}
+
+fn contained_by(container: Sandbox, role: &str) -> Result {
+    succeed(container.output(payload(role, &[]))?).map(drop)
+}
+
+/// The policy, which is that of any other host.
+fn policy() -> Sandbox {
+    Sandbox::new().mount(Mount::bind(own_exe(), own_exe())).best_effort_all(Feature::NAMESPACES)
+}
+
+/// What a program can reach from inside: one word for each, which of a program without any sandbox are all "yes".
+fn reach(args: &[OsString]) -> i32 {
+    let word = |n| support::roles::text(args, n);
+    let (dir, port, parent) = (word(0), word(1), word(2).parse().unwrap_or(0));
+    let tcp = || TcpStream::connect(format!("127.0.0.1:{port}")).map(drop);
+    let udp = || UdpSocket::bind("127.0.0.1:0").map(drop);
+    let by_path = || UnixStream::connect(Path::new(&dir).join("socket")).map(drop);
+    let by_name = || {
+        let name = SocketAddr::from_abstract_name(format!("belljar-test-{parent}"))?;
+        UnixStream::connect_addr(&name).map(drop)
+    };
+    let call = |number: i64, args: [usize; 6]| raw::syscall(number, args).map(drop);
+    let attempts: [(&str, &dyn Fn() -> std::io::Result<()>); 11] = [
+        ("read", &|| fs::read(Path::new(&dir).join("secret")).map(drop)),
+        ("write", &|| fs::write(Path::new(&dir).join("made"), "x")),
+        ("proc", &|| fs::read("/proc/self/status").map(drop)),
+        ("tcp", &tcp),
+        ("udp", &udp),
+        ("path", &by_path),
+        ("abstract", &by_name),
+        ("signal", &|| call(libc::SYS_kill, [parent, 0, 0, 0, 0, 0])),
+        ("ipc", &|| {
+            let id = raw::syscall(libc::SYS_shmget, [0, 4096, 0o600, 0, 0, 0])?;
+            call(libc::SYS_shmctl, [id as usize, 0, 0, 0, 0, 0])
+        }),
+        ("system", &|| fs::read("/etc/passwd").map(drop)),
+        ("pair", &|| UnixStream::pair().map(drop)),
+    ];
+    let words = attempts.map(|(name, attempt)| match attempt() {
+        Ok(()) => format!("{name}=yes"),
+        Err(_) => format!("{name}=no"),
+    });
+    println!("{}", words.join(" "));
+    0
+}
+
+/// What is there to be reached.
+struct Surroundings {
+    scratch: Scratch,
+    port: u16,
+    _kept: (TcpListener, UnixListener, UnixListener),
+}
+
+impl Surroundings {
+    fn new() -> Result<Self> {
+        let scratch = Scratch::below(&std::env::temp_dir());
+        scratch.file("secret", "of the host");
+        let tcp = TcpListener::bind("127.0.0.1:0")?;
+        let port = tcp.local_addr()?.port();
+        let by_path = UnixListener::bind(scratch.join("socket"))?;
+        let name = SocketAddr::from_abstract_name(format!("belljar-test-{}", std::process::id()))?;
+        let by_name = UnixListener::bind_addr(&name)?;
+        Ok(Self { scratch, port, _kept: (tcp, by_path, by_name) })
+    }
+
+    fn reach_from(&self, sandbox: &Sandbox) -> Result<(String, Outcome)> {
+        let mut command = Command::new(own_exe());
+        let own = std::process::id().to_string();
+        command.args(["--role", "reach"]).arg(self.scratch.path()).args([&self.port.to_string(), &own]);
+        let output = sandbox.output(&command)?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.outcome.verdict != Verdict::Exited(0) {
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            return fail(format!(
+                "{:?}: {text} {errors}; {}",
+                output.outcome.verdict, output.outcome.enforced
+            ));
+        }
+        Ok((text, output.outcome))
+    }
+}
+
+const ALL: &str = "read=yes write=yes proc=yes tcp=yes udp=yes path=yes abstract=yes signal=yes ipc=yes system=yes pair=yes";
+const NOTHING: &str =
+    "read=no write=no proc=no tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes";
+
+fn host() -> Result {
+    let around = Surroundings::new()?;
+    let (open, _) = around.reach_from(&Sandbox::bare())?;
+    assert_eq!(open, ALL, "the positive control");
+    let (confined, outcome) = around.reach_from(&policy())?;
+    assert_eq!(confined, NOTHING);
+    let skipped = outcome.enforced.skipped();
+    for feature in Feature::NAMESPACES {
+        assert!(!outcome.enforced.contains(feature), "{feature}");
+        assert!(skipped.iter().any(|one| one.feature == feature), "{feature}: {}", outcome.enforced);
+    }
+    for feature in [Feature::Landlock, Feature::Seccomp, Feature::Capabilities, Feature::NoNewPrivs] {
+        assert!(outcome.enforced.contains(feature), "{feature}: {}", outcome.enforced);
+    }
+    for (feature, word) in [
+        (Feature::MountNs, "landlock stand in"),
+        (Feature::NetNs, "no socket can be made"),
+        (Feature::PidNs, "no process outside can be signalled"),
+        (Feature::IpcNs, "shared memory can be opened"),
+    ] {
+        let reason = skipped.iter().find(|one| one.feature == feature).map(|one| one.reason.as_str());
+        assert!(reason.is_some_and(|reason| reason.contains(word)), "{reason:?}");
+    }
+    // The host report says the same, and why.
+    let report = Host::probe();
+    let missing = report
+        .checks()
+        .iter()
+        .any(|check| check.name.contains("user") && matches!(check.status, Status::Missing { .. }));
+    assert!(missing, "{report}");
+    // What it is to work on can be shown, where it is.
+    let dir = around.scratch.path();
+    let (some, _) = around.reach_from(&policy().mount(Mount::bind(dir, dir)))?;
+    assert!(some.starts_with("read=yes write=no"), "{some}");
+    let (more, _) = around.reach_from(&policy().mount(Mount::bind_writable(dir, dir)))?;
+    assert!(more.starts_with("read=yes write=yes"), "{more}");
+    Ok(())
+}
+
+fn in_a_container() -> Result {
+    contained("host")
+}
+
+fn landless_host() -> Result {
+    let around = Surroundings::new()?;
+    let error = around.reach_from(&policy()).err().map(|Fail(message)| message).unwrap_or_default();
+    assert!(error.contains("landlock"), "it is required: {error}");
+    let (found, outcome) = around.reach_from(&policy().best_effort(Feature::Landlock))?;
+    // The filter still stands in for what it can, and the list says what is open.
+    assert_eq!(
+        found,
+        "read=yes write=yes proc=yes tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes"
+    );
+    let skipped: Vec<_> = outcome.enforced.skipped().iter().map(|one| one.feature).collect();
+    assert!(
+        skipped.contains(&Feature::Landlock) && skipped.contains(&Feature::MountNs),
+        "{}",
+        outcome.enforced
+    );
+    Ok(())
+}
+
+fn in_a_container_without_landlock() -> Result {
+    let filter = Seccomp::new().deny_with(["landlock_create_ruleset"], libc::ENOSYS);
+    contained_by(closed().seccomp(filter), "landless-host")
+}
+
+fn where_user_namespaces_are_limited_to_none() -> Result {
+    // A user namespace in which nobody may make another, and a user in it without any capability.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+                  exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all \"$0\" --role host";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(own_exe());
+    run_helper(&mut command, Duration::from_secs(60))?.succeed()?;
+    Ok(())
+}
+
+fn refused(sandbox: &Sandbox, word: &str) -> Result {
+    let error = sandbox.plan().err().ok_or_else(|| Fail(format!("{word} was taken")))?;
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    assert!(error.to_string().contains(word) && error.hint().is_some(), "{error}");
+    Ok(())
+}
+
+fn narrow_host() -> Result {
+    refused(&policy().rootfs(Rootfs::empty()), "root filesystem")?;
+    refused(&policy().rootfs(Rootfs::dir("/usr")), "root filesystem")?;
+    refused(&policy().mount(Mount::tmpfs("/scratch")), "/scratch")?;
+    refused(&policy().mount(Mount::file("/etc/motd", "x")), "/etc/motd")?;
+    refused(&policy().mount(Mount::bind("/usr", "/opt")), "/opt")?;
+    refused(&policy().mount(Mount::mask("/usr/share")), "/usr/share")?;
+    let over_the_host = Sandbox::bare().mount(Mount::bind("/usr", "/usr")).best_effort(Feature::MountNs);
+    refused(&over_the_host, "mounts over the host's own root")
+}
+
+fn what_cannot_stand_in() -> Result {
+    contained("narrow-host")
+}
+
+fn own_rules_host() -> Result {
+    let around = Surroundings::new()?;
+    refused(&policy().landlock(Landlock::bare().restrict_tcp()), "say nothing of files")?;
+    let rules = Landlock::new().system().execute(own_exe()).read(around.scratch.path());
+    let (found, outcome) = around.reach_from(&policy().landlock(rules))?;
+    assert!(found.starts_with("read=yes write=no proc=no tcp=no"), "{found}");
+    assert!(outcome.enforced.contains(Feature::Landlock));
+    Ok(())
+}
+
+fn rules_of_ones_own() -> Result {
+    contained("own-rules-host")
+}
+
+fn single_host() -> Result {
+    let around = Surroundings::new()?;
+    let bare = || Sandbox::bare().seccomp(Seccomp::new());
+    for (sandbox, feature, gone) in [
+        (bare().net_ns(), Feature::NetNs, ["tcp=no", "udp=no", "abstract=no"].as_slice()),
+        (bare().pid_ns(), Feature::PidNs, &["signal=no"]),
+        (bare().ipc_ns(), Feature::IpcNs, &["ipc=no"]),
+    ] {
+        let (found, _) = around.reach_from(&sandbox.best_effort(feature))?;
+        assert!(gone.iter().all(|word| found.contains(word)), "{feature}: {found}");
+        assert!(found.contains("read=yes"), "{feature}: {found}");
+    }
+    // Without a filter there is none to stand in, and the list says so.
+    let (found, outcome) = around.reach_from(&Sandbox::bare().net_ns().best_effort(Feature::NetNs))?;
+    assert!(found.contains("udp=yes") && found.contains("tcp=no"), "landlock knows TCP: {found}");
+    let reason = outcome.enforced.skipped().iter().find(|one| one.feature == Feature::NetNs);
+    assert!(reason.is_some_and(|one| one.reason.contains("in reach")), "{}", outcome.enforced);
+    Ok(())
+}
+
+fn single_namespaces() -> Result {
+    contained("single-host")
+}
+
+/// Leaves a process of a session of its own behind, and says its id.
+fn leave_a_daemon(_: &[OsString]) -> i32 {
+    match raw::fork() {
+        Ok(0) => {
+            raw::syscall(libc::SYS_setsid, [0; 6]).ok();
+            match raw::fork() {
+                Ok(0) => {
+                    println!("{}", std::process::id());
+                    std::thread::sleep(Duration::from_secs(300));
+                    0
+                }
+                _ => 0,
+            }
+        }
+        Ok(_) => {
+            std::thread::sleep(Duration::from_millis(300));
+            0
+        }
+        Err(_) => 1,
+    }
+}
+
+fn killing_host() -> Result {
+    let mut command = Command::new(own_exe());
+    command.args(["--role", "leave-a-daemon"]);
+    let output = policy().output(&command)?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_eq!(output.outcome.verdict, Verdict::Exited(0), "{text}");
+    let pid: i32 = text.parse().map_err(|_| Fail(format!("it said {text:?}")))?;
+    let gone = within(Duration::from_secs(10), || {
+        raw::syscall(libc::SYS_kill, [pid as usize, 0, 0, 0, 0, 0]).is_err()
+    });
+    assert!(gone, "process {pid} goes on");
+    Ok(())
+}
+
+fn the_tree_is_killed() -> Result {
+    contained("killing-host")
+}
+
+fn a_host_with_namespaces_has_them() -> Result {
+    full_host()?;
+    if support::features::missing("setpriv").is_none() {
+        as_nobody("full-host", &[], Duration::from_secs(60))?.succeed()?;
+    }
+    Ok(())
+}
+
+fn full_host() -> Result {
+    let outcome = policy().status(Command::new("/bin/true"))?;
+    for feature in Feature::NAMESPACES {
+        assert!(outcome.enforced.contains(feature), "{feature}: {}", outcome.enforced);
+    }
+    assert!(!outcome.enforced.contains(Feature::Landlock), "nothing has to stand in");
+    Ok(())
+}
+
+fn strict_host() -> Result {
+    let error = Sandbox::new().status(Command::new("/bin/true")).err().ok_or(Fail("it ran".into()))?;
+    assert!(error.hint().is_some(), "{error}");
+    Ok(())
+}
+
+fn without_best_effort_it_is_an_error() -> Result {
+    contained("strict-host")
+}
