@@ -402,7 +402,8 @@ fn plugin_talks_over_what_it_was_given() -> Result {
             ("listening", libc::SYS_listen, &[0, 0]),
             ("an option of a protocol", libc::SYS_setsockopt, &[0, 0, 64, 0, 0]),
             ("shared memory", libc::SYS_shmget, &[0, 4096, 0o1600]),
-            ("a file by descriptor as a program", libc::SYS_execveat, &[-1, 0, 0, 0, 0]),
+            ("another program", libc::SYS_execve, &[0, 0, 0]),
+            ("one by descriptor", libc::SYS_execveat, &[-1, 0, 0, 0, 0]),
         ],
     )
 }
@@ -443,6 +444,7 @@ fn strict_kills_at_the_first_call_that_is_not_computing() -> Result {
     let attempts: &[(&str, &[i64])] = &[
         ("socket", &[1, 1, 0]),
         ("clone", &[17, 0, 0, 0, 0]),
+        ("execve", &[0, 0, 0]),
         ("unlinkat", &[-100, 0, 0]),
         // Opening for writing, and the same with the upper half set.
         ("openat", &[-100, 0, 1]),

@@ -70,8 +70,9 @@ impl Seccomp {
 
     /// The profile for a plugin: one process that talks to its host over descriptors that it was given.
     ///
-    /// It has threads but starts no process, sends and receives on sockets that it has but makes none but pairs, and
-    /// reads and writes the files that its root shows. `execve` stays, because the plugin itself is started by it. See
+    /// It has threads but starts no process and executes no other program, sends and receives on sockets that it has but
+    /// makes none but pairs, and reads and writes the files that its root shows. A script whose first line is
+    /// `#!/usr/bin/env` executes another program, and does not run under it; one that names its interpreter does. See
     /// `docs/seccomp.md` for each call.
     ///
     /// # Examples

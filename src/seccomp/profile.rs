@@ -139,9 +139,8 @@ pub(super) static PLUGIN: Profile = Profile {
             why: "Threads, and no other process.",
         },
         deny(
-            &["fork", "vfork", "execveat"],
-            "A plugin is one process. Of the calls that start programs it keeps `execve`, without which it could not be \
-             started: it can become another program that it is shown, under the same filter.",
+            &["fork", "vfork", "execve", "execveat"],
+            "A plugin is one process, and stays the program that it was started as.",
         ),
         deny(
             &["mknod", "mknodat", "capset", "personality", "process_mrelease"],
@@ -155,7 +154,6 @@ pub(super) static PLUGIN: Profile = Profile {
 pub(super) static STRICT: Profile = Profile {
     name: "strict",
     words: &[
-        allow(&["execve"], "The program is started under the filter."),
         allow(&["exit", "exit_group"], "It ends."),
         allow(
             &["read", "readv", "pread64", "write", "writev", "lseek", "close", "fstat"],

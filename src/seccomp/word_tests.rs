@@ -36,13 +36,13 @@ impl Said {
             return KILL;
         }
         let Some(name) = arch.name(number) else { return ENOSYS };
+        let group = groups::GROUPS.iter().find(|group| group.calls.contains(&name)).unwrap().name;
         for (names, conditions, action) in self.words.iter().rev() {
             let through = matches!(action, SyscallAction::Allow | SyscallAction::Log | SyscallAction::Notify);
             let mut all = conditions.iter().map(|condition| condition.lower().unwrap());
             if !all.all(|condition| holds(&condition, arguments)) {
                 continue;
             }
-            let group = groups::GROUPS.iter().find(|group| group.calls.contains(&name)).unwrap().name;
             if names.contains(&name) {
                 return raw(*action);
             }
@@ -114,7 +114,7 @@ fn the_last_word_that_matches_decides() {
     ];
     let mut stream = Arguments(0x0f1e_2d3c_4b5a_6978);
     let mut compiled = 0;
-    for round in 0..400 {
+    for round in 0..200 {
         let arch = BOTH[round % 2];
         let otherwise = random_action(&mut stream);
         let mut policy = Seccomp::allow_only(["execve"]).otherwise(otherwise);
@@ -139,7 +139,7 @@ fn the_last_word_that_matches_decides() {
         let Ok(program) = policy.compile_for(arch, UNGUARDED) else { continue };
         compiled += 1;
         let watched = NAMES.iter().filter_map(|name| arch.number(name)).chain([450, 470, 600]);
-        let elsewhere: Vec<u32> = (0..64).map(|_| u32::try_from(stream.next() % 480).unwrap()).collect();
+        let elsewhere: Vec<u32> = (0..24).map(|_| u32::try_from(stream.next() % 480).unwrap()).collect();
         for number in watched.chain(elsewhere) {
             for _ in 0..8 {
                 let arguments = stream.six();
@@ -154,7 +154,7 @@ fn the_last_word_that_matches_decides() {
             }
         }
     }
-    assert!(compiled > 200, "only {compiled} of the policies were without a mistake");
+    assert!(compiled > 100, "only {compiled} of the policies were without a mistake");
 }
 
 #[test]
@@ -259,15 +259,15 @@ fn profiles_allow_and_deny_what_they_say() {
         ),
         (
             Seccomp::plugin(),
-            "read write execve openat mmap futex pipe2 recvmsg sendmsg fsync exit_group",
+            "read write openat mmap futex pipe2 recvmsg sendmsg fsync exit_group",
             EPERM,
-            "execveat connect bind accept4 shmget mq_open mknodat ptrace mount setuid seccomp io_setup",
+            "execve execveat connect bind accept4 shmget mq_open mknodat ptrace mount setuid seccomp io_setup",
         ),
         (
             Seccomp::strict(),
-            "read write execve mmap brk exit_group futex close",
+            "read write mmap brk exit_group futex close",
             KILL,
-            "clone connect pipe2 unlinkat mkdirat getdents64 wait4 kill ptrace mount setuid memfd_create execveat",
+            "clone connect pipe2 unlinkat mkdirat getdents64 wait4 kill ptrace mount setuid memfd_create execve execveat",
         ),
     ];
     for (policy, allowed, refusal, refused) in cases {

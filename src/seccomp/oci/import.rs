@@ -264,10 +264,11 @@ fn answer(action: &str, number: Option<u32>, name: Option<&str>) -> Result<Answe
         "SCMP_ACT_TRAP" => Ok(Answer::Trap),
         // Of a process that goes on without one of its threads nobody knows what it does.
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" | "SCMP_ACT_KILL_PROCESS" => Ok(Answer::Kill),
-        "SCMP_ACT_NOTIFY" | "SCMP_ACT_TRACE" => {
-            Err(invalid(format!("{action} in the seccomp profile is not supported"))
-                .with_hint("nobody would answer: use SCMP_ACT_ERRNO, SCMP_ACT_TRAP or SCMP_ACT_KILL_PROCESS"))
-        }
+        "SCMP_ACT_NOTIFY" => Err(invalid("SCMP_ACT_NOTIFY in the seccomp profile is not supported").with_hint(
+            "the format names a socket of an agent: say notify() after from_json(), and answer by Command::on_syscall()",
+        )),
+        "SCMP_ACT_TRACE" => Err(invalid("SCMP_ACT_TRACE in the seccomp profile is not supported")
+            .with_hint("there is no tracer: use SCMP_ACT_ERRNO, SCMP_ACT_TRAP or SCMP_ACT_KILL_PROCESS")),
         _ => Err(invalid(format!("unknown action {action:?} in the seccomp profile"))
             .with_hint("actions are SCMP_ACT_ with ALLOW, LOG, ERRNO, TRAP, KILL_PROCESS or KILL")),
     }

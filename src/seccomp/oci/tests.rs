@@ -305,6 +305,9 @@ fn what_cannot_be_exported_is_an_error() {
     let error = policy.to_json().unwrap_err();
     assert_eq!(error.to_string(), "the conditions on \"read\" would take more than 256 entries");
     assert!(error.hint().is_some());
+    let error = Seccomp::new().notify(["openat"]).to_json().unwrap_err();
+    assert_eq!(error.to_string(), "calls that a handler of the host answers cannot be written as a profile");
+    assert!(error.hint().is_some());
 }
 
 #[test]
@@ -415,6 +418,37 @@ fn contradictions_and_unknown_names_are_errors_of_the_plan() {
     let text = profile(allow, &many.join(", "));
     let error = Seccomp::from_json(&text).unwrap().compile_for(Arch::X86_64, UNGUARDED).unwrap_err();
     assert_eq!(error.to_string(), "the seccomp profile has more than 256 entries for \"read\"");
+}
+
+/// Whatever becomes of the text of a profile, it is read or refused.
+#[test]
+fn damaged_profiles_do_no_harm() {
+    let mut stream = Arguments(0x600d_f00d_dead_beef);
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..400 {
+        let mut bytes = DOCKER.as_bytes().to_vec();
+        for _ in 0..=stream.next() % 3 {
+            let at = usize::try_from(stream.next()).unwrap() % bytes.len();
+            match stream.next() % 4 {
+                0 => bytes.truncate(at),
+                1 => drop(bytes.drain(at..bytes.len().min(at + 9))),
+                2 => bytes[at] = b"[]{},:\"0-e "[usize::try_from(stream.next() % 11).unwrap()],
+                _ => bytes[at] = b'a' + u8::try_from(stream.next() % 26).unwrap(),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match Seccomp::from_json(&text).and_then(|policy| policy.compile_for(Arch::X86_64, UNGUARDED)) {
+            Ok(_) => read += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(read > 10 && refused > 100, "{read} and {refused}");
 }
 
 #[test]
