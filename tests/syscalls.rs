@@ -48,8 +48,9 @@ fn main() -> ExitCode {
 /// The profiles of container engines.
 #[cfg(feature = "serde")]
 const OF_ENGINES: &[Case] = cases![
-    programs_run_under_the_profile_of_docker: ["userns", "sh", "python3", "cc"],
+    programs_run_under_the_profiles_of_engines: ["userns", "sh", "python3", "cc"],
     the_profile_of_docker_denies: ["userns"],
+    the_profile_of_docker_kills_for_foreign_calls: ["userns", "cc"],
     the_profile_of_docker_knows_the_capabilities_that_are_kept: ["userns"],
     an_exported_profile_is_enforced_the_same: ["userns"],
 ];
@@ -498,6 +499,8 @@ fn strict_tells_a_crash_from_a_denied_call() -> Result {
 
 #[cfg(feature = "serde")]
 const DOCKER: &str = include_str!("fixtures/docker-seccomp.json");
+#[cfg(feature = "serde")]
+const PODMAN: &str = include_str!("fixtures/podman-seccomp.json");
 
 #[cfg(feature = "serde")]
 fn docker() -> Result<Sandbox> {
@@ -505,24 +508,24 @@ fn docker() -> Result<Sandbox> {
 }
 
 #[cfg(feature = "serde")]
-fn programs_run_under_the_profile_of_docker() -> Result {
-    let sandbox = docker()?;
-    let script = "cd /tmp && echo one > a && cat a | tr o 0 > b && sort a b && ls | wc -l && uname && id -u";
-    assert!(run_sh(&sandbox, script)?.contains("Linux"));
-    adds(&sandbox, &mut python(include_str!("../examples/judge/problems/sum/submissions/add.py")))?;
-    let server = "import socket, threading\nlistener = socket.create_server(('127.0.0.1', 0))\n\
-                  def serve():\n    one, _ = listener.accept(); one.sendall(b'hello')\n\
-                  threading.Thread(target=serve).start()\n\
-                  print(socket.create_connection(listener.getsockname()).recv(9))";
-    assert_eq!(succeed(sandbox.output(python(server))?)?, "b'hello'\n");
+fn programs_run_under_the_profiles_of_engines() -> Result {
     let scratch = Scratch::new();
-    let program = compile_with(
-        "cc",
-        &scratch,
-        "add.c",
-        include_str!("../examples/judge/problems/sum/submissions/add.c"),
-    )?;
-    adds(&sandbox.mount(Mount::bind(program, "/program")), &mut Command::new("/program"))
+    let add = include_str!("../examples/judge/problems/sum/submissions/add.c");
+    let program = compile_with("cc", &scratch, "add.c", add)?;
+    for profile in [DOCKER, PODMAN] {
+        let sandbox = under(Seccomp::from_json(profile)?).mount(Mount::bind(&program, "/program"));
+        let script =
+            "cd /tmp && echo one > a && cat a | tr o 0 > b && sort a b && ls | wc -l && uname && id -u";
+        assert!(run_sh(&sandbox, script)?.contains("Linux"));
+        adds(&sandbox, &mut python(include_str!("../examples/judge/problems/sum/submissions/add.py")))?;
+        let server = "import socket, threading\nlistener = socket.create_server(('127.0.0.1', 0))\n\
+                      def serve():\n    one, _ = listener.accept(); one.sendall(b'hello')\n\
+                      threading.Thread(target=serve).start()\n\
+                      print(socket.create_connection(listener.getsockname()).recv(9))";
+        assert_eq!(succeed(sandbox.output(python(server))?)?, "b'hello'\n");
+        adds(&sandbox, &mut Command::new("/program"))?;
+    }
+    Ok(())
 }
 
 #[cfg(feature = "serde")]
@@ -544,6 +547,36 @@ fn the_profile_of_docker_denies() -> Result {
     let mended = Seccomp::from_json(DOCKER)?.deny_if("socket", [SyscallArg::new(0).low32().eq(40)]);
     assert_ne!(answer(&docker()?, libc::SYS_socket, &[hidden, 1, 0])?, EPERM);
     assert_eq!(answer(&under(mended), libc::SYS_socket, &[hidden, 1, 0])?, EPERM);
+    Ok(())
+}
+
+/// It lists 32-bit x86 and x32 as sub-architectures.
+#[cfg(feature = "serde")]
+fn the_profile_of_docker_kills_for_foreign_calls() -> Result {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Ok(());
+    }
+    assert!(DOCKER.contains("SCMP_ARCH_X86") && DOCKER.contains("SCMP_ARCH_X32"));
+    let scratch = Scratch::new();
+    let source = r#"
+        int main(int count, char **words) {
+            long result = 0;
+            if (count == 2) __asm__ volatile("int $0x80" : "=a"(result) : "a"(20) : "memory");
+            if (count == 3) __asm__ volatile("syscall" : "=a"(result) : "a"(0x40000000 + 39) : "rcx", "r11", "memory");
+            return 0;
+        }"#;
+    let program = support::compile(&scratch, "foreign", source, &[])?;
+    for (words, verdict) in [
+        (&[][..], Verdict::Exited(0)),
+        (&["i386"], Verdict::SyscallDenied { syscall: None }),
+        (&["x32", "too"], Verdict::SyscallDenied { syscall: None }),
+    ] {
+        let mut command = Command::new("/program");
+        command.args(words);
+        let sandbox = docker()?.mount(Mount::bind(&program, "/program"));
+        assert_eq!(sandbox.status(&command)?.verdict, verdict, "{words:?}");
+        assert_eq!(sandbox.allow_all_syscalls().status(&command)?.verdict, Verdict::Exited(0), "the control");
+    }
     Ok(())
 }
 

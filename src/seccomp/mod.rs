@@ -55,7 +55,7 @@ use profile::Profile;
 /// Every sandbox from `Sandbox::new()` has the default profile; a value of this type replaces it. It starts from
 ///
 /// - a profile: [`Seccomp::new`], the default one, or [`judge`](Self::judge), [`plugin`](Self::plugin) or
-///   [`strict`](Self::strict), each for a narrower purpose, or
+///   [`strict`](Self::strict), each for a narrower purpose,
 /// - nothing: [`Seccomp::allow_only`], or
 /// - a file: `Seccomp::from_json`, behind the feature `serde`, reads the profiles of container engines,
 ///

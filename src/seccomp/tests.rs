@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::interpreter::{Call, run};
 use super::names::{self, Arch};
 use super::testing::*;
-use super::{Filter, Options, Seccomp, groups, guard, profile};
+use super::{Filter, Options, Seccomp, SyscallAction, groups, guard, profile};
 use crate::ErrorKind;
 
 /// The members of the groups that the default profile allows.
@@ -101,14 +101,27 @@ fn conditions_hold_for_random_arguments() {
     }
 }
 
+/// Whatever the policy says: numbers mean other calls there.
 #[test]
 fn foreign_architectures_are_killed() {
-    let native = compile(&Seccomp::new(), Arch::X86_64, UNGUARDED);
-    // i386, arm, aarch64, riscv64, and nothing at all.
-    for arch in [0x4000_0003, 0x4000_0028, 0xc000_00b7, 0xc000_00f3, 0] {
-        for number in 0..=600 {
-            let call = Call { number, arch, arguments: [0; 6] };
-            assert_eq!(run(native.as_bytes(), &call), (KILL, 3), "{arch:#x} {number}");
+    let policies = [
+        Seccomp::new(),
+        Seccomp::strict(),
+        Seccomp::new().otherwise(SyscallAction::Allow),
+        Seccomp::allow_only(["read"]).otherwise(SyscallAction::Log),
+        #[cfg(feature = "serde")]
+        Seccomp::from_json(include_str!("../../tests/fixtures/docker-seccomp.json")).unwrap(),
+    ];
+    for native in policies.map(|policy| compile(&policy, Arch::X86_64, UNGUARDED)) {
+        // i386, arm, aarch64, riscv64, and nothing at all.
+        for arch in [0x4000_0003, 0x4000_0028, 0xc000_00b7, 0xc000_00f3, 0] {
+            for number in 0..=600 {
+                let call = Call { number, arch, arguments: [0; 6] };
+                assert_eq!(run(native.as_bytes(), &call), (KILL, 3), "{arch:#x} {number}");
+            }
+        }
+        for number in (0..=600).map(|number| number | 0x4000_0000) {
+            assert_eq!(answer(&native, Arch::X86_64, number, [0; 6]), KILL, "x32 {number:#x}");
         }
     }
 }

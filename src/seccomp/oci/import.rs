@@ -32,7 +32,7 @@ struct Rule {
 }
 
 /// Where an entry counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Scope {
     capabilities: u64,
     arches: Vec<String>,
@@ -81,25 +81,20 @@ impl Imported {
             rule.includes.holds(arch, capabilities, kernel, true)
                 && !rule.excludes.holds(arch, capabilities, kernel, false)
         };
-        let mut said: Vec<(&'static str, Vec<Case>)> = Vec::new();
+        let mut said: Vec<(&'static str, Vec<Said<'_>>)> = Vec::new();
         for rule in self.rules.iter().filter(counts) {
             for name in &rule.names {
                 let Some(call) = self.call(name, rule.answer)? else { continue };
                 let case = Case { conditions: rule.conditions.clone(), answer: rule.answer };
+                let entry = Said { rule, case };
                 match said.binary_search_by_key(&call, |entry| entry.0) {
-                    Ok(at) => add(call, &mut said[at].1, case)?,
-                    Err(at) => said.insert(at, (call, vec![case])),
+                    Ok(at) => add(call, &mut said[at].1, entry)?,
+                    Err(at) => said.insert(at, (call, vec![entry])),
                 }
             }
         }
-        for (call, cases) in said {
-            let whole = cases.iter().find(|case| case.conditions.is_empty()).map(|case| case.answer);
-            let verdict = match whole {
-                // The others say the same, for they could not say anything else without contradicting it.
-                Some(answer) => answer.into(),
-                None => Verdict { cases, otherwise: table.otherwise() },
-            };
-            table.set(call, verdict);
+        for (call, entries) in said {
+            table.set(call, verdict(entries, table.otherwise()));
         }
         Ok(())
     }
@@ -120,25 +115,76 @@ impl Imported {
     }
 }
 
+/// What an entry says of one call.
+struct Said<'a> {
+    rule: &'a Rule,
+    case: Case,
+}
+
+impl Said<'_> {
+    /// Both can hold for the same call, and do not say the same.
+    fn differs(&self, other: &Self) -> bool {
+        self.case.answer != other.case.answer
+            && witness(self.case.conditions.iter().chain(&other.case.conditions)).is_some()
+    }
+
+    fn same_scope(&self, other: &Self) -> bool {
+        self.rule.includes == other.rule.includes && self.rule.excludes == other.rule.excludes
+    }
+}
+
 /// Adds what an entry says of a call to what others said.
-fn add(call: &str, cases: &mut Vec<Case>, case: Case) -> Result<()> {
-    if cases.contains(&case) {
+fn add<'a>(call: &str, entries: &mut Vec<Said<'a>>, entry: Said<'a>) -> Result<()> {
+    if entries.iter().any(|other| other.case == entry.case) {
         return Ok(());
     }
-    if cases.len() == MAX_ENTRIES {
+    if entries.len() == MAX_ENTRIES {
         return Err(invalid(format!(
             "the seccomp profile has more than {MAX_ENTRIES} entries for \"{call}\""
-        )));
+        ))
+        .with_hint("the filter would be longer than the kernel takes: use ranges or masks"));
     }
-    let contradicted = cases.iter().any(|other| {
-        other.answer != case.answer && witness(other.conditions.iter().chain(&case.conditions)).is_some()
-    });
-    if contradicted {
+    if entries.iter().any(|other| other.same_scope(&entry) && other.differs(&entry)) {
         return Err(invalid(format!("two entries of the seccomp profile answer \"{call}\" differently"))
             .with_hint("give them conditions that cannot hold at once, or remove one of them"));
     }
-    cases.push(case);
+    entries.push(entry);
     Ok(())
+}
+
+/// All that is said of a call. Entries for different capabilities or kernels may differ, and do in the profile of Podman;
+/// the strictest of them counts, as with several filters of one process.
+fn verdict(mut entries: Vec<Said<'_>>, otherwise: Answer) -> Verdict {
+    let order_matters = |entries: &[Said<'_>]| {
+        entries
+            .iter()
+            .enumerate()
+            .any(|(at, entry)| entries.iter().take(at).any(|other| other.differs(entry)))
+    };
+    if order_matters(&entries) {
+        entries.sort_by_key(|entry| leniency(entry.case.answer));
+    }
+    let mut cases = Vec::new();
+    for Said { case, .. } in entries {
+        if case.conditions.is_empty() {
+            // What comes after it cannot differ, or is more lenient.
+            return Verdict { cases, otherwise: case.answer };
+        }
+        cases.push(case);
+    }
+    Verdict { cases, otherwise }
+}
+
+/// The order of the kernel: seccomp(2).
+fn leniency(answer: Answer) -> u8 {
+    match answer {
+        Answer::Kill => 0,
+        Answer::Trap => 1,
+        Answer::Errno(_) => 2,
+        Answer::Notify => 3,
+        Answer::Log => 4,
+        Answer::Allow => 5,
+    }
 }
 
 impl Rule {

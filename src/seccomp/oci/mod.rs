@@ -30,7 +30,8 @@ impl Seccomp {
     ///
     /// Where the format leaves room, and where belljar differs from runc, it is stricter:
     ///
-    /// - Two entries that give different answers to the same call are an error; runc lets one of them win.
+    /// - Two entries that give different answers to the same call are an error; runc lets one of them win. If they are
+    ///   for different capabilities, architectures or kernels, the strictest counts, as in Podman's profile.
     /// - Two `args` of one entry about the same argument are an error; runc takes them as alternatives.
     /// - `SCMP_ACT_KILL` and `SCMP_ACT_KILL_THREAD` kill the process, not only the thread.
     /// - Calls of sub-architectures (`SCMP_ARCH_X86`, `SCMP_ARCH_X32`, …) are not allowed but kill the process.
