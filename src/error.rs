@@ -122,6 +122,8 @@ pub enum Step {
     Chdir,
     /// Closing every other file descriptor.
     CloseFds,
+    /// Setting the label of a security module.
+    Label,
     /// Making a ruleset of landlock, and confining the program by it.
     Landlock,
     /// Installing the seccomp filter.

@@ -86,11 +86,15 @@ pub enum Feature {
     Scheduling,
     /// What landlock denies: access to files, TCP, abstract sockets, signals.
     Landlock,
+    /// The profile of AppArmor.
+    AppArmor,
+    /// The context of SELinux.
+    SeLinux,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -129,6 +133,8 @@ impl Feature {
         Self::TreeKill,
         Self::Scheduling,
         Self::Landlock,
+        Self::AppArmor,
+        Self::SeLinux,
     ];
 
     /// All eight namespaces, for [`Sandbox::best_effort_all`](crate::Sandbox::best_effort_all).
@@ -185,6 +191,8 @@ impl Feature {
             Self::TreeKill => "tree_kill",
             Self::Scheduling => "scheduling",
             Self::Landlock => "landlock",
+            Self::AppArmor => "apparmor",
+            Self::SeLinux => "selinux",
         }
     }
 

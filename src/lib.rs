@@ -148,6 +148,7 @@ mod learn;
 mod limits;
 mod link;
 mod lowering;
+mod lsm;
 mod merged;
 mod mount;
 mod namespace;

@@ -13,8 +13,8 @@
 //!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
 //!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)
 //!    │                                                     forks: cgroup, descriptors, session, rlimits, ids,
-//!    │                                                     capabilities, no_new_privs, directory, landlock, seccomp,
-//!    │                                                     execve
+//!    │                                                     capabilities, no_new_privs, label, directory, landlock,
+//!    │                                                     seccomp, execve
 //!    │ ◀── PARKED(pidfd), PASS ──▶ only if the plan needs it: after its cgroup it waits for what only the host may do to it
 //!    │ ◀────────────────────────────── STARTED(pidfd) or FAILED(stage, operation, errno)
 //!    │ ◀────────────────────────────── EXITED(wait status, usage); the init reaps everything else meanwhile

@@ -45,8 +45,8 @@ const UNKNOWN: &str =
 /// Explains a refusal of `feature` (`None`: of something that has no name in [`Feature`]).
 pub(super) fn explain(facts: &Facts, feature: Option<Feature>, refusal: &Refusal) -> Explanation {
     let found = match refusal.step {
-        // The cgroup module knows its causes, and the plan's errors are about the policy.
-        Step::Cgroup | Step::Plan => None,
+        // The cgroup module and the labels know their causes, and the plan's errors are about the policy.
+        Step::Cgroup | Step::Plan | Step::Label => None,
         Step::Clone => namespace_limit(facts, feature, refusal).or_else(|| denied(facts, refusal)),
         Step::Init => init(facts, refusal),
         _ => missing_proc(facts, refusal)

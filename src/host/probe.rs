@@ -18,6 +18,7 @@ use crate::fsimage::{self, Format};
 use crate::idmap::{Caller, Ids, MapPlan, UserMap};
 use crate::landlock::{self, Landlock, NEWEST_ABI};
 use crate::limits::{Bytes, CpuMax};
+use crate::lsm::{self, Presence};
 use crate::mount::Mount;
 use crate::rootfs::{Rootfs, Upper};
 use crate::sandbox::Sandbox;
@@ -230,6 +231,20 @@ impl Probe {
         self.feature(Feature::Seccomp, || attempt(&Sandbox::bare().seccomp(Seccomp::default())));
         self.feature(Feature::Capabilities, || attempt(&bare.drop_capabilities()));
         self.feature(Feature::NoNewPrivs, || attempt(&Sandbox::bare()));
+        // A label that no host has: a module that is there refuses it, and one that is not has no file for it.
+        let labels = [
+            (Feature::AppArmor, Sandbox::bare().apparmor("belljar-probe-of-a-profile"), lsm::apparmor()),
+            (Feature::SeLinux, Sandbox::bare().selinux("belljar:probe:context"), lsm::selinux()),
+        ];
+        for (feature, sandbox, presence) in labels {
+            self.feature(feature, || match presence {
+                Presence::Absent(error) => Err(error),
+                Presence::Enforces | Presence::Permits => match attempt(&sandbox) {
+                    Err(error) if error.step() == Step::Label && is_unknown_label(&error) => Ok(None),
+                    other => other,
+                },
+            });
+        }
         match sys::landlock_abi() {
             Ok(abi) => self.feature(Feature::Landlock, || {
                 attempt(&Sandbox::bare().landlock(Landlock::new().abi(abi.min(NEWEST_ABI))))?;
@@ -244,6 +259,11 @@ impl Probe {
             }
         }
     }
+}
+
+/// The security module has looked for the label, and does not have it.
+fn is_unknown_label(error: &Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL))
 }
 
 /// Makes the smallest image of this kind the root of a sandbox.

@@ -38,6 +38,7 @@ impl Container {
             cgroup: if self.cgroup_slot == NO_SLOT { None } else { fd_of(self.cgroup_slot) },
             departures: &self.departures,
             ruleset: self.ruleset.as_ref().map(Owned::fd),
+            proc: self.proc.as_ref().map(Owned::fd),
         };
         let filter = Filter::of(&plan);
         let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };

@@ -56,6 +56,8 @@ pub(crate) struct Container {
     pub(crate) upper: Option<Owned>,
     /// The ruleset of landlock for every program.
     pub(crate) ruleset: Option<Owned>,
+    /// The procfs by which they set their labels.
+    pub(crate) proc: Option<Owned>,
 }
 
 /// A plan of more bytes than this is not kept in memory.
@@ -159,6 +161,7 @@ impl Container {
             processors: u64::from(start.processors.max(1)),
             upper: setup.upper,
             ruleset: setup.ruleset.map(Ruleset::finish),
+            proc: setup.proc,
         })
     }
 

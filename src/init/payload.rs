@@ -2,6 +2,7 @@
 //! leaves the reason in the shared page and exits.
 
 use crate::gate::Barrier;
+use crate::label;
 use crate::listener;
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
 use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, line, section, stage, verify};
@@ -45,6 +46,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) gate: Option<Barrier>,
     /// The ruleset of landlock that it shall be confined by.
     pub(crate) ruleset: Option<Fd>,
+    /// The procfs by which it sets its label.
+    pub(crate) proc: Option<Fd>,
 }
 
 impl Payload<'_> {
@@ -108,6 +111,9 @@ impl Payload<'_> {
             Confine::IoPriority { value } => sys::set_io_priority(value),
             Confine::Affinity { mask } => sys::set_affinity(mask),
             Confine::FixAddresses {} => sys::fix_addresses(),
+            Confine::Label { file, label, enforcing } => {
+                label::set(self.proc.ok_or(Errno::EPROTO)?, file, label, enforcing)
+            }
             Confine::Landlock {} => sys::restrict_self(self.ruleset.ok_or(Errno::EPROTO)?),
             Confine::Never(never, _) => match never {},
         }
@@ -129,8 +135,9 @@ impl Payload<'_> {
         }
         let above = i32::try_from(highest).ok().and_then(|n| n.checked_add(1)).ok_or(Errno::EBADF)?;
         let status = sys::duplicate_from(self.status, above)?;
-        // Both are closed by `execve`.
+        // All of these are closed by `execve`.
         let ruleset = self.ruleset.map(|fd| sys::duplicate_from(fd, above)).transpose()?;
+        let proc = self.proc.map(|fd| sys::duplicate_from(fd, above)).transpose()?;
         for (n, copy) in lifted.iter_mut().enumerate().take(count) {
             let (slot, _) = self.pair(n)?;
             let source = self.slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
@@ -147,7 +154,7 @@ impl Payload<'_> {
             next_open = target + 1;
         }
         // They ascend as well: each got the lowest number that was free.
-        for kept in [Some(status), ruleset].into_iter().flatten() {
+        for kept in [Some(status), ruleset, proc].into_iter().flatten() {
             let number = kept as u32;
             sys::close_range(next_open, number - 1)?;
             next_open = number + 1;
@@ -155,6 +162,7 @@ impl Payload<'_> {
         sys::close_range(next_open, u32::MAX)?;
         self.status = Fd(status);
         self.ruleset = ruleset.map(Fd);
+        self.proc = proc.map(Fd);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) cgroup: Option<Fd>,
     pub(crate) departures: &'a SharedPage<Departure>,
     pub(crate) ruleset: Option<Fd>,
+    pub(crate) proc: Option<Fd>,
 }
 
 /// A program between fork and the report of its end.
@@ -114,6 +115,7 @@ impl Program {
                     token: filter.token,
                     gate: barrier,
                     ruleset: shared.ruleset,
+                    proc: shared.proc,
                 };
                 let failure = payload.become_program();
                 shared.departures.store(number, Departure { failure, at: 0 });

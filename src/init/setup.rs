@@ -1,5 +1,6 @@
 //! The setup operations: from the copy of the host's mount tree to the sandbox's own root.
 
+use crate::label;
 use crate::landlock::Ruleset;
 use crate::path::Places;
 use crate::sys::{self, Errno, Fd, Filesystem, Owned, Reach, Result};
@@ -21,11 +22,13 @@ pub(crate) struct Stage {
     pub(crate) upper: Option<Owned>,
     /// What programs are confined by.
     pub(crate) ruleset: Option<Ruleset>,
+    /// The procfs by which they set their labels.
+    pub(crate) proc: Option<Owned>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None, upper: None, ruleset: None }
+        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -154,6 +157,10 @@ impl Stage {
                 self.ruleset()?.allow_path(path, access, on_file, optional == 1)
             }
             Setup::AllowPort { port, access } => self.ruleset()?.allow_port(port, access),
+            Setup::KeepProc {} => {
+                self.proc = Some(label::keep_proc()?);
+                Ok(())
+            }
             Setup::Never(never, _) => match never {},
         }
     }

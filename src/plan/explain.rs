@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Plan;
+use super::{Lowered, Plan};
 use crate::error::{Error, Step};
 use crate::idmap::MapPlan;
 use crate::namespace::Namespaces;
@@ -102,8 +102,16 @@ impl fmt::Display for Plan {
 }
 
 /// What to do about a program that could not be executed.
-pub(super) fn of_exec(error: Error, errno: i32, landlocked: bool) -> Error {
-    if errno == libc::EACCES && landlocked {
+pub(super) fn of_exec(error: Error, errno: i32, plan: &Lowered) -> Error {
+    if plan.labelled && matches!(errno, libc::EACCES | libc::EPERM) {
+        return error.with_hint(
+            "the security module may not let its label execute this: a profile of AppArmor needs rules for the program and \
+             its libraries; a policy of SELinux needs process { transition } and process2 { nnp_transition \
+             nosuid_transition } for the host and entrypoint for the program's file. The kernel's log (dmesg, ausearch -m \
+             avc) has the rule",
+        );
+    }
+    if plan.landlocked && errno == libc::EACCES {
         return error.with_hint(
             "landlock must allow execute on the program, its loader or the interpreter that #! names, as \
              Landlock::execute or Landlock::system do; or it is not an executable file for the program's user, or its \
@@ -155,6 +163,22 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
             "without root this needs a user namespace; add user_ns()"
         }
         (Step::TimeOffsets, libc::ERANGE) => "a clock would become negative, or larger than 146 years",
+        (Step::Label, libc::ENOENT) => {
+            "there is no such profile of AppArmor; load it as root with `apparmor_parser -r FILE`, `aa-status` lists them"
+        }
+        (Step::Label, libc::EOPNOTSUPP) => {
+            "the profile is not in enforce mode and denies nothing; `aa-enforce` changes that, as root"
+        }
+        (Step::Label, libc::EINVAL) => {
+            "the loaded policy of SELinux has no such context: user, role, type and level must be in it and go together"
+        }
+        (Step::Label, libc::EACCES | libc::EPERM) => {
+            "the host's own profile or context does not allow it to set one: change_profile of AppArmor, process { setexec } \
+             of SELinux"
+        }
+        (Step::Label, libc::ENODEV | libc::EXDEV) => {
+            "a procfs must be mounted on the host's /proc, with nothing over /proc/self/attr"
+        }
         (Step::Landlock, libc::ENOENT | libc::ENOTDIR) => {
             "paths of landlock rules are looked up inside the sandbox, when its mounts are made"
         }

@@ -15,6 +15,7 @@ use crate::idmap::{Caller, Ids, MapPlan};
 use crate::landlock;
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
+use crate::lsm;
 use crate::mount::{Mount, RootKind};
 use crate::namespace::Namespaces;
 use crate::quota;
@@ -54,6 +55,10 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let maps =
         if in_user_ns { Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?) } else { None };
 
+    let security = lsm::wanted(sandbox, &mut enforced)?;
+    if !security.is_empty() {
+        lowering.setup(Step::Label, "keeping the host's /proc", None, &Setup::KeepProc {});
+    }
     // What needs no ids comes first: the init does it while the host writes the id maps.
     lower_names(sandbox, namespaces, &mut lowering);
     if namespaces.contains(Namespaces::MOUNT) {
@@ -121,6 +126,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         None => caller.capabilities & capability::SETGID != 0 && sandbox.user.is_some(),
     };
     lower_identity(sandbox, &caller, program_ids, in_user_ns, may_set_groups, &mut lowering, &mut enforced)?;
+    security.iter().for_each(|label| label.lower(&mut lowering));
     let asked = match &sandbox.seccomp {
         None => None,
         Some(_) => {
@@ -194,6 +200,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         filter: sandbox.seccomp.is_some() || landlock.filter,
         asked: asked.unwrap_or_default(),
         landlocked: landlock.files,
+        labelled: !security.is_empty(),
         enforced,
     })
 }

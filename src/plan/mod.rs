@@ -89,6 +89,8 @@ pub(crate) struct Lowered {
     pub(crate) asked: Vec<u32>,
     /// Landlock denies files that no rule allows.
     pub(crate) landlocked: bool,
+    /// The program is executed with a label of a security module.
+    pub(crate) labelled: bool,
     pub(crate) enforced: Enforced,
 }
 
@@ -166,9 +168,7 @@ impl Plan {
             }
             stage::EXEC => {
                 let error = error(Step::Exec, format!("executing {}", program.display()));
-                explain::of_exec(error, reply.errno, self.0.landlocked)
-                    .with_kind(ErrorKind::Exec)
-                    .with_path(program)
+                explain::of_exec(error, reply.errno, &self.0).with_kind(ErrorKind::Exec).with_path(program)
             }
             stage::PROTOCOL if reply.index == line::FULL => Error::message(
                 ErrorKind::ResourceExhausted,

@@ -65,6 +65,10 @@ pub struct Sandbox {
     pub(crate) fixed_addresses: bool,
     /// `None`: capabilities are left alone. Names otherwise.
     pub(crate) capabilities: Option<Vec<String>>,
+    /// A profile of AppArmor.
+    pub(crate) apparmor: Option<String>,
+    /// A context of SELinux.
+    pub(crate) selinux: Option<String>,
     pub(crate) landlock: Option<Landlock>,
     pub(crate) seccomp: Option<Seccomp>,
     pub(crate) environment: Environment,
@@ -130,6 +134,8 @@ impl Sandbox {
             scheduling: Scheduling::default(),
             fixed_addresses: false,
             capabilities: None,
+            apparmor: None,
+            selinux: None,
             landlock: None,
             seccomp: None,
             environment: Environment::default(),
@@ -327,6 +333,65 @@ impl Sandbox {
         self
     }
 
+    /// The AppArmor profile that confines the program from its `execve(2)` on, by its name. See `apparmor(7)`. The host
+    /// and the sandbox's init keep theirs. The administrator loads profiles, with `apparmor_parser(8)`.
+    ///
+    /// A host that is confined itself cannot give its program less confinement than it has: the profile is stacked on the
+    /// host's, and both are in force. The host's must allow `change_profile` then.
+    ///
+    /// Paths in the profile are those inside. What is open already when the program is executed, `/dev/null` as its stdin
+    /// as well, has no path inside a root of its own: a profile needs `flags=(attach_disconnected)` to allow it.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`Unsupported`](crate::ErrorKind::Unsupported) where AppArmor is not in force, unless
+    /// [`Feature::AppArmor`] is best effort, and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for `unconfined` and for
+    /// what is no name of one profile: empty, with blanks, control characters, `//&`, in a policy namespace, or longer than
+    /// 1024 bytes. A spawn says [`NotFound`](crate::ErrorKind::NotFound) at [`Step::Label`](crate::Step::Label) for a profile
+    /// that is not loaded, and `Unsupported` for one in complain mode, which denies nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let output = Sandbox::new().apparmor("my-plugin").output(Command::new("/usr/bin/plugin"))?;
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn apparmor(mut self, profile: impl Into<String>) -> Self {
+        self.apparmor = Some(profile.into());
+        self
+    }
+
+    /// The SELinux context of the program from its `execve(2)` on: `user:role:type:level`. The host and the sandbox's init
+    /// keep theirs. See [selinux(8)](https://man7.org/linux/man-pages/man8/selinux.8.html).
+    ///
+    /// The policy must allow the host's type `process { transition }` and `setexec`, and the program's file `entrypoint`.
+    /// Programs of a sandbox have `no_new_privs` and are on mounts that are `nosuid`, so it must also have the capability
+    /// `nnp_nosuid_transition` and allow `process2 { nnp_transition nosuid_transition }`, or bound the program's type by the
+    /// host's. The policies of Fedora and Red Hat allow that to container engines.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`Unsupported`](crate::ErrorKind::Unsupported) where SELinux is not there or does not
+    /// enforce, unless [`Feature::SeLinux`] is best effort, and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for what
+    /// is no context. A spawn fails at [`Step::Label`](crate::Step::Label) for a context that the policy does not have, and
+    /// with [`Exec`](crate::ErrorKind::Exec) where it does not allow the transition.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let context = "system_u:system_r:container_t:s0:c1,c2";
+    /// let output = Sandbox::new().selinux(context).output(Command::new("/usr/bin/plugin"))?;
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn selinux(mut self, context: impl Into<String>) -> Self {
+        self.selinux = Some(context.into());
+        self
+    }
+
     /// What the program may access of files, TCP, abstract sockets and processes, on top of what namespaces and modes
     /// leave of that: rules that the kernel enforces by
     /// [landlock(7)](https://man7.org/linux/man-pages/man7/landlock.7.html), for which nobody needs a privilege or a
@@ -395,7 +460,8 @@ impl Sandbox {
     /// [`best_effort_all`](Sandbox::best_effort_all).
     ///
     /// It has an effect for namespaces, for the limits that need a cgroup, for [`Feature::CpuTime`], for
-    /// [`Feature::Scheduling`], and for [`Feature::Landlock`], of which what the kernel has stays in force.
+    /// [`Feature::Scheduling`], for [`Feature::Landlock`], of which what the kernel has stays in force, and for [`Feature::AppArmor`] and
+    /// [`Feature::SeLinux`].
     ///
     /// # Examples
     ///

@@ -208,6 +208,8 @@ operations! {
         /// If `optional` is 1, a path that is not there, or that has a symlink in it, is passed over.
         41 => AllowPath { path: &'a CStr, access: u64, on_file: u64, optional: u32 },
         42 => AllowPort { port: u32, access: u64 },
+        /// Keep the host's procfs, for programs to set their label by.
+        43 => KeepProc {},
     }
 }
 
@@ -249,6 +251,9 @@ operations! {
         24 => SeccompListened { program: &'a [u8], token: u64, asked: &'a [u8] },
         /// Enforce the ruleset of the container.
         18 => Landlock {},
+        /// Have a security module take this label for what is executed next, by this file of the procfs that was kept. If
+        /// `enforcing` is not empty, the module must say that it is the label, and that it denies something.
+        20 => Label { file: &'a CStr, label: &'a [u8], enforcing: &'a [u8] },
     }
 }
 

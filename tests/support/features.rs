@@ -45,6 +45,15 @@ fn look(feature: &str) -> Option<String> {
         }
         "bare" => None,
         "landlock" => landlock_abi().err(),
+        "apparmor" => {
+            apparmor().or_else(|| missing_one(&["root"])).or_else(|| program("/sbin/apparmor_parser"))
+        }
+        "without-apparmor" => apparmor().is_none().then(|| "AppArmor is in force here".into()),
+        "selinux" => selinux(),
+        "without-selinux" => {
+            let list = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+            list.contains("selinuxfs").then(|| "SELinux is switched on here".into())
+        }
         "starve" => starve(),
         "payload-place" => (!Path::new("/payload").exists())
             .then(|| "this host has no /payload to bind a program over, and only root makes one".into()),
@@ -176,6 +185,25 @@ fn look(feature: &str) -> Option<String> {
             None => Some(format!("no such feature is known: {other}")),
         },
     }
+}
+
+/// Why there is no AppArmor.
+fn apparmor() -> Option<String> {
+    let path = "/proc/self/attr/apparmor/current";
+    fs::read(path).err().map(|error| format!("{path}: {error}"))
+}
+
+/// Why there is no SELinux with the policy of the tests, `tests/vm/selinux.cil`.
+fn selinux() -> Option<String> {
+    match fs::read_to_string("/sys/fs/selinux/enforce") {
+        Ok(text) if text.trim() == "1" => {}
+        Ok(_) => return Some("SELinux does not enforce".into()),
+        Err(error) => return Some(format!("/sys/fs/selinux/enforce: {error}")),
+    }
+    // The kernel looks a context up that is written there.
+    fs::write("/sys/fs/selinux/context", "u:r:jail_t:s0:c1,c2")
+        .err()
+        .map(|error| format!("the policy is not that of the tests: {error}"))
 }
 
 /// The ABI of landlock, or why there is none.

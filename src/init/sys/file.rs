@@ -6,6 +6,7 @@ use super::{Errno, Fd, Owned, Result, address, address_mut, nr, owned, plain, te
 
 pub(crate) const O_RDONLY: usize = 0;
 pub(crate) const O_WRONLY: usize = 1;
+pub(crate) const O_RDWR: usize = 2;
 pub(crate) const O_CREAT: usize = 0o100;
 pub(crate) const O_EXCL: usize = 0o200;
 pub(crate) const O_NOCTTY: usize = 0o400;
@@ -25,6 +26,7 @@ pub(crate) fn open(dir: Fd, path: &CStr, flags: usize, mode: u32) -> Result<Owne
     owned(plain(nr::OPENAT, &[dir.arg(), text(path), flags | O_CLOEXEC, mode as usize]))
 }
 
+pub(crate) const RESOLVE_NO_XDEV: u64 = 0x01;
 pub(crate) const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 pub(crate) const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 pub(crate) const RESOLVE_BENEATH: u64 = 0x08;
@@ -139,6 +141,14 @@ pub(crate) fn stat(fd: Fd) -> Result<Stat> {
     let word = |at: usize| u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
     let (major, minor) = (u64::from(word(128)), u64::from(word(132)));
     Ok(Stat { mode: u32::from(u16::from_ne_bytes([b[28], b[29]])), rdev: major << 32 | minor })
+}
+
+/// The magic number of the filesystem that an open file is on.
+pub(crate) fn filesystem_of(fd: Fd) -> Result<u64> {
+    // struct statfs: f_type is its first word on both architectures.
+    let mut buffer = [0_u64; 16];
+    plain(nr::FSTATFS, &[fd.arg(), address_mut(&mut buffer)])?;
+    Ok(core::hint::black_box(buffer)[0])
 }
 
 pub(crate) fn mkdir(dir: Fd, name: &CStr, mode: u32) -> Result<()> {

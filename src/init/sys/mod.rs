@@ -54,6 +54,7 @@ impl Errno {
     pub(crate) const ENOSYS: Self = Self(38);
     pub(crate) const ELOOP: Self = Self(40);
     pub(crate) const EPIPE: Self = Self(32);
+    pub(crate) const EOPNOTSUPP: Self = Self(95);
     pub(crate) const EPROTO: Self = Self(71);
     pub(crate) const EMFILE: Self = Self(24);
     pub(crate) const EOVERFLOW: Self = Self(75);
