@@ -9,6 +9,9 @@
 )]
 
 #[allow(dead_code, reason = "no test program uses all of it")]
+#[path = "support/inject.rs"]
+mod inject;
+#[allow(dead_code, reason = "no test program uses all of it")]
 #[path = "support/reach.rs"]
 mod reach;
 #[allow(dead_code, reason = "no test program uses all of it")]
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         a_profile_without_privilege: ["apparmor", "setpriv", "userns", "mount-setattr"],
         a_profile_in_a_container: ["apparmor", "userns"],
         a_proc_of_the_roots_own_making: ["apparmor", "userns"],
+        no_fault_leaves_the_label_out: ["bare", "apparmor", "ptrace"],
         a_profile_of_a_confined_host: ["bare", "apparmor"],
         profiles_that_cannot_be: ["bare", "apparmor"],
         a_context: ["selinux", "userns"],
@@ -46,6 +50,9 @@ fn main() -> ExitCode {
             ("nobody-with-profile", nobody_with_profile),
             ("nobody-with-context", nobody_with_context),
             ("confined-host", confined_host),
+            ("try-ptrace", try_ptrace),
+            ("fault-target", fault_target),
+            ("fault-inject", fault_inject),
         ],
     )
 }
@@ -206,6 +213,61 @@ fn a_proc_of_the_roots_own_making() -> Result {
         assert_eq!(fs::read_to_string(file)?, "fake");
     }
     Ok(())
+}
+
+fn try_ptrace(_: &[OsString]) -> i32 {
+    support::role_result(inject::works().map_err(support::Fail::from))
+}
+
+/// Each call by which a label is set fails once, in a process of its own that traces the host.
+fn no_fault_leaves_the_label_out() -> Result {
+    let profile = Profile::load("fault", "attach_disconnected", RULES)?;
+    for (who, call, name) in [
+        ("Init", libc::SYS_openat, "openat"),
+        ("Init", libc::SYS_fstatfs, "fstatfs"),
+        ("Payload", libc::SYS_openat2, "openat2"),
+        ("Payload", libc::SYS_fstatfs, "fstatfs"),
+        ("Payload", libc::SYS_write, "write"),
+        ("Payload", libc::SYS_pread64, "pread64"),
+    ] {
+        for errno in [libc::EPERM, libc::EINVAL] {
+            let args = [who, &call.to_string(), &errno.to_string(), &profile.name];
+            let mut command = support::role_command("fault-inject", &args);
+            let text = support::run_helper(&mut command, Duration::from_secs(60))?.succeed()?;
+            assert_eq!(text, format!("Label {errno}\nhit\n"), "{name} of {who}");
+        }
+    }
+    Ok(())
+}
+
+fn fault_inject(args: &[OsString]) -> i32 {
+    support::role_result((|| {
+        let fault = inject::Fault {
+            who: inject::Who::parse(&support::roles::text(args, 0)).expect("a name of a process"),
+            call: support::roles::big(args, 1) as i64,
+            nth: 1,
+            errno: support::roles::int(args, 2),
+        };
+        let profile = support::roles::text(args, 3);
+        let trace = inject::run(&mut support::role_command("fault-target", &[&profile]), Some(fault))?;
+        if !trace.left.is_empty() {
+            return support::fail(format!("left: {:?}", trace.left));
+        }
+        println!("{}", if trace.hit { "hit" } else { "missed" });
+        Ok(())
+    })())
+}
+
+fn fault_target(args: &[OsString]) -> i32 {
+    let sandbox = Sandbox::bare().apparmor(support::roles::text(args, 0));
+    support::raw::syscall(inject::MARK, [0; 6]).ok();
+    let result = sandbox.output(here("cat", &["/proc/self/attr/apparmor/current"]));
+    support::raw::syscall(inject::MARK, [0; 6]).ok();
+    match result {
+        Ok(output) => println!("ran as {}", String::from_utf8_lossy(&output.stdout).trim()),
+        Err(error) => println!("{:?} {}", error.step(), error.raw_os_error().unwrap_or(0)),
+    }
+    0
 }
 
 /// Under `no_new_privs` it can narrow what it has, and no more.
