@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         a_directory_as_root: ["userns"],
         overlays: ["userns", "overlay"],
         namespaces: ["userns"],
+        rules_of_landlock: ["bare", "landlock-6", "sh"],
         ids: ["userns", "sh"],
         ids_by_map: ["root", "sh"],
         bare: ["bare", "userns", "sh"],
@@ -300,6 +301,9 @@ fn wrong_usage() -> Result {
         (&["--rlimit", "nofile=1:2:3"], "is not NAME=SOFT"),
         (&["--rlimit", "luck=7"], "names no resource"),
         (&["--seccomp", "strict"], "neither default nor none"),
+        (&["--landlock", "reed:/x"], "is none of nothing, system"),
+        (&["--landlock", "read"], "is none of nothing, system"),
+        (&["--landlock", "bind:65536"], "is not a number in range"),
         (&["--best-effort", "luck"], "names no feature"),
         (&["--keep-fd", "77"], "is no open descriptor"),
         (&["--keep-fd", "-1"], "is no open descriptor"),
@@ -967,6 +971,27 @@ fn capabilities_and_filter() -> Result {
     assert_eq!(field(&["--seccomp", "none"], "Seccomp")?, "0");
     assert_eq!(field(&["--bare", "--seccomp", "default"], "Seccomp")?, "2");
     assert_eq!(field(&["--bare"], "NoNewPrivs")?, "1");
+    Ok(())
+}
+
+fn rules_of_landlock() -> Result {
+    let scratch = Scratch::new();
+    let (out_dir, secret) = (scratch.dir("out"), scratch.file("secret", "secret\n"));
+    let write = format!("write:{}", out_dir.display());
+    let script = format!(
+        "cat {}; echo x > {}/file; cat {}/file",
+        secret.display(),
+        out_dir.display(),
+        out_dir.display()
+    );
+    let options = ["--bare", "--landlock", "system", "--landlock", &write];
+    let ended = run_sh(&options, &script)?;
+    assert_eq!((ended.code, ended.stdout.len()), (1, 0), "it may write there, and read nothing");
+    assert_eq!(std::fs::read_to_string(out_dir.join("file"))?, "x\n");
+    assert_eq!(out(&["--bare"], &script)?, "secret\nx\n");
+    refused(&run(&["--bare", "--landlock", "nothing", "--", "/bin/sh"])?, &["landlock must allow execute"]);
+    refused(&run(&["--apparmor", "a b", "--", "/bin/sh"])?, &["is no profile of apparmor"]);
+    refused(&run(&["--selinux", "a", "--", "/bin/sh"])?, &["is no context of selinux"]);
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use belljar::{
     Command, ErrorKind, Feature, Host, Landlock, LandlockAccess, Mount, Rootfs, Sandbox, Seccomp, Status,
-    Stdio, Step, Upper,
+    Stdio, Step, Upper, Verdict,
 };
 use support::{Fail, Result, Scratch, closed, fail, own_exe, payload, succeed};
 
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         the_network_of_the_host: ["userns", "landlock-4"],
         ways_around_the_rules_of_ports: ["bare", "landlock-4"],
         the_guard_allows_the_rest: ["bare", "landlock-4"],
+        a_foreign_abi: ["bare", "landlock-4", "cc"],
         abstract_sockets: ["userns", "landlock-6"],
         signals: ["bare", "landlock-6"],
         programs_of_a_container: ["userns", "landlock-6"],
@@ -319,7 +320,9 @@ fn host_without_privilege(args: &[OsString]) -> i32 {
     let dir = PathBuf::from(&args[0]);
     support::role_result((|| {
         // No namespace can be made from here on.
-        support::raw::make_unknown(libc::SYS_unshare).map_err(|_| ()).ok();
+        nix::sys::prctl::set_no_new_privs()?;
+        support::raw::make_unknown(libc::SYS_unshare)?;
+        assert_eq!(support::roles::try_unshare(&["268435456".into()]), 1, "a user namespace");
         let path = |name: &str| dir.join(name).display().to_string();
         let attempts = [
             format!("read:{}", path("secret")),
@@ -484,6 +487,25 @@ fn the_guard_allows_the_rest() -> Result {
     Ok(())
 }
 
+/// Its calls have their arguments where the guard does not look.
+fn a_foreign_abi() -> Result {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Ok(());
+    }
+    let scratch = Scratch::new();
+    let source = "int main(void) { long r; \
+                  __asm__ volatile(\"int $0x80\" : \"=a\"(r) : \"a\"(20) : \"memory\"); return 0; }";
+    let program = support::compile(&scratch, "foreign", source, &[])?;
+    let run = |rules: Landlock| Sandbox::bare().landlock(rules).status(Command::new(&program));
+    assert_eq!(run(Landlock::bare().restrict_tcp())?.verdict, Verdict::SyscallDenied { syscall: None });
+    assert_eq!(
+        run(Landlock::bare().read("/").execute("/"))?.verdict,
+        Verdict::Exited(0),
+        "no rules of ports"
+    );
+    Ok(())
+}
+
 fn abstract_sockets() -> Result {
     let name = format!("belljar-test-{}", std::process::id());
     let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes())?)?;
@@ -626,14 +648,14 @@ fn what_is_open_stays_open() -> Result {
     let scratch = Scratch::new();
     let secret = scratch.file("secret", "secret");
     let dir = scratch.dir("work");
-    let mut command = here("reach", &["read-fd:5", &format!("read:{}", secret.display()), "list:."]);
-    command.keep_fd(fs::File::open(&secret)?, 5).current_dir(&dir).stdin(Stdio::null());
-    let output = Sandbox::bare().landlock(files()).output(command)?;
-    assert_eq!(
-        outcomes(&succeed(output)?)?,
-        [0, EACCES, EACCES],
-        "a descriptor, its path, the directory it is in"
-    );
+    let path = format!("read:{}", secret.display());
+    let mut command = here("reach", &["read-fd:5", "read:/proc/self/fd/6/secret", &path, "list:."]);
+    command.keep_fd(fs::File::open(&secret)?, 5).keep_fd(fs::File::open(scratch.path())?, 6);
+    command.current_dir(&dir).stdin(Stdio::null());
+    let output = Sandbox::bare().landlock(files().read("/proc")).output(&command)?;
+    let what = "a file, below a directory, its path, the directory it is in";
+    assert_eq!(outcomes(&succeed(output)?)?, [0, EACCES, EACCES, EACCES], "{what}");
+    assert_eq!(outcomes(&succeed(Sandbox::bare().output(&command)?)?)?, [0, 0, 0, 0], "{what}");
     // The ruleset is not among what the program is given.
     let text = succeed(Sandbox::bare().landlock(files().read("/proc")).output(here("fds", &[]))?)?;
     assert_eq!(text.lines().count(), 3, "{text}");

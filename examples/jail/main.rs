@@ -3,6 +3,7 @@
 //! Every option is one call of [`belljar::Sandbox`]; `options` is where to look which. The exit code is the program's,
 //! or one of the table that `--help` ends with.
 
+mod access;
 mod arguments;
 mod options;
 mod passthrough;

@@ -4,8 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 
-use belljar::{Bytes, Command, CpuMax, Feature, Mount, Rootfs, Sandbox, Seccomp, Stdio, Upper, UserMap};
+use belljar::{
+    Bytes, Command, CpuMax, Feature, Landlock, Mount, Rootfs, Sandbox, Seccomp, Stdio, Upper, UserMap,
+};
 
+use crate::access;
 use crate::arguments::{Arguments, Word};
 use crate::schedule;
 use crate::value::{self, Parsed};
@@ -48,6 +51,7 @@ struct Options {
     gid: Option<u32>,
     root_user: bool,
     hostname: Option<OsString>,
+    landlock: Option<Landlock>,
     /// Everything that stands for itself, in the order of the command line.
     settings: Vec<Setting>,
     chdir: Option<OsString>,
@@ -206,6 +210,18 @@ impl Options {
                 "none" => self.set(Sandbox::allow_all_syscalls),
                 other => return Err(format!("{other:?} is neither default nor none")),
             },
+            "landlock" => {
+                let rules = self.landlock.take().unwrap_or_default();
+                self.landlock = Some(arguments.parsed(|text| access::rule(rules, text))?);
+            }
+            "apparmor" => {
+                let profile = arguments.parsed(value::text)?;
+                self.set(move |sandbox| sandbox.apparmor(profile));
+            }
+            "selinux" => {
+                let context = arguments.parsed(value::text)?;
+                self.set(move |sandbox| sandbox.selinux(context));
+            }
             "best-effort" => {
                 let feature = arguments.parsed(feature)?;
                 self.set(move |sandbox| sandbox.best_effort(feature));
@@ -268,6 +284,9 @@ impl Options {
         sandbox = with_root(sandbox, self.root, self.upper, self.work)?;
         for setting in self.settings {
             sandbox = setting(sandbox);
+        }
+        if let Some(rules) = self.landlock {
+            sandbox = sandbox.landlock(rules);
         }
         if let Some(dir) = self.chdir {
             command.current_dir(dir);

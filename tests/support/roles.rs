@@ -285,7 +285,7 @@ fn try_project_quotas(args: &[OsString]) -> i32 {
     super::role_result(super::disk::try_project_quotas(std::path::Path::new(&args[0])))
 }
 
-fn try_unshare(args: &[OsString]) -> i32 {
+pub(crate) fn try_unshare(args: &[OsString]) -> i32 {
     report(raw::syscall(libc::SYS_unshare, [int(args, 0) as usize, 0, 0, 0, 0, 0]).map(drop))
 }
 
