@@ -251,9 +251,21 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if !nix::unistd::geteuid().is_root() {
+            open_directories(&self.0);
+        }
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            // Overlay work directories are mode 000; for root that is no hindrance, so this is worth a look.
             eprintln!("leaving {} behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// Lets the owner into directories, among them those that overlayfs makes for its own use, which are closed to all.
+fn open_directories(dir: &Path) {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).ok();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_directories(&entry.path());
         }
     }
 }
