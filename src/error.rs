@@ -126,6 +126,10 @@ pub enum Step {
     Label,
     /// Making a ruleset of landlock, and confining the program by it.
     Landlock,
+    /// The session keyring.
+    Keyring,
+    /// Core scheduling.
+    CoreScheduling,
     /// Installing the seccomp filter.
     Seccomp,
     /// `execve(2)` of the program.

@@ -84,6 +84,8 @@ pub enum Feature {
     TreeKill,
     /// Scheduling policy, nice value, I/O priority and processors.
     Scheduling,
+    /// No other tenant on the sibling of a processor.
+    CoreScheduling,
     /// What landlock denies: access to files, TCP, abstract sockets, signals.
     Landlock,
     /// The profile of AppArmor.
@@ -94,7 +96,7 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::UserNs,
         Self::PidNs,
         Self::MountNs,
@@ -132,6 +134,7 @@ impl Feature {
         Self::Groups,
         Self::TreeKill,
         Self::Scheduling,
+        Self::CoreScheduling,
         Self::Landlock,
         Self::AppArmor,
         Self::SeLinux,
@@ -190,6 +193,7 @@ impl Feature {
             Self::Groups => "groups",
             Self::TreeKill => "tree_kill",
             Self::Scheduling => "scheduling",
+            Self::CoreScheduling => "core_scheduling",
             Self::Landlock => "landlock",
             Self::AppArmor => "apparmor",
             Self::SeLinux => "selinux",

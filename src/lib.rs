@@ -167,6 +167,7 @@ mod spawn;
 mod storage;
 mod sys;
 mod teardown;
+mod tenants;
 mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;

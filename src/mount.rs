@@ -66,6 +66,11 @@ impl Mount {
         Self { target: target.into(), kind }
     }
 
+    /// A procfs that shows more than the sandbox's own processes.
+    pub(crate) fn is_full_proc(&self) -> bool {
+        matches!(self.kind, Kind::Proc { visibility: ProcVisibility::Full })
+    }
+
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }

@@ -20,7 +20,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, IoPriority, Landlock, Mount, Output, Resource, Sandbox, Scheduler, Seccomp, Verdict};
+use belljar::{
+    Command, Feature, IoPriority, Landlock, Mount, Output, Resource, Sandbox, Scheduler, Seccomp, Verdict,
+};
 use calls::{call_of, is_left_alone, is_survivable, modern, told_instead};
 use inject::Who;
 use support::{Result, closed, explain, fail, mib, oracle, payload, run_helper, slack, soak, within};
@@ -231,6 +233,8 @@ fn run(kind: &str, sandbox: &Sandbox, mut command: Command) -> belljar::Result<O
         .mount(Mount::mask("/etc/hosts"))
         .mount(Mount::read_only("/tmp"))
         .rlimit(Resource::Nofile, 20, 20)
+        .cross_tenant()
+        .best_effort(Feature::CoreScheduling)
         .seccomp(Seccomp::new().kill(["swapon"]));
     command.current_dir("/usr");
     let container = more.start()?;

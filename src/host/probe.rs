@@ -25,6 +25,7 @@ use crate::sandbox::Sandbox;
 use crate::scheduling::{IoPriority, Scheduler};
 use crate::seccomp::Seccomp;
 use crate::sys;
+use crate::tenants::{self, Cores};
 
 /// Enough for an init and a program that never is.
 const MEMORY: Bytes = Bytes::mib(16);
@@ -245,6 +246,11 @@ impl Probe {
                 },
             });
         }
+        self.feature(Feature::CoreScheduling, || match tenants::cores() {
+            Cores::Shared => Ok(None),
+            Cores::OneThreadEach => Ok(Some(tenants::ONE_THREAD_EACH.to_owned())),
+            Cores::SharedByAll(error) => Err(tenants::shared_cores(error)),
+        });
         match sys::landlock_abi() {
             Ok(abi) => self.feature(Feature::Landlock, || {
                 attempt(&Sandbox::bare().landlock(Landlock::new().abi(abi.min(NEWEST_ABI))))?;

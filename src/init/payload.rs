@@ -111,6 +111,8 @@ impl Payload<'_> {
             Confine::IoPriority { value } => sys::set_io_priority(value),
             Confine::Affinity { mask } => sys::set_affinity(mask),
             Confine::FixAddresses {} => sys::fix_addresses(),
+            Confine::Keyring {} => sys::join_keyring(),
+            Confine::CoreCookie {} => sys::make_core_cookie(),
             Confine::Label { file, label, enforcing } => {
                 label::set(self.proc.ok_or(Errno::EPROTO)?, file, label, enforcing)
             }

@@ -22,8 +22,9 @@ use crate::quota;
 use crate::rootfs::{Rootfs, UserNs};
 use crate::sandbox::{Base, Sandbox};
 use crate::scheduling::{self, Power, Scheduling};
-use crate::seccomp::{Filter, Options};
+use crate::seccomp::{Filter, Options, Refused};
 use crate::sys;
+use crate::tenants;
 use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
 
@@ -127,6 +128,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     };
     lower_identity(sandbox, &caller, program_ids, in_user_ns, may_set_groups, &mut lowering, &mut enforced)?;
     security.iter().for_each(|label| label.lower(&mut lowering));
+    if sandbox.cross_tenant {
+        tenants::lower(sandbox, &mut lowering, &mut enforced)?;
+    }
     let asked = match &sandbox.seccomp {
         None => None,
         Some(_) => {
@@ -136,7 +140,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 setuid_guard: guard,
                 fixed_processors: scheduling.processors.is_some(),
                 fixed_io_priority: scheduling.io.is_some(),
-                refused: stand_in.refused,
+                refused: Refused { channels: sandbox.cross_tenant, ..stand_in.refused },
                 #[cfg(feature = "serde")]
                 capabilities: match &sandbox.capabilities {
                     Some(names) => capability::mask_of(names)?,

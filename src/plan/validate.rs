@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::limits::Resource;
 use crate::sandbox::Sandbox;
+use crate::tenants;
 
 pub(super) fn validate(sandbox: &Sandbox) -> Result<()> {
     names(sandbox)?;
@@ -14,6 +15,9 @@ pub(super) fn validate(sandbox: &Sandbox) -> Result<()> {
     times(sandbox)?;
     rlimits(sandbox)?;
     sandbox.scheduling.check()?;
+    if sandbox.cross_tenant {
+        tenants::validate(sandbox)?;
+    }
     environment(sandbox)
 }
 

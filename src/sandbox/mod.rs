@@ -17,6 +17,7 @@ use crate::namespace::{Namespaces, TimeOffsets};
 use crate::rootfs::Rootfs;
 use crate::scheduling::Scheduling;
 use crate::seccomp::Seccomp;
+use crate::tenants;
 
 /// A policy: what a program may see, use and consume.
 ///
@@ -71,6 +72,8 @@ pub struct Sandbox {
     pub(crate) selinux: Option<String>,
     pub(crate) landlock: Option<Landlock>,
     pub(crate) seccomp: Option<Seccomp>,
+    /// Other sandboxes are kept out of reach as well.
+    pub(crate) cross_tenant: bool,
     pub(crate) environment: Environment,
     pub(crate) best_effort: BTreeSet<Feature>,
 }
@@ -138,6 +141,7 @@ impl Sandbox {
             selinux: None,
             landlock: None,
             seccomp: None,
+            cross_tenant: false,
             environment: Environment::default(),
             best_effort: BTreeSet::new(),
         }
@@ -433,6 +437,41 @@ impl Sandbox {
     pub fn seccomp(mut self, filter: Seccomp) -> Self {
         self.seccomp = Some(filter);
         self
+    }
+
+    /// Keeps this sandbox from talking to others that run beside it for somebody else, by ways that lead past the host: all
+    /// eight namespaces, and in addition
+    ///
+    /// - a session keyring of its own ([keyrings(7)](https://man7.org/linux/man-pages/man7/keyrings.7.html)), and no call
+    ///   about keys;
+    /// - no lock, lease or change notice on files (`flock`, those commands of `fcntl`, `inotify`, `fanotify`), because the
+    ///   files of shared layers and binds are the same inode for all: locks fail with `ENOLCK`, `inotify_init` with `ENOSYS`;
+    /// - no word about the page cache that all share (`mincore`, `cachestat`, reads with `RWF_NOWAIT`), and no `AF_VSOCK`, io_uring, BPF, perf events or
+    ///   handles of files, even where the [filter](Sandbox::seccomp) allows them;
+    /// - a core scheduling cookie of its own ([`PR_SCHED_CORE`](https://man7.org/linux/man-pages/man2/PR_SCHED_CORE.2const.html),
+    ///   Linux 5.14), so that no other tenant runs on the sibling of its processor at the same time. Where the cores are shared
+    ///   and the kernel lacks it, planning fails unless [`Feature::CoreScheduling`] is best effort; where each core has one
+    ///   thread, it is listed as skipped.
+    ///
+    /// What gives one of these away is an error when the sandbox is planned: a `share_` call, the host's own root,
+    /// [`allow_all_syscalls`](Sandbox::allow_all_syscalls), [`Mount::full`](crate::Mount::full) of `/proc`, core dumps. What
+    /// is shared on purpose (a writable bind, a kept descriptor) is not looked at. What is left are the times that caches,
+    /// disks and processors take: see the threat model.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let sandbox = Sandbox::new().cross_tenant();
+    /// let mut ours = sandbox.spawn(Command::new("/usr/bin/make"))?;
+    /// let mut theirs = sandbox.spawn(Command::new("/usr/bin/make"))?;
+    /// # drop((ours, theirs));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn cross_tenant(mut self) -> Self {
+        self.cross_tenant = true;
+        self.unshare(tenants::SEPARATED)
     }
 
     /// Gives away the system call filter.

@@ -317,7 +317,7 @@ const OWN_SECOND: Condition = equal(1, 0);
 /// Local and internet sockets, and the netlink protocol by which libcs list interfaces. Every other family is
 /// a protocol module that the call itself would load (`AF_ALG`, `AF_PACKET`, …), or leaves the network
 /// namespace (`AF_VSOCK`).
-const SOCKETS: &[Rule] = &[
+pub(super) const SOCKETS: &[Rule] = &[
     &[equal(0, AF_UNIX)],
     &[equal(0, AF_INET)],
     &[equal(0, AF_INET6)],

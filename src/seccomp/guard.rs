@@ -1,9 +1,9 @@
 //! What narrows whatever a policy says: the guard of writable host directories, and calls that are refused.
 
-use super::Refused;
 use super::profile::DENIED;
 use super::resolve::{Table, UNKNOWN};
-use super::verdict::{Rule, without};
+use super::verdict::{Answer, Rule, not_equal, without};
+use super::{Refused, groups};
 
 /// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
 pub(super) fn narrow(table: &mut Table) {
@@ -25,11 +25,69 @@ pub(super) fn refuse(table: &mut Table, refused: Refused) {
     for name in groups.into_iter().filter(|(is, _)| *is).flat_map(|(_, names)| names) {
         table.change(name, |verdict| verdict.refuse(DENIED));
     }
+    if refused.channels {
+        close_channels(table);
+    }
     // What is asked of it no filter sees.
     if refused != Refused::default() {
         table.change("io_uring_setup", |verdict| verdict.refuse(UNKNOWN));
     }
 }
+
+/// Whatever two programs can talk by that see the same files and the same kernel.
+fn close_channels(table: &mut Table) {
+    // ENOLCK and EOPNOTSUPP, on both architectures.
+    const NO_LOCK: Answer = Answer::Errno(37);
+    const NOT_SUPPORTED: Answer = Answer::Errno(95);
+    for name in ["socket", "socketpair"] {
+        table.change(name, |verdict| verdict.narrow(groups::SOCKETS, DENIED));
+    }
+    for name in ["preadv2", "pwritev2"] {
+        table.change(name, |verdict| verdict.narrow(WAITING, NOT_SUPPORTED));
+    }
+    table.change("fcntl", |verdict| verdict.narrow(NO_LOCKS, NO_LOCK));
+    table.change("flock", |verdict| verdict.refuse(NO_LOCK));
+    for name in ["inotify_init", "inotify_init1"] {
+        table.change(name, |verdict| verdict.refuse(UNKNOWN));
+    }
+    for name in CHANNELS {
+        table.change(name, |verdict| verdict.refuse(DENIED));
+    }
+}
+
+/// Denied by the default profile as well, where a policy may have allowed them.
+const CHANNELS: &[&str] = &[
+    "add_key",
+    "bpf",
+    "cachestat",
+    "fanotify_init",
+    "keyctl",
+    "mincore",
+    "name_to_handle_at",
+    "open_by_handle_at",
+    "perf_event_open",
+    "request_key",
+    "syslog",
+    "userfaultfd",
+];
+
+/// Without `RWF_NOWAIT`: a read that is to fail where it had to wait tells whether others have read that part of a file. The
+/// flags are the sixth argument.
+const WAITING: &[Rule] = &[&[without(5, 8)]];
+
+/// No lock, lease or notice: `F_GETLK`, `F_SETLK`, `F_SETLKW`, `F_SETLEASE`, `F_GETLEASE`, `F_NOTIFY`, `F_OFD_GETLK`,
+/// `F_OFD_SETLK`, `F_OFD_SETLKW`. The same on both architectures.
+const NO_LOCKS: &[Rule] = &[&[
+    not_equal(1, 5),
+    not_equal(1, 6),
+    not_equal(1, 7),
+    not_equal(1, 1024),
+    not_equal(1, 1025),
+    not_equal(1, 1026),
+    not_equal(1, 36),
+    not_equal(1, 37),
+    not_equal(1, 38),
+]];
 
 /// The calls that can make a set-user-ID or set-group-ID file, each allowed only without those mode bits. On
 /// a directory that the host shares writable, such a file would run with the payload's host ids for whoever

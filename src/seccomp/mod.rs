@@ -306,4 +306,6 @@ pub(crate) struct Refused {
     pub(crate) ipc: bool,
     /// Sending signals.
     pub(crate) signals: bool,
+    /// What two sandboxes that share files, a kernel or a processor could talk by.
+    pub(crate) channels: bool,
 }

@@ -7,6 +7,17 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The core scheduling cookie of this thread, 0 for none. `ENODEV` where no processor has siblings, `EINVAL` where the kernel
+/// does not know. See `PR_SCHED_CORE` in `prctl(2)`.
+pub(crate) fn core_cookie() -> io::Result<u64> {
+    const PR_SCHED_CORE: libc::c_int = 62;
+    const GET: libc::c_ulong = 0;
+    let mut cookie = 0_u64;
+    // SAFETY: GET writes one u64 to a live variable; pid 0 and scope 0 are this thread.
+    let result = unsafe { libc::prctl(PR_SCHED_CORE, GET, 0_u64, 0_u64, &raw mut cookie) };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A number that nobody can guess. See `getrandom(2)`.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];

@@ -245,6 +245,10 @@ operations! {
         16 => Affinity { mask: &'a [u8] },
         /// No address of the program is chosen at random.
         17 => FixAddresses {},
+        /// A session keyring that nobody else has.
+        25 => Keyring {},
+        /// A core scheduling cookie that nobody else has, for this process and what descends from it.
+        26 => CoreCookie {},
         /// In place of `Seccomp`: a filter that leaves some calls to a listener, which is sent to the init through the
         /// status channel. `asked` has the numbers, 4 bytes each, of those that the host answers; what else the listener
         /// is told of ends the process that made it.

@@ -43,6 +43,8 @@ calls! {
         SYS_unlinkat: [Cgroup],
         SYS_prlimit64: [Rlimit, Plan],
         SYS_memfd_create: [Prepare],
+        // Whether a core can be had alone, which best effort does without.
+        SYS_prctl: [],
         SYS_fcntl: [Prepare, IdBlock],
         SYS_socketpair: [Prepare],
         SYS_pidfd_open: [Prepare],
@@ -162,6 +164,7 @@ calls! {
         SYS_clock_gettime: [],
         SYS_landlock_restrict_self: [Landlock],
         SYS_seccomp: [Seccomp],
+        SYS_keyctl: [Keyring],
         SYS_sendmsg: [Seccomp],
         SYS_execve: [Exec],
     }

@@ -339,3 +339,27 @@ pub(crate) fn touch_sparsely(count: usize, distance: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Whether a byte of a file is in memory, by a read that does not wait (`RWF_NOWAIT` of `preadv2(2)`).
+pub(crate) fn is_cached(file: &std::fs::File, offset: i64) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let mut byte = 0_u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: one live byte to read into.
+    let count = unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT) };
+    match count {
+        1 => Ok(true),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            error => Err(error),
+        },
+    }
+}
+
+/// The core scheduling cookie of a process, 0 for this one.
+pub(crate) fn core_cookie(pid: u32) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    // SAFETY: PR_SCHED_CORE_GET writes one u64 to a live variable.
+    let result = unsafe { libc::prctl(62, 0_u64, u64::from(pid), 0_u64, &raw mut cookie) };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}

@@ -117,6 +117,23 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     plain(nr::PRLIMIT64, &[0, resource as usize, address(&limit), 0]).map(drop)
 }
 
+/// Joins a new session keyring. On a kernel without keys there is none to be shared.
+pub(crate) fn join_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    match plain(nr::KEYCTL, &[KEYCTL_JOIN_SESSION_KEYRING, 0]) {
+        Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Makes a core scheduling cookie for this process: see prctl(2), PR_SCHED_CORE.
+pub(crate) fn make_core_cookie() -> Result<()> {
+    const PR_SCHED_CORE: usize = 62;
+    const CREATE: usize = 1;
+    const THREAD_GROUP: usize = 1;
+    plain(nr::PRCTL, &[PR_SCHED_CORE, CREATE, 0, THREAD_GROUP, 0]).map(drop)
+}
+
 /// Installs a filter for this task. The bytes are whole `struct sock_filter`s.
 pub(crate) fn install_filter(program: &[u8]) -> Result<()> {
     filter(program, 0).map(drop)
