@@ -212,7 +212,7 @@ fn renaming_to_other_directories() -> Result {
         let attempts: Vec<&str> = attempts.iter().map(String::as_str).collect();
         let sandbox = Sandbox::bare();
         let sandbox = match rules {
-            Some(rules) => sandbox.landlock(rules(&from, &to).abi(2)),
+            Some(rules) => sandbox.landlock(rules(&from, &to)),
             None => sandbox,
         };
         on_the_host(&sandbox, &attempts)
@@ -224,13 +224,21 @@ fn renaming_to_other_directories() -> Result {
     assert_eq!(run("control", None)?, [0, 0, 0]);
     let exdev = libc::EXDEV;
     assert_eq!(
-        run("denied", Some(&|from, to| files().rule(from, without_refer).rule(to, without_refer)))?,
+        run("denied", Some(&|from, to| files().abi(2).rule(from, without_refer).rule(to, without_refer)))?,
         [exdev, exdev, 0]
     );
-    assert_eq!(run("allowed", Some(&|from, to| files().rule(from, all).rule(to, all)))?, [0, 0, 0]);
+    assert_eq!(run("allowed", Some(&|from, to| files().abi(2).rule(from, all).rule(to, all)))?, [0, 0, 0]);
+    // The first ABI cannot allow it, and so denies it.
+    assert_eq!(
+        run("first", Some(&|from, to| files().abi(2).rule(from, all).rule(to, all).abi(1)))?,
+        [exdev, exdev, 0]
+    );
     // A file would gain the right to be read by going there.
     let blind = LandlockAccess::WRITE;
-    assert_eq!(run("widened", Some(&|from, to| files().rule(from, blind).rule(to, all)))?, [exdev, exdev, 0]);
+    assert_eq!(
+        run("widened", Some(&|from, to| files().abi(2).rule(from, blind).rule(to, all)))?,
+        [exdev, exdev, 0]
+    );
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Command, ErrorKind, Feature, Host, Rootfs, Sandbox, Step, Upper};
+use belljar::{Command, ErrorKind, Feature, Host, Resource, Rootfs, Sandbox, Step, Upper};
 use support::{Held, Result, Scratch, closed, own_exe, payload, succeed};
 
 fn main() -> ExitCode {
@@ -333,6 +333,12 @@ fn profiles_that_cannot_be() -> Result {
     let error = spawn(&lax.name);
     assert_eq!((error.kind(), error.step()), (ErrorKind::Unsupported, Step::Label), "{error:?}");
     assert!(error.hint().is_some_and(|hint| hint.contains("enforce mode")), "{error:?}");
+    // The least number of descriptors that a program can be limited to is enough to set it by.
+    let good = Profile::load("good", "attach_disconnected", RULES)?;
+    let limited = Sandbox::bare().apparmor(&good.name).rlimit(Resource::Nofile, 4, 4);
+    let text = succeed(limited.output(here("cat", &["/proc/self/attr/apparmor/current"]))?);
+    // The loader opens one file at a time, and so does the role.
+    assert_eq!(text?, format!("{} (enforce)\n", good.name));
     // A prefix of a name is another name.
     let error = spawn(lax.name.trim_end_matches("lax"));
     assert_eq!(error.kind(), ErrorKind::NotFound);

@@ -76,15 +76,12 @@ impl Landlock {
         }
         for PathRule { path, access, .. } in &self.paths {
             inside(path)?;
-            // Renaming to other directories can be allowed from the second ABI on, and is always denied.
             if access.bits() & handled.files == 0 {
-                return Err(Error::invalid(format!(
-                    "{access} on {} cannot be denied by rules for ABI {}, and so needs no rule",
-                    path.display(),
-                    self.abi
-                ))
-                .with_path(path)
-                .with_hint("give the abi() that LandlockAccess tells for it"));
+                let message =
+                    format!("{access} on {} is unknown to rules for ABI {}", path.display(), self.abi);
+                return Err(Error::invalid(message)
+                    .with_path(path)
+                    .with_hint("give the abi() that LandlockAccess tells for it, or leave the rule out"));
             }
         }
         Ok(())
