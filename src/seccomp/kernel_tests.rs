@@ -86,11 +86,13 @@ fn default_profile_installs_and_ordinary_work_goes_on() {
 #[test]
 fn default_profile_denies() {
     let terminal_request = |high: u64| call(libc::SYS_ioctl, [u64::MAX, 0x5412 | high, 0, 0, 0]);
+    let lease = |high: u64| call(libc::SYS_fcntl, [u64::MAX, 1024 | high, 0, 0, 0]);
     let limit = |process: u64| call(libc::SYS_prlimit64, [process, 0, 0, 0, 0]);
     let own = u64::from(std::process::id());
     // The controls: outside, the same calls get past the point where the filter would answer. (In a container,
     // the engine's filter answers to some of the others itself.)
     assert_eq!(terminal_request(1 << 32), Err(libc::EBADF));
+    assert_eq!(lease(1 << 32), Err(libc::EBADF));
     assert_eq!(limit(own), Ok(0));
     under(&default_program(), || {
         assert_eq!(call(libc::SYS_unshare, [0; 5]), Err(libc::EPERM));
@@ -101,6 +103,8 @@ fn default_profile_denies() {
         assert_eq!(call(libc::SYS_socket, [16, 3, 12, 0, 0]), Err(libc::EPERM), "NETLINK_NETFILTER");
         assert_eq!(terminal_request(0), Err(libc::EPERM));
         assert_eq!(terminal_request(1 << 32), Err(libc::EPERM));
+        assert_eq!(lease(0), Err(libc::EPERM));
+        assert_eq!(lease(1 << 32), Err(libc::EPERM));
         assert_eq!(limit(1), Err(libc::EPERM));
         assert_eq!(limit(own), Err(libc::EPERM));
         assert_eq!(limit(0), Ok(0));

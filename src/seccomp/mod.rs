@@ -136,6 +136,7 @@ use profile::Profile;
 /// - Sockets other than `AF_UNIX`, `AF_INET`, `AF_INET6` and `AF_NETLINK` with `NETLINK_ROUTE`: rare
 ///   protocols have a record too, and `AF_VSOCK` leaves the network namespace.
 /// - `ioctl` with `TIOCSTI` or `TIOCLINUX`: they type into the terminal that started the sandbox.
+/// - `fcntl` with `F_SETLEASE`: whoever opens the file outside would wait for the end of the lease.
 /// - `personality` other than `PER_LINUX` and `PER_LINUX32`, with or without `UNAME26`: it weakens the layout
 ///   of the address space.
 /// - `mincore`, `cachestat`: they tell what others read of a shared file.

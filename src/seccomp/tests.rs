@@ -34,6 +34,7 @@ fn expected(arch: Arch, number: u32, arguments: [u64; 6], options: Options) -> u
         "open" if options.setuid_guard => low(1) & 0o20_000_100 == 0 || no_set_id(2),
         "openat" if options.setuid_guard => low(2) & 0o20_000_100 == 0 || no_set_id(3),
         "clone" => [17, 25, 26, 27, 28, 29, 30].iter().all(|bit| low(0) >> bit & 1 == 0),
+        "fcntl" => low(1) != 1024,
         "ioctl" => ![0x5412, 0x541c].contains(&low(1)),
         "ioprio_set" => low(0) == 1 && low(1) == 0,
         "personality" => [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff].contains(&low(0)),
@@ -398,7 +399,7 @@ fn the_last_calls_pass_with_the_token_only() {
 
 #[test]
 fn constants_are_those_of_the_kernel() {
-    assert_eq!((libc::TIOCSTI, libc::TIOCLINUX), (0x5412, 0x541c));
+    assert_eq!((libc::TIOCSTI, libc::TIOCLINUX, libc::F_SETLEASE), (0x5412, 0x541c, 1024));
     assert_eq!((libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK), (1, 2, 10, 16));
     assert_eq!(libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY), 0o20_000_100);
     assert_eq!(libc::S_ISUID | libc::S_ISGID, 0o6000);
