@@ -1,17 +1,20 @@
 //! Files of the host: reading them, writing them, and files that give privileges.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio as HostStdio;
+use std::time::Duration;
 
-use belljar::{Mount, Sandbox};
+use belljar::{Mount, Sandbox, Stdio};
 
 use crate::attack::{Control, Facts, Hosts, Method, Tried, explain};
 use crate::attacks;
 use crate::calls::{at, call, open_to_write, read_secret, secret, text, tried};
 use crate::stage::{Stage, bait, shared};
-use crate::support::{Result, payload, raw};
+use crate::support::{Result, held, payload, raw, role_command, slack, within};
 
 attacks! {
     path_of_the_host {
@@ -192,6 +195,30 @@ attacks! {
         }),
         control_by: Hosts::Root,
     }
+    lease_on_a_file_of_the_host {
+        what: "takes a lease on a file of a read-only bind, for whose end everybody waits who opens it for writing",
+        class: &["A17", "B2"],
+        stopped_by: "the filter looks at the argument",
+        scene: bait,
+        method: Method::Around(|stage, sandbox| {
+            let mut command = payload("lease", &["/bait/leased", "r"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let held = held(command, |command| sandbox.spawn(command))?;
+            let tried = waits(&stage.scratch.join("bait/leased"), || drop(held));
+            Ok(tried)
+        }),
+        control: Control::Other("a process of the host", |stage| {
+            let path = stage.scratch.join("bait/leased");
+            let mut command = role_command("lease", &[path.to_str().expect("plain"), "r"]);
+            let mut holder = command.stdin(HostStdio::piped()).stdout(HostStdio::piped()).spawn()?;
+            holder.stdout.as_mut().expect("piped").read_exact(&mut [0; 6])?;
+            Ok(waits(&path, || {
+                holder.kill().ok();
+                holder.wait().ok();
+            }))
+        }),
+        unfiltered: false,
+    }
     device_in_a_bind {
         what: "opens a device node that is in a directory of the host",
         class: &["A9"],
@@ -244,6 +271,19 @@ attacks! {
         }),
         control_by: Hosts::Root,
         may_lack: true,
+    }
+}
+
+/// Whether whoever opens a file for writing waits until something has been done.
+fn waits(path: &Path, release: impl FnOnce()) -> Tried {
+    let path = path.to_owned();
+    let writer = std::thread::spawn(move || open_to_write(path));
+    let waiting = !within(Duration::from_millis(300) * slack(), || writer.is_finished());
+    release();
+    match writer.join() {
+        Ok(Tried::Broke(_)) if waiting => Tried::Broke("the host waits".into()),
+        Ok(Tried::Broke(_)) => Tried::Denied("the host does not wait".into()),
+        other => Tried::CouldNot(format!("{other:?}")),
     }
 }
 

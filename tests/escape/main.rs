@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     cases.extend(table::CASES.iter().copied());
     let mut roles: Vec<Role> = vec![
         ("attack", trial::attack),
+        ("lease", trial::lease),
         ("rootless", trial::rootless),
         ("bystander", stage::bystander),
         ("table", table::print),

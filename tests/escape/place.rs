@@ -11,7 +11,7 @@ use belljar::{Bytes, Command, Mount, Rootfs, Sandbox, Stdio, Upper};
 use crate::attack::Tried;
 use crate::calls::{call, text};
 use crate::stage::SECRET;
-use crate::support::{Result, Scratch, fail, oracle, sh};
+use crate::support::{Result, Scratch, fail, oracle, sh, slack};
 
 /// What stops links, and how they work.
 pub(crate) const IN_ROOT: &str =
@@ -87,8 +87,9 @@ impl Place {
         })
     }
 
-    /// Does something again and again while a directory and a link take turns at one name; ends early if it broke through.
-    pub(crate) fn while_swapping(&self, patience: Duration, mut act: impl FnMut()) -> Result<Tried> {
+    /// Does something again and again while a directory and a link take turns at one name: for so long, and until it has
+    /// met the directory, which it says; ends early if it broke through.
+    pub(crate) fn while_swapping(&self, time: Duration, mut act: impl FnMut() -> bool) -> Result<Tried> {
         let stop = AtomicBool::new(false);
         let (path, parked) = (self.root.join("data"), self.root.join("parked"));
         fs::create_dir(&parked)?;
@@ -102,17 +103,22 @@ impl Place {
                     call(libc::SYS_renameat2, [here, path, here, parked, RENAME_EXCHANGE]).ok();
                 }
             });
-            let end = Instant::now() + patience;
-            let mut rounds = 0;
+            let (start, patience) = (Instant::now(), time + Duration::from_secs(20) * slack());
+            let (mut rounds, mut met) = (0, 0);
             let mut tried = self.verdict();
-            while Instant::now() < end && !matches!(tried, Tried::Broke(_)) {
-                act();
+            while !matches!(tried, Tried::Broke(_))
+                && (start.elapsed() < time || (met == 0 || rounds < 20) && start.elapsed() < patience)
+            {
+                met += i32::from(act());
                 rounds += 1;
                 tried = self.verdict();
             }
             stop.store(true, Ordering::Relaxed);
             Ok(match tried {
-                Tried::Denied(text) => Tried::Denied(format!("{text} after {rounds} rounds")),
+                Tried::Denied(_) if met == 0 => {
+                    Tried::CouldNot(format!("none of {rounds} met the directory"))
+                }
+                Tried::Denied(text) => Tried::Denied(format!("{text}, {met} of {rounds} met the directory")),
                 tried => tried,
             })
         })

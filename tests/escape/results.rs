@@ -3,15 +3,18 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio as HostStdio;
 use std::time::{Duration, Instant};
 
-use belljar::{Bytes, Mount, Rootfs, Upper};
+use belljar::{Bytes, Mount, Rootfs, Stdio, Upper};
 
 use crate::attack::{Control, Hosts, Method, Tried};
 use crate::attacks;
 use crate::calls::secret;
 use crate::place::{BY_NAME, IN_ROOT, Place, one_after_the_other_of, overlay, with_usr};
-use crate::support::{Fail, Result, Role, Scratch, closed, fail, own_exe, run_helper, sh};
+use crate::support::{
+    Fail, Result, Role, Scratch, closed, fail, held, own_exe, payload, role_command, run_helper, sh, slack,
+};
 
 attacks! {
     link_in_an_upper {
@@ -122,6 +125,39 @@ attacks! {
             std::thread::sleep(Duration::from_millis(200));
             let hangs = !reader.is_finished();
             drop(fs::File::options().write(true).open(&fifo)?);
+            reader.join().ok();
+            Ok(if hangs { Tried::Broke("it hangs".into()) } else { Tried::Denied("it ended".into()) })
+        }),
+    }
+    copy_out_of_a_leased_file {
+        what: "has the host copy a result on which it has a lease, for whose end it would wait 45 seconds",
+        class: &["A11", "B2"],
+        stopped_by: "results are opened without waiting",
+        method: Method::Around(|_, sandbox| {
+            let container = sandbox.start()?;
+            let mut command = payload("lease", &["/tmp/result", "w"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let held = held(command, |command| container.spawn(command))?;
+            let start = Instant::now();
+            let copied = container.copy_out("/tmp/result", &mut Vec::new(), Bytes::mib(1));
+            let time = start.elapsed();
+            drop(held);
+            Ok(match time < Duration::from_secs(5) * slack() {
+                true => Tried::Denied(format!("{copied:?}")),
+                false => Tried::Broke(format!("{copied:?} after {time:?}")),
+            })
+        }),
+        control: Control::Other(BY_NAME, |_| {
+            let place = Place::new("unused", "")?;
+            let path = place.root.join("result");
+            let mut command = role_command("lease", &[path.to_str().expect("plain"), "w"]);
+            let mut holder = command.stdin(HostStdio::piped()).stdout(HostStdio::piped()).spawn()?;
+            std::io::Read::read(holder.stdout.as_mut().expect("piped"), &mut [0; 6])?;
+            let reader = std::thread::spawn(move || fs::read(path));
+            std::thread::sleep(Duration::from_millis(300));
+            let hangs = !reader.is_finished();
+            holder.kill()?;
+            holder.wait()?;
             reader.join().ok();
             Ok(if hangs { Tried::Broke("it hangs".into()) } else { Tried::Denied("it ended".into()) })
         }),

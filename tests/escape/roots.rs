@@ -10,7 +10,7 @@ use crate::attack::{Control, Method, Tried};
 use crate::attacks;
 use crate::calls::secret;
 use crate::place::{BY_NAME, IN_ROOT, Place, hostile, one_after_the_other_of, overlay, with_usr};
-use crate::support::{fail, sh};
+use crate::support::sh;
 
 attacks! {
     dev_is_a_link {
@@ -79,31 +79,27 @@ attacks! {
         stopped_by: IN_ROOT,
         method: Method::Around(|_, sandbox| {
             let place = Place::new("data", "")?;
-            let layers = || Rootfs::dir(&place.root).writable();
             let mount = Mount::dir("/data/new").mode(0o777);
             // Whose user owns the root of the host.
             let sandbox = sandbox.root();
-            let mut worked = 0;
-            let tried = place.while_swapping(Duration::from_millis(150), || {
-                let result = with_usr(sandbox.clone().rootfs(layers()).mount(mount.clone())).status(sh("true"));
-                worked += i32::from(result.is_ok_and(|outcome| outcome.success()));
-                fs::remove_dir(place.root.join("parked/new")).ok();
-                fs::remove_dir(place.root.join("data/new")).ok();
-            })?;
-            match worked {
-                0 => fail("no run met the directory"),
-                _ => Ok(tried),
-            }
+            place.while_swapping(Duration::from_millis(150), || {
+                let sandbox = sandbox.clone().rootfs(Rootfs::dir(&place.root).writable()).mount(mount.clone());
+                let result = with_usr(sandbox).status(sh("true"));
+                for name in ["parked/new", "data/new"] {
+                    fs::remove_dir(place.root.join(name)).ok();
+                }
+                result.is_ok_and(|outcome| outcome.success())
+            })
         }),
         control: Control::Other("a program that looks first, and then uses the path by name", |_| {
             let place = Place::new("data", "")?;
             let path = place.root.join("data");
             place.while_swapping(Duration::from_secs(10), || {
-                if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-                    fs::create_dir(path.join("new")).ok();
-                }
+                let looked = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
+                let made = looked && fs::create_dir(path.join("new")).is_ok();
                 // What was made in the right place does not count.
                 fs::remove_dir(place.root.join("parked/new")).ok();
+                made
             })
         }),
     }

@@ -46,6 +46,7 @@ impl Stage {
         // Which everybody may write to, so that nothing but the mount is in the way.
         let file = scratch.file("bait/file", "what is shown\n");
         fs::set_permissions(file, fs::Permissions::from_mode(0o666))?;
+        scratch.file("bait/leased", "what is shown\n");
         scratch.file("bait/masked", SECRET);
         scratch.dir("bait/closed");
         scratch.file("bait/closed/file", SECRET);

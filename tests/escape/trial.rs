@@ -12,8 +12,9 @@ use belljar::{Mount, Sandbox, Verdict};
 
 use crate::MECHANISMS;
 use crate::attack::{Attack, Control, Facts, Hosts, Method, Tried};
+use crate::calls::call;
 use crate::stage::Stage;
-use crate::support::{self, Fail, Result, Scratch, fail, own_exe, role_command, run_helper, slack};
+use crate::support::{self, Fail, Result, Scratch, fail, own_exe, raw, role_command, run_helper, slack};
 
 /// A name, and what makes it.
 type Policy = (&'static str, fn() -> Sandbox);
@@ -314,4 +315,19 @@ pub(crate) fn rootless(args: &[OsString]) -> i32 {
     }
     close();
     0
+}
+
+/// Has a lease on a file, if it gets one, until its stdin ends: `lease PATH r|w`.
+pub(crate) fn lease(args: &[OsString]) -> i32 {
+    use std::os::fd::AsRawFd;
+    // Who waits is told by a signal that ends programs.
+    raw::disposition(libc::SIGIO, true);
+    let path = support::roles::text(args, 0);
+    let (file, kind) = match support::roles::text(args, 1).as_str() {
+        "w" => (std::fs::File::create(path), libc::F_WRLCK),
+        _ => (std::fs::File::open(path), libc::F_RDLCK),
+    };
+    let Ok(file) = file else { return 2 };
+    call(libc::SYS_fcntl, [file.as_raw_fd() as usize, libc::F_SETLEASE as usize, kind as usize]).ok();
+    support::roles::hold(&[])
 }
