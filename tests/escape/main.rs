@@ -14,10 +14,12 @@
 mod attack;
 mod calls;
 mod classes;
+mod endings;
 mod filesystem;
 mod identity;
 mod mounts;
 mod place;
+mod processes;
 mod results;
 mod roots;
 mod stage;
@@ -40,11 +42,13 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Hostile roots", roots::ATTACKS),
     ("What a run leaves behind", results::ATTACKS),
     ("Identity", identity::ATTACKS),
+    ("Processes", processes::ATTACKS),
+    ("Ends", endings::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 
 /// The programs that they need.
-const ROLES: &[&[Role]] = &[results::ROLES];
+const ROLES: &[&[Role]] = &[processes::ROLES, endings::ROLES, results::ROLES];
 
 fn main() -> ExitCode {
     let entries = MECHANISMS.iter().flat_map(|(_, entries)| entries.iter());
