@@ -17,7 +17,9 @@ mod classes;
 mod endings;
 mod filesystem;
 mod identity;
+mod ipc;
 mod mounts;
+mod network;
 mod place;
 mod processes;
 mod results;
@@ -44,11 +46,13 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Identity", identity::ATTACKS),
     ("Processes", processes::ATTACKS),
     ("Ends", endings::ATTACKS),
+    ("Network", network::ATTACKS),
+    ("Objects of the kernel", ipc::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 
 /// The programs that they need.
-const ROLES: &[&[Role]] = &[processes::ROLES, endings::ROLES, results::ROLES];
+const ROLES: &[&[Role]] = &[processes::ROLES, endings::ROLES, results::ROLES, network::ROLES];
 
 fn main() -> ExitCode {
     let entries = MECHANISMS.iter().flat_map(|(_, entries)| entries.iter());
