@@ -13,6 +13,7 @@
 
 mod attack;
 mod calls;
+mod cgroups;
 mod classes;
 mod endings;
 mod filesystem;
@@ -30,6 +31,7 @@ mod stage;
 mod support;
 mod syscalls;
 mod table;
+mod terminal;
 mod trial;
 
 use std::process::ExitCode;
@@ -48,11 +50,14 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Ends", endings::ATTACKS),
     ("Network", network::ATTACKS),
     ("Objects of the kernel", ipc::ATTACKS),
+    ("Terminals", terminal::ATTACKS),
+    ("Control groups", cgroups::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 
 /// The programs that they need.
-const ROLES: &[&[Role]] = &[processes::ROLES, endings::ROLES, results::ROLES, network::ROLES];
+const ROLES: &[&[Role]] =
+    &[processes::ROLES, endings::ROLES, results::ROLES, network::ROLES, terminal::ROLES];
 
 fn main() -> ExitCode {
     let entries = MECHANISMS.iter().flat_map(|(_, entries)| entries.iter());
