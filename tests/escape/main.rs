@@ -19,6 +19,7 @@ mod endings;
 mod filesystem;
 mod identity;
 mod ipc;
+mod limits;
 mod mounts;
 mod network;
 mod place;
@@ -52,12 +53,13 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Objects of the kernel", ipc::ATTACKS),
     ("Terminals", terminal::ATTACKS),
     ("Control groups", cgroups::ATTACKS),
+    ("Limits", limits::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 
 /// The programs that they need.
 const ROLES: &[&[Role]] =
-    &[processes::ROLES, endings::ROLES, results::ROLES, network::ROLES, terminal::ROLES];
+    &[processes::ROLES, endings::ROLES, results::ROLES, network::ROLES, terminal::ROLES, limits::ROLES];
 
 fn main() -> ExitCode {
     let entries = MECHANISMS.iter().flat_map(|(_, entries)| entries.iter());
