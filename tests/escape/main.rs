@@ -19,6 +19,7 @@ mod endings;
 mod filesystem;
 mod identity;
 mod ipc;
+mod leaks;
 mod limits;
 mod mounts;
 mod network;
@@ -54,6 +55,7 @@ const MECHANISMS: &[(&str, &[Entry])] = &[
     ("Terminals", terminal::ATTACKS),
     ("Control groups", cgroups::ATTACKS),
     ("Limits", limits::ATTACKS),
+    ("What can be learned", leaks::ATTACKS),
     ("System calls", syscalls::ATTACKS),
 ];
 

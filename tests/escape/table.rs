@@ -1,5 +1,6 @@
 //! `docs/attacks.md` and the registry are one: the tables there are made of it.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -12,6 +13,7 @@ const DOCUMENT: &str = include_str!("../../docs/attacks.md");
 
 pub(crate) const CASES: &[Case] = crate::cases![
     the_document_is_the_registry: ["bare"],
+    every_class_is_looked_for: ["bare"],
 ];
 
 fn all() -> impl Iterator<Item = &'static Attack> {
@@ -72,4 +74,33 @@ fn the_document_is_the_registry() -> Result {
         true => Ok(()),
         false => fail("docs/attacks.md has more than, or another order than, what `--role table` prints"),
     }
+}
+
+fn every_class_is_looked_for() -> Result {
+    let known: HashSet<_> = CLASSES.iter().map(|class| class.id).collect();
+    let mut names = HashSet::new();
+    for attack in all() {
+        assert!(names.insert(attack.name), "two attacks are called {}", attack.name);
+        assert!(
+            !attack.class.is_empty() && !attack.what.is_empty() && !attack.stopped_by.is_empty(),
+            "{}",
+            attack.name
+        );
+        for class in attack.class {
+            assert!(known.contains(class), "{} is of no class {class}", attack.name);
+        }
+    }
+    for (letter, last) in [('A', 35), ('B', 15)] {
+        for number in 1..=last {
+            let id = format!("{letter}{number}");
+            let Some(class) = CLASSES.iter().find(|class| class.id == id) else {
+                return fail(format!("no class {id}"));
+            };
+            let attacks = all().filter(|attack| attack.class.contains(&class.id)).count();
+            let looked_for = attacks + class.tests.len() > 0;
+            assert!(looked_for != class.absent.is_some(), "{id}: {attacks} attacks");
+        }
+    }
+    assert!(names.len() >= 80, "{} attacks", names.len());
+    Ok(())
 }
