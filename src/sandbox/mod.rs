@@ -112,6 +112,36 @@ impl Sandbox {
         }
     }
 
+    /// [`new`](Sandbox::new) with the filter for programs that are judged, [`Seccomp::judge`]: they compute, read and write
+    /// files, start threads and processes, and make no socket. Limits are the caller's to add.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Bytes, Sandbox};
+    ///
+    /// let sandbox = Sandbox::judge().memory_max(Bytes::mib(256)).pids_max(32);
+    /// # let _ = sandbox;
+    /// ```
+    pub fn judge() -> Self {
+        Self::new().seccomp(Seccomp::judge())
+    }
+
+    /// [`new`](Sandbox::new) with the filter for plugins, [`Seccomp::plugin`]: one process that talks over descriptors that
+    /// it was given, starts no other and executes none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use belljar::{Bytes, Sandbox};
+    ///
+    /// let sandbox = Sandbox::plugin().memory_max(Bytes::mib(64));
+    /// # let _ = sandbox;
+    /// ```
+    pub fn plugin() -> Self {
+        Self::new().seccomp(Seccomp::plugin())
+    }
+
     /// The open sandbox, for those who add isolation call by call: nothing but `no_new_privs`, closed descriptors,
     /// reset signals, a session of its own and an empty environment. Without a PID namespace and without a cgroup a
     /// program can leave processes behind; [`Outcome::enforced`](crate::Outcome::enforced) then lacks

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use belljar::{Mount, Sandbox, Verdict};
+use belljar::{Feature, Mount, Sandbox, Verdict};
 
 use crate::MECHANISMS;
 use crate::attack::{Attack, Control, Facts, Hosts, Method, Tried};
@@ -23,6 +23,7 @@ type Policy = (&'static str, fn() -> Sandbox);
 const POLICIES: &[Policy] = &[
     ("new()", Sandbox::new),
     ("new().root()", || Sandbox::new().root()),
+    ("new().cross_tenant()", || Sandbox::new().cross_tenant().best_effort(Feature::CoreScheduling)),
     ("new() with all of /proc", || Sandbox::new().mount(Mount::proc("/proc").full())),
 ];
 
