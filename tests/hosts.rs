@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         has_a_forked_child_when_killed: ["userns"],
         has_no_privilege: ["userns", "setpriv"],
         spawns_from_many_threads: ["userns"],
+        has_many_busy_threads: ["userns"],
         is_large: ["userns"],
         is_in_a_container_without_proc_of_its_own: ["root", "unshare"],
         has_a_strange_umask_and_directory: ["userns"],
@@ -497,19 +498,28 @@ fn nobody(_: &[OsString]) -> i32 {
 }
 
 fn spawns_from_many_threads() -> Result {
-    expect_ok("threads", &[], 150)
+    let (spawners, each) = (number("BELLJAR_TEST_THREADS", 16), number("BELLJAR_TEST_SPAWNS", 100));
+    expect_ok("threads", &["4", &spawners.to_string(), &each.to_string()], 150)
+}
+
+/// A host that hangs in a lock which another thread held when it forked is what this waits for.
+fn has_many_busy_threads() -> Result {
+    let spawns = number("BELLJAR_TEST_ROUNDS", if support::soak() { 10_000 } else { 240 });
+    let patience = if support::soak() { 1800 } else { 150 };
+    expect_ok("threads", &["64", "4", &(spawns / 4).to_string()], patience)
 }
 
 /// Threads that spawn, while others allocate and take locks.
-fn threads(_: &[OsString]) -> i32 {
-    let (spawners, each) = (number("BELLJAR_TEST_THREADS", 16), number("BELLJAR_TEST_SPAWNS", 100));
+fn threads(args: &[OsString]) -> i32 {
+    let count = |n| support::roles::int(args, n).unsigned_abs();
+    let (noisy, spawners, each) = (count(0), count(1), count(2));
     static STOP: AtomicBool = AtomicBool::new(false);
-    let noise: Vec<_> = (0..4)
+    let noise: Vec<_> = (0..noisy)
         .map(|n| {
             std::thread::spawn(move || {
                 let mut kept: Vec<Vec<u8>> = Vec::new();
                 while !STOP.load(Ordering::Relaxed) {
-                    kept.push(vec![n; 1 << (kept.len() % 16)]);
+                    kept.push(vec![n as u8; 1 << (kept.len() % 16)]);
                     if kept.len() > 200 {
                         kept.clear();
                     }
