@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         conditions_of_64_bits_look_at_all_of_them: ["userns"],
         alternatives_and_exceptions: ["userns"],
         a_policy_that_cannot_be_is_an_error_of_the_plan: ["bare"],
-        c_and_cpp_run_under_every_profile: ["userns", "cc", "c++"],
+        c_and_cpp_run_under_every_profile: ["userns", "cc", "cxx"],
         rust_runs_under_every_profile: ["userns"],
         python_runs_under_judge_and_plugin: ["userns", "python3"],
         java_runs_under_judge_and_plugin: ["userns", "java"],

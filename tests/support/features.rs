@@ -139,7 +139,7 @@ fn look(feature: &str) -> Option<String> {
         "sh" => program("/bin/sh"),
         "python3" => program("/usr/bin/python3"),
         "cc" => program("/usr/bin/cc"),
-        "c++" => program("/usr/bin/c++"),
+        "cxx" => program("/usr/bin/c++"),
         "java" => program("/usr/bin/javac"),
         "tar" => program("/usr/bin/tar"),
         "setpriv" if !nix::unistd::geteuid().is_root() => None,

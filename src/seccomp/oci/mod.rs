@@ -77,9 +77,10 @@ impl Seccomp {
     /// Writes the policy as a profile of the OCI runtime specification, for this architecture, behind the feature
     /// `serde`.
     ///
-    /// [`from_json`](Self::from_json) makes a filter with the same answers of it, and so does runc, except for what it
-    /// does not do: there numbers newer than its libseccomp fail with `ENOSYS`. Conditions that the format has no
-    /// word for, on the low 32 bits or on one argument twice, are written as several entries with bit masks.
+    /// [`from_json`](Self::from_json) makes a filter with the same answers of it. So does libseccomp, which runc and crun
+    /// use, for the calls that it knows: no two entries that differ can hold at once, so nothing depends on their order.
+    /// Conditions that the format has no word for, on the low 32 bits or on one argument twice, are written as several
+    /// entries with bit masks.
     /// Conditions on capabilities and the kernel of an imported profile are resolved, for a program without
     /// capabilities on the kernel that runs.
     ///
