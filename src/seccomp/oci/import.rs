@@ -1,13 +1,14 @@
 //! From the document to answers by number.
 
-use super::document::{Argument, Document, Entry, Filter};
+use super::document::{Argument, Document, Entry};
 use super::foreign::FOREIGN;
-use crate::seccomp::names::{self, Arch};
+use super::scope::{Scope, running_kernel};
+use crate::seccomp::names;
 use crate::seccomp::resolve::Table;
 use crate::seccomp::satisfy::witness;
 use crate::seccomp::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use crate::seccomp::{Options, SyscallAction};
-use crate::{Error, ErrorKind, Result, Step, capability};
+use crate::{Error, ErrorKind, Result, Step};
 
 /// Docker's profile has 14 KiB.
 const MAX_TEXT: usize = 1 << 20;
@@ -29,14 +30,6 @@ struct Rule {
     conditions: Vec<Condition>,
     includes: Scope,
     excludes: Scope,
-}
-
-/// Where an entry counts.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Scope {
-    capabilities: u64,
-    arches: Vec<String>,
-    kernel: Option<(u32, u32)>,
 }
 
 impl Imported {
@@ -70,7 +63,7 @@ impl Imported {
 
     /// Fills the table by what counts under these options.
     pub(in crate::seccomp) fn fill(&self, table: &mut Table, options: Options) -> Result<()> {
-        let dated = self.rules.iter().any(|rule| rule.includes.kernel.or(rule.excludes.kernel).is_some());
+        let dated = self.rules.iter().any(|rule| rule.includes.is_dated() || rule.excludes.is_dated());
         let kernel = if dated { running_kernel()? } else { (0, 0) };
         self.fill_for(table, options.capabilities, kernel)
     }
@@ -236,39 +229,6 @@ impl Rule {
     }
 }
 
-impl Scope {
-    fn read(filter: Option<Filter>) -> Result<Self> {
-        let filter = filter.unwrap_or_default();
-        let arches = filter.arches.unwrap_or_default();
-        if let Some(unknown) = arches.iter().find(|arch| !ARCHES.contains(&arch.as_str())) {
-            return Err(invalid(format!("unknown architecture {unknown:?} in the seccomp profile"))
-                .with_hint(format!("\"arches\" are {}", ARCHES.join(" "))));
-        }
-        Ok(Self {
-            capabilities: capability::mask_of(&filter.caps.unwrap_or_default())?,
-            arches,
-            kernel: filter.min_kernel.as_deref().map(kernel).transpose()?,
-        })
-    }
-
-    /// Docker's rule: all that is named must be so for an entry to be included, and any of it excludes.
-    fn holds(&self, arch: Arch, capabilities: u64, running: (u32, u32), all: bool) -> bool {
-        let here = match arch {
-            Arch::X86_64 => "amd64",
-            Arch::Aarch64 => "arm64",
-        };
-        let arches = (!self.arches.is_empty()).then(|| self.arches.iter().any(|arch| arch == here));
-        let common = self.capabilities & capabilities;
-        let caps = match self.capabilities {
-            0 => None,
-            named => Some(if all { common == named } else { common != 0 }),
-        };
-        let kernel = self.kernel.map(|least| running >= least);
-        let mut answers = [arches, caps, kernel].into_iter().flatten();
-        if all { answers.all(|holds| holds) } else { answers.any(|holds| holds) }
-    }
-}
-
 fn condition(argument: &Argument) -> Result<Condition> {
     let Argument { index, value, value_two, ref op } = *argument;
     if index > 5 {
@@ -358,7 +318,7 @@ fn check_architectures(document: &Document) -> Result<()> {
     }
 }
 
-/// The architectures of libseccomp, and their names in Docker's conditions.
+/// The architectures of libseccomp.
 const SCMP_ARCHES: &[&str] = &[
     "X86",
     "X86_64",
@@ -384,60 +344,6 @@ const SCMP_ARCHES: &[&str] = &[
     "SH",
     "SHEB",
 ];
-const ARCHES: &[&str] = &[
-    "386",
-    "x86",
-    "amd64",
-    "x32",
-    "arm",
-    "arm64",
-    "loong64",
-    "loongarch64",
-    "m68k",
-    "mips",
-    "mips64",
-    "mips64n32",
-    "mipsel",
-    "mipsel64",
-    "mipsel64n32",
-    "mips3l64n32",
-    "parisc",
-    "parisc64",
-    "ppc",
-    "ppc64",
-    "ppc64le",
-    "riscv64",
-    "s390",
-    "s390x",
-    "sh",
-    "sheb",
-];
-
-fn kernel(text: &str) -> Result<(u32, u32)> {
-    let number = |text: &str| text.parse::<u8>().ok().map(u32::from);
-    let parsed = text.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-    parsed.filter(|&version| version != (0, 0)).ok_or_else(|| {
-        invalid(format!("{text:?} in the seccomp profile is no version of the kernel"))
-            .with_hint("\"minKernel\" is two numbers with a point, such as \"4.8\"")
-    })
-}
-
-/// The first two numbers of the release.
-fn running_kernel() -> Result<(u32, u32)> {
-    let name = nix::sys::utsname::uname()
-        .map_err(|errno| Error::os(Step::Plan, "asking for the kernel's release", errno))?;
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => Ok((major, minor)),
-        _ => Err(Error::message(
-            ErrorKind::Unsupported,
-            Step::Plan,
-            format!("the kernel's release {release:?} has no version to compare \"minKernel\" with"),
-        )),
-    }
-}
-
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::invalid(message)
 }

@@ -1,12 +1,13 @@
 //! Profiles in the JSON of the Open Container Initiative and of Docker.
 //!
 //! `document` is the format as it is written, `import` checks it once, and resolves it for the machine and the
-//! capabilities of a plan; `export` writes a policy in the format.
+//! capabilities of a plan, of which `scope` is about; `export` writes a policy in the format.
 
 mod document;
 mod export;
 mod foreign;
 mod import;
+mod scope;
 #[cfg(test)]
 mod tests;
 
