@@ -117,8 +117,8 @@ impl Seccomp {
     /// Allows these system calls whatever their arguments, in place of the profile's conditions on them.
     ///
     /// `allow(["clone"])` thus gives away new namespaces, and `allow(["ioctl"])` the terminal that a program
-    /// may share with its caller; the members of a group keep such conditions. Where a host directory is shared writable, the guard against
-    /// set-user-ID files holds for the allowed calls too.
+    /// may share with its caller; the members of a group keep such conditions. Where a host directory is shared
+    /// writable, the guard against set-user-ID files holds for the allowed calls too.
     ///
     /// # Errors
     ///

@@ -36,7 +36,8 @@ impl Imported {
     pub(super) fn read(text: &str) -> Result<Self> {
         if text.len() > MAX_TEXT {
             let message = format!("the seccomp profile has {} bytes; {MAX_TEXT} are the most", text.len());
-            return Err(Error::message(ErrorKind::LimitExceeded, Step::Plan, message));
+            return Err(Error::message(ErrorKind::LimitExceeded, Step::Plan, message)
+                .with_hint("that of Docker has 14 KiB; look whether it is one"));
         }
         let document: Document = serde_json::from_str(text).map_err(|error| {
             invalid(format!("the seccomp profile cannot be read: {error}")).with_hint(

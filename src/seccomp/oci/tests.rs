@@ -386,7 +386,7 @@ fn hostile_and_mistaken_profiles_are_errors() {
         assert_eq!((error.kind(), error.hint().is_some()), (ErrorKind::InvalidConfig, true), "{error}");
     }
     let error = Seccomp::from_json(&" ".repeat(100 << 20)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert_eq!((error.kind(), error.hint().is_some()), (ErrorKind::LimitExceeded, true));
 }
 
 /// What only the machine, the sandbox or the whole of the entries shows.
