@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         a_container_counts_each_program: ["userns", "cgroup-memory", "cgroup-cpuacct", "sh"],
         memory_is_counted_as_the_kernel_does: ["userns", "cgroup-memory"],
         memory_in_a_tmpfs_counts: ["userns", "cgroup-memory", "sh"],
+        memory_of_system_v_counts: ["userns", "cgroup-memory", "cc"],
         memory_of_a_child: ["userns", "cgroup-memory"],
         memory_too_little_to_execute: ["userns", "cgroup-memory"],
         the_victim_is_named: ["userns", "cgroup-memory"],
@@ -356,6 +357,30 @@ fn memory_in_a_tmpfs_counts() -> Result {
     command.stderr(Stdio::null());
     let outcome = closed().memory_max(mib(32)).status(&command)?;
     assert_eq!(outcome.verdict, Verdict::MemoryExceeded);
+    Ok(())
+}
+
+/// In segments that no process has mapped any more.
+fn memory_of_system_v_counts() -> Result {
+    let source = r#"
+        #include <string.h>
+        #include <sys/shm.h>
+        int main(void) {
+            for (int i = 0; i < 8; i++) {
+                int id = shmget(IPC_PRIVATE, 8 << 20, IPC_CREAT | 0600);
+                char *at = id < 0 ? (char *)-1 : shmat(id, 0, 0);
+                if (at == (char *)-1) return 1;
+                memset(at, 1, 8 << 20);
+                shmdt(at);
+            }
+            return 0;
+        }"#;
+    let scratch = support::Scratch::new();
+    let program = support::compile(&scratch, "segments", source, &[])?;
+    let limited = |limit| closed().memory_max(limit).mount(belljar::Mount::bind(&program, "/program"));
+    let run = |limit| limited(limit).status(Command::new("/program"));
+    assert_eq!(run(mib(32))?.verdict, Verdict::MemoryExceeded);
+    assert_eq!(run(mib(128))?.verdict, Verdict::Exited(0), "the positive control");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
-use belljar::{Command, Mount, Output, Plan, Sandbox, Stdio};
+use belljar::{Command, Mount, Output, Plan, Sandbox, Seccomp, Stdio};
 
 use crate::language::Language;
 use crate::machine::Machine;
@@ -40,9 +40,9 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// A sandbox that holds it.
+    /// A sandbox that holds it, with the filter for programs that are judged. Compilers have the default one.
     pub(crate) fn sandbox(&self, limits: &Limits) -> Sandbox {
-        let sandbox = policy::with_tools(policy::sandbox(limits), self.tools);
+        let sandbox = policy::with_tools(policy::sandbox(limits), self.tools).seccomp(Seccomp::judge());
         policy::with_program(sandbox, self.language.program(), &self.bytes)
     }
 
