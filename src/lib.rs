@@ -174,6 +174,7 @@ mod wire;
 
 pub use self::landlock::{Landlock, LandlockAccess};
 pub use broker::{Notification, Response};
+pub use capability::Capability;
 pub use cgroup::{
     BlockDevice, CgroupParent, CpuSet, DeviceAccess, DeviceRules, Event, Events, IoMax, Limits, Oom,
     OomScope, OomVictim, Pressure, PressureShare, PressureStall,

@@ -37,8 +37,11 @@ fn main() -> ExitCode {
     support::main_serial(cases, &[("victim", victim)])
 }
 
-/// Everything about the files of a directory that a sandbox could change.
-fn contents(dir: &Path) -> Result<BTreeMap<PathBuf, (u32, u32, u64, Vec<u8>)>> {
+/// Everything about a file that a sandbox could change: mode, owner, inode and content.
+type Content = (u32, u32, u64, Vec<u8>);
+
+/// The files of a directory.
+fn contents(dir: &Path) -> Result<BTreeMap<PathBuf, Content>> {
     let mut found = BTreeMap::new();
     let mut rest = vec![dir.to_owned()];
     while let Some(path) = rest.pop() {

@@ -350,16 +350,16 @@ impl Sandbox {
         self
     }
 
-    /// Gives the program a capability in its user namespace, by the name of `capabilities(7)` with or without `CAP_`:
-    /// `keep_capability("NET_BIND_SERVICE")`. It survives `execve` (it is ambient) and nothing else is gained with it.
+    /// Gives the program a capability in its user namespace, as a [`Capability`](crate::Capability) or by the name of
+    /// `capabilities(7)` with or without `CAP_`: `keep_capability("NET_BIND_SERVICE")`. It survives `execve` (it is ambient) and nothing else is gained with it.
     ///
     /// # Examples
     ///
     /// ```
-    /// use belljar::Sandbox;
+    /// use belljar::{Capability, Sandbox};
     ///
     /// // A server on port 80 of the sandbox's own network.
-    /// let sandbox = Sandbox::new().keep_capability("NET_BIND_SERVICE");
+    /// let sandbox = Sandbox::new().keep_capability(Capability::NetBindService);
     /// # let _ = sandbox;
     /// ```
     pub fn keep_capability(mut self, name: impl Into<String>) -> Self {
