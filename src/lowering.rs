@@ -291,6 +291,14 @@ mod tests {
     }
 
     #[test]
+    fn bytes_behind_the_last_section_are_refused() {
+        let (mut image, ..) = Lowering::new(SourceMode::Paths).finish().unwrap();
+        assert!(PlanImage::parse(&image).is_some());
+        image.push(0);
+        assert!(PlanImage::parse(&image).is_none());
+    }
+
+    #[test]
     fn nul_and_relative_paths_are_refused() {
         assert!(inside(Path::new("tmp")).is_err());
         assert!(inside(Path::new("/a\0b")).is_err());

@@ -174,6 +174,39 @@ mod tests {
         }
     }
 
+    /// `execve` reads pointers until there is a zero, and an offset is turned into a pointer once.
+    #[test]
+    fn vectors_without_an_end_and_vectors_in_one_another_are_refused() {
+        let image = encode(Command::new("/bin/true").arg("x"), &[], vec![(1, 0)]).unwrap();
+        let head = RunHead::parse(&image).unwrap();
+        let end = (head.argv.at + head.argv.count * 8) as usize;
+        let mut endless = image.clone();
+        endless[end..end + 8].copy_from_slice(&1_u64.to_ne_bytes());
+        assert!(RunHead::parse(&endless).is_none());
+        // The words of the head: magic, directory, then place and count of descriptors, paths, argv and envp.
+        for (word, at) in [(6, head.paths.at), (8, head.argv.at), (2, head.envp.at), (4, 0)] {
+            let mut overlapping = image.clone();
+            overlapping[word * 4..word * 4 + 4].copy_from_slice(&at.to_ne_bytes());
+            assert!(RunHead::parse(&overlapping).is_none(), "word {word}");
+        }
+    }
+
+    #[test]
+    fn offsets_become_pointers_inside() {
+        const BASE: u64 = 0x10_0000;
+        let image = encode(Command::new("/bin/true").arg("x"), &[], vec![]).unwrap();
+        let argv = RunHead::parse(&image).unwrap().argv;
+        let mut relocated = image.clone();
+        argv.relocate(&mut relocated, BASE).unwrap();
+        let slot = |image: &[u8]| {
+            u64::from_ne_bytes(image[argv.at as usize..argv.at as usize + 8].try_into().unwrap())
+        };
+        assert_eq!(slot(&relocated), BASE + slot(&image));
+        // A second time, pointers would be taken for offsets.
+        assert!(argv.relocate(&mut relocated, BASE).is_none());
+        assert!(Vector { at: u32::MAX, count: u32::MAX }.relocate(&mut relocated, BASE).is_none());
+    }
+
     #[test]
     fn nul_is_refused() {
         assert!(encode(&Command::new("a\0b"), &[], vec![]).is_err());

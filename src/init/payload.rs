@@ -187,7 +187,7 @@ impl Payload<'_> {
         let vectors = [self.head.paths, self.head.argv, self.head.envp];
         let mut addresses = [0; 3];
         for (vector, address) in vectors.iter().zip(&mut addresses) {
-            match self.run.relocate(vector.at as usize, vector.count as usize) {
+            match self.run.relocate(*vector) {
                 Ok(at) => *address = at,
                 Err(errno) => return at_exec(0, errno),
             }

@@ -50,7 +50,8 @@ impl<'a> PlanImage<'a> {
         for (section, length) in sections.iter_mut().zip(lengths) {
             *section = cursor.take(length as usize)?;
         }
-        Some(Self { sections })
+        // Operations that belong to no section would be carried out by nobody.
+        cursor.is_empty().then_some(Self { sections })
     }
 
     pub(crate) fn setup(&self) -> Operations<'a, Setup<'a>> {
@@ -65,11 +66,34 @@ impl<'a> PlanImage<'a> {
 
 /// A vector of C strings in a run image: `count` offsets of 8 bytes at `at` (8-aligned), then one zero. The init turns
 /// the offsets into pointers in its private copy, so that they can be handed to `execve` without an allocator.
+/// Descriptors have a vector, too, of pairs and without the zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Vector {
     pub(crate) at: u32,
     pub(crate) count: u32,
+}
+
+impl Vector {
+    /// Where its slots of 8 bytes begin and end, with `more` slots behind those that count; `None` beyond all numbers.
+    fn range(self, more: usize) -> Option<(usize, usize)> {
+        let slots = (self.count as usize).checked_add(more)?;
+        let start = self.at as usize;
+        Some((start, start.checked_add(slots.checked_mul(8)?)?))
+    }
+
+    /// Turns the offsets into pointers for an image that is mapped at `base`; `None` if one leads out of it.
+    pub(crate) fn relocate(self, image: &mut [u8], base: u64) -> Option<()> {
+        let (length, (start, end)) = (image.len() as u64, self.range(0)?);
+        for slot in image.get_mut(start..end)?.chunks_exact_mut(8) {
+            let offset = u64::from_ne_bytes((&*slot).try_into().ok()?);
+            if offset >= length {
+                return None;
+            }
+            slot.copy_from_slice(&base.checked_add(offset)?.to_ne_bytes());
+        }
+        Some(())
+    }
 }
 
 /// The head of a run image. Offsets are from the start of the image; the image ends with a NUL byte.
@@ -91,7 +115,7 @@ pub(crate) const RUN_HEAD: usize = size_of::<RunHead>();
 const _: () = assert!(RUN_HEAD == 40);
 
 impl RunHead {
-    /// Reads the head of an image and checks that every offset in it stays inside.
+    /// Reads the head of an image and checks that every offset in it stays inside, and that every vector ends.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         if bytes.last() != Some(&0) {
             return None;
@@ -109,24 +133,24 @@ impl RunHead {
         if head.magic != MAGIC || head.cwd as usize >= bytes.len() {
             return None;
         }
-        let fds_end = (head.fds.at as usize).checked_add((head.fds.count as usize).checked_mul(8)?)?;
-        if fds_end > bytes.len() || head.fds.at % 4 != 0 {
-            return None;
-        }
+        // One behind the other: the offsets of a vector become pointers while those of the next are still to be read.
+        let mut free = RUN_HEAD;
         for vector in [head.paths, head.argv, head.envp] {
-            let slots = (vector.count as usize).checked_add(1)?.checked_mul(8)?;
-            let end = (vector.at as usize).checked_add(slots)?;
-            if end > bytes.len() || vector.at % 8 != 0 || (vector.at as usize) < RUN_HEAD {
+            let (start, end) = vector.range(1)?;
+            if start < free || start % 8 != 0 {
                 return None;
             }
-            for slot in bytes.get(vector.at as usize..end - 8)?.chunks_exact(8) {
-                let offset = u64::from_ne_bytes(slot.try_into().ok()?);
-                if offset >= bytes.len() as u64 {
-                    return None;
-                }
+            let (offsets, terminator) = bytes.get(start..end)?.split_at_checked(end - 8 - start)?;
+            let leads_out = |slot: &[u8]| {
+                slot.try_into().map_or(true, |slot| u64::from_ne_bytes(slot) >= bytes.len() as u64)
+            };
+            if terminator != [0; 8] || offsets.chunks_exact(8).any(leads_out) {
+                return None;
             }
+            free = end;
         }
-        Some(head)
+        let (start, end) = head.fds.range(0)?;
+        (start >= free && start % 4 == 0 && end <= bytes.len()).then_some(head)
     }
 
     /// The `n`th (slot, descriptor number) pair.

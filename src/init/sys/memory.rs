@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use super::{Errno, Fd, Result, nr, plain};
+use crate::wire::Vector;
 
 /// A file mapped privately: writes stay in this process.
 pub(crate) struct Image {
@@ -32,25 +33,12 @@ impl Image {
         unsafe { core::slice::from_raw_parts(self.base as *const u8, self.length) }
     }
 
-    /// Turns `count` 8-byte offsets at `at` into pointers and returns the address of the vector.
-    pub(crate) fn relocate(&mut self, at: usize, count: usize) -> Result<usize> {
-        let end = count.checked_mul(8).and_then(|bytes| at.checked_add(bytes)).ok_or(Errno::EPROTO)?;
-        if end > self.length || at % 8 != 0 {
-            return Err(Errno::EPROTO);
-        }
-        for n in 0..count {
-            let slot = (self.base + at + n * 8) as *mut u64;
-            // SAFETY: the slot lies inside the private writable mapping (checked above) and is 8-aligned, because the
-            // mapping is page-aligned and `at` is a multiple of 8.
-            unsafe {
-                let offset = slot.read();
-                if offset >= self.length as u64 {
-                    return Err(Errno::EPROTO);
-                }
-                slot.write(self.base as u64 + offset);
-            }
-        }
-        Ok(self.base + at)
+    /// Turns the offsets of a vector into pointers and returns its address.
+    pub(crate) fn relocate(&mut self, vector: Vector) -> Result<usize> {
+        // SAFETY: as for `bytes`; the mapping is private and writable, and `self` is borrowed exclusively.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(self.base as *mut u8, self.length) };
+        vector.relocate(bytes, self.base as u64).ok_or(Errno::EPROTO)?;
+        Ok(self.base + vector.at as usize)
     }
 
     /// The pointer in slot `n` of a vector that was relocated, as the address of a C string inside the image.
