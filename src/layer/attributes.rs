@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat};
 
-use super::archive::{Kind, Member};
+use super::archive::{Kind, Member, shown};
 use super::unpack::{Unpacker, dot, making};
 use super::{Time, dir, refused, storing};
 use crate::entries::is_kept;
@@ -98,15 +98,16 @@ impl<R: Read> Unpacker<'_, R> {
                 // Root of a user namespace may not set capabilities of files that are not its own.
                 Err(error)
                     if error.raw_os_error() == Some(libc::EPERM) && name == *c"security.capability" => {}
-                other => other.map_err(|error| {
-                    let full = error.raw_os_error() == Some(libc::ENOSPC);
-                    let error = storing("setting an extended attribute")(error);
-                    match full {
-                        true => error.with_hint(
-                            "the store's filesystem keeps no more attributes of one file (ext4: about a block), or is full",
-                        ),
-                        false => error,
+                other => other.map_err(|error| match error.raw_os_error() {
+                    // No name, one that is too long, too large a value, capabilities that are none.
+                    Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => {
+                        let name = shown(name.as_bytes());
+                        refused(format!("the extended attribute {name} is one that no file can have"))
                     }
+                    Some(libc::ENOSPC) => storing("setting an extended attribute")(error).with_hint(
+                        "the store's filesystem keeps no more attributes of one file (ext4: about a block), or is full",
+                    ),
+                    _ => storing("setting an extended attribute")(error),
                 })?,
             }
         }

@@ -478,6 +478,31 @@ pub(crate) fn attributes_that_are_not_the_archives() -> Result {
     Ok(())
 }
 
+/// The kernel's refusal is the archive's fault, and not a failure of the machine.
+pub(crate) fn attributes_that_no_file_can_have() -> Result {
+    let scratch = Scratch::new();
+    let long = format!("SCHILY.xattr.user.{}", "x".repeat(300));
+    let mut bad: Vec<(&str, Vec<u8>)> = vec![
+        ("SCHILY.xattr.user.", b"x".to_vec()),
+        (&long, b"x".to_vec()),
+        ("SCHILY.xattr.user.a", vec![1; 70_000]),
+    ];
+    // Others may not set it, and it is left out.
+    if nix::unistd::geteuid().is_root() {
+        bad.push(("SCHILY.xattr.security.capability", b"none".to_vec()));
+    }
+    for (number, (name, value)) in bad.iter().enumerate() {
+        let pax = vec![(*name, value.as_slice())];
+        let archive = Tar::new().add(&Entry { pax, ..entry("f", EntryType::Regular) }).end();
+        match import(&scratch, &format!("store{number}"), &[archive]) {
+            Err(error) if error.kind() == ErrorKind::InvalidImage && error.path() == Some(Path::new("f")) => {
+            }
+            other => return fail(format!("{number}: {:?}", other.map(|(_, image)| image))),
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn two_members_of_one_name() -> Result {
     let scratch = Scratch::new();
     let archive = Tar::new()

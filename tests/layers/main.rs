@@ -46,6 +46,7 @@ const CASES: &[Case] = cases![
     names_of_every_kind: ["bare"],
     devices_are_left_out: ["bare"],
     attributes_that_are_not_the_archives: ["bare"],
+    attributes_that_no_file_can_have: ["bare"],
     two_members_of_one_name: ["bare"],
     many_members_of_one_name: ["bare"],
     set_id_bits_stay: ["bare"],
