@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// no number space, so a missing program is an error of kind [`ErrorKind::Exec`] and never "exit code 127".
 ///
 /// The text is lowercase, names the object, and does not repeat its [`source`](std::error::Error::source);
-/// [`hint`](Error::hint) says what to run or change.
+/// [`hint`](Error::hint) says what to run or change. Both are one line each: control characters in a name are escaped.
 ///
 /// # Examples
 ///
@@ -237,15 +237,16 @@ impl Error {
     }
 
     pub(crate) fn message(kind: ErrorKind, step: Step, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Repr::Message { kind, step, message: message.into(), path: None, hint: None }))
+        let message = one_line(message.into());
+        Self(Box::new(Repr::Message { kind, step, message, path: None, hint: None }))
     }
 
     /// A system call that failed; the kind follows from the errno. `what` names the act and its object
     /// ("mounting tmpfs on /tmp") and reads well before " failed".
     pub(crate) fn os(step: Step, what: impl Into<Cow<'static, str>>, source: impl Into<io::Error>) -> Self {
         let source = source.into();
-        let kind = kind_of(&source);
-        Self(Box::new(Repr::Os { kind, step, what: what.into(), path: None, hint: None, source }))
+        let (kind, what) = (kind_of(&source), one_line(what.into()));
+        Self(Box::new(Repr::Os { kind, step, what, path: None, hint: None, source }))
     }
 
     pub(crate) fn with_kind(mut self, new: ErrorKind) -> Self {
@@ -264,10 +265,27 @@ impl Error {
 
     pub(crate) fn with_hint(mut self, new: impl Into<Cow<'static, str>>) -> Self {
         match &mut *self.0 {
-            Repr::Message { hint, .. } | Repr::Os { hint, .. } => *hint = Some(new.into()),
+            Repr::Message { hint, .. } | Repr::Os { hint, .. } => *hint = Some(one_line(new.into())),
         }
         self
     }
+}
+
+/// The text with its control characters escaped. Names of files and words of documents are somebody else's: they must not
+/// make a second line of a log, or say something to a terminal.
+pub(crate) fn one_line<'a>(text: impl Into<Cow<'a, str>>) -> Cow<'a, str> {
+    let text = text.into();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c.is_control() {
+            true => escaped.extend(c.escape_default()),
+            false => escaped.push(c),
+        }
+    }
+    escaped.into()
 }
 
 fn kind_of(source: &io::Error) -> ErrorKind {
@@ -332,6 +350,22 @@ mod tests {
         assert_eq!(error.hint(), Some("run as root"));
         let source = std::error::Error::source(&error).expect("an OS error has a source");
         assert_eq!(source.to_string(), io::Error::from_raw_os_error(libc::EPERM).to_string());
+    }
+
+    #[test]
+    fn names_make_no_second_line() {
+        let name = "a\nerror: all is lost\u{1b}[2J\u{9b}";
+        let source = || io::Error::from_raw_os_error(libc::EPERM);
+        for error in [
+            Error::invalid(format!("no {name}")),
+            Error::os(Step::Mount, format!("mounting {name}"), source()),
+        ] {
+            let error = error.with_hint(format!("rename {name}")).with_path(name);
+            assert!(!error.to_string().contains(char::is_control), "{error}");
+            assert_eq!(error.hint(), Some(r"rename a\nerror: all is lost\u{1b}[2J\u{9b}"));
+            assert_eq!(error.path(), Some(Path::new(name)));
+        }
+        assert!(matches!(one_line("as it is"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, one_line};
 use crate::fsimage;
 use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
@@ -107,7 +107,8 @@ impl Lowering {
     }
 
     fn label(&mut self, section: usize, step: Step, what: impl Into<String>, path: Option<&Path>) {
-        self.labels[section].push(Label { step, what: what.into(), path: path.map(Path::to_path_buf) });
+        let what = one_line(what.into()).into_owned();
+        self.labels[section].push(Label { step, what, path: path.map(Path::to_path_buf) });
     }
 
     /// Whether the init can no longer clone what is at this path, because it is `/` and covered, and no host does it.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Lowered, Plan};
-use crate::error::{Error, Step};
+use crate::error::{Error, Step, one_line};
 use crate::idmap::MapPlan;
 use crate::namespace::Namespaces;
 use crate::wire::{line, section};
@@ -43,7 +43,7 @@ impl fmt::Display for Plan {
             .collect();
         writeln!(f, "host:")?;
         for line in plan.placement.describe() {
-            writeln!(f, "  {line}")?;
+            writeln!(f, "  {}", one_line(line))?;
         }
         let unshared = if names.is_empty() { "none".to_owned() } else { names.join(" ") };
         if let Some((dir, quota)) = plan.upper.as_ref().and_then(|dir| Some((dir, dir.quota?))) {
@@ -51,7 +51,8 @@ impl fmt::Display for Plan {
                 0 => "any number of".to_owned(),
                 number => number.to_string(),
             };
-            writeln!(f, "  limit {} to {} and {inodes} inodes", dir.upper.display(), quota.size)?;
+            let path = dir.upper.display().to_string();
+            writeln!(f, "  limit {} to {} and {inodes} inodes", one_line(path), quota.size)?;
         }
         writeln!(f, "  clone3 into new namespaces: {unshared}")?;
         match &plan.maps {
