@@ -131,12 +131,15 @@ mod fallback;
 mod feature;
 mod files;
 mod fsimage;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod host;
 mod idmap;
 #[cfg(feature = "oci")]
 mod image;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(dead_code, reason = "the init uses it; here it is tested")]
 #[path = "init/deadline.rs"]
 mod init_deadline;

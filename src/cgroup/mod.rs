@@ -23,6 +23,8 @@ mod cpuset;
 mod device;
 mod enable;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod io;
 mod layout;

@@ -120,7 +120,7 @@ impl Owner {
 }
 
 /// What we need of `/proc/<pid>/stat`, proc_pid_stat(5).
-struct Stat {
+pub(super) struct Stat {
     start: u64,
     /// It has ended and waits to be reaped. A process whose first thread alone has ended is listed as a zombie, too,
     /// but with threads left.
@@ -128,7 +128,7 @@ struct Stat {
 }
 
 impl Stat {
-    fn parse(stat: &[u8]) -> Option<Self> {
+    pub(super) fn parse(stat: &[u8]) -> Option<Self> {
         // The second field is the name of the program in parentheses, and a program may put spaces and parentheses
         // of its own in it; nothing after it has any.
         let end = stat.iter().rposition(|&byte| byte == b')')?;

@@ -61,7 +61,7 @@ pub(super) fn read(group: &Group) -> Result<Pressure> {
 }
 
 /// Lines of the form `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.
-fn parse(text: &str) -> Option<PressureStall> {
+pub(super) fn parse(text: &str) -> Option<PressureStall> {
     let share = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
         let word = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));

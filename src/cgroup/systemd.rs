@@ -141,7 +141,7 @@ fn is_in(unit: &str) -> bool {
 
 /// Whether a line of `/proc/<pid>/cgroup` has the unit in its path. A process is in it in systemd's own hierarchy at
 /// least, which is version 2 or the one called `name=systemd`.
-fn names(own: &str, unit: &str) -> bool {
+pub(super) fn names(own: &str, unit: &str) -> bool {
     own.lines()
         .filter_map(|line| line.splitn(3, ':').nth(2))
         .any(|path| Path::new(path).iter().any(|part| part == OsStr::new(unit)))

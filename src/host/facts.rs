@@ -115,12 +115,12 @@ fn release() -> String {
         .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned())
 }
 
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 /// Whether a map file has this id. An empty one (there is no `/proc`) tells nothing.
-fn maps(text: &str, id: u32) -> bool {
+pub(super) fn maps(text: &str, id: u32) -> bool {
     let mut ranges = text.lines().map(|line| {
         let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
         match (words.next(), words.nth(1)) {
@@ -170,7 +170,7 @@ fn mount_id(path: &str) -> Option<u64> {
 
 /// What of `/proc` would be revealed by mounting a fresh one: the kernel refuses that in a user namespace
 /// (`mount_too_revealing` in fs/namespace.c).
-fn proc_state(mountinfo: &str) -> Proc {
+pub(super) fn proc_state(mountinfo: &str) -> Proc {
     // Empty directories that exist to be mount points hide nothing.
     const HARMLESS: [&str; 2] = ["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
     let masks: Vec<_> = mounts(mountinfo)

@@ -8,6 +8,8 @@
 
 mod cause;
 mod facts;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod noise;
 mod probe;
 

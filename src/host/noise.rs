@@ -248,7 +248,7 @@ fn word(text: &str) -> Option<String> {
 }
 
 /// `0` or `1`.
-fn parse_switch(text: &str) -> Option<bool> {
+pub(super) fn parse_switch(text: &str) -> Option<bool> {
     match text.trim() {
         "0" => Some(false),
         "1" => Some(true),
@@ -257,13 +257,13 @@ fn parse_switch(text: &str) -> Option<bool> {
 }
 
 /// The word in brackets: `always [madvise] never`.
-fn parse_choice(text: &str) -> Option<String> {
+pub(super) fn parse_choice(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     word(rest.split_once(']')?.0)
 }
 
 /// The sum of the column `Used`, which is in KiB, the fourth behind a name that has its blanks escaped.
-fn parse_swaps(text: &str) -> Option<Bytes> {
+pub(super) fn parse_swaps(text: &str) -> Option<Bytes> {
     let mut lines = text.lines();
     lines.next().filter(|head| head.starts_with("Filename"))?;
     let mut sum = 0_u64;
@@ -275,7 +275,7 @@ fn parse_swaps(text: &str) -> Option<Bytes> {
 }
 
 /// The average of the last minute.
-fn parse_load(text: &str) -> Option<f64> {
+pub(super) fn parse_load(text: &str) -> Option<f64> {
     let load: f64 = text.split_ascii_whitespace().next()?.parse().ok()?;
     (load.is_finite() && load >= 0.0).then_some(load)
 }

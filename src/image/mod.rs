@@ -5,6 +5,11 @@ mod commit;
 mod decode;
 mod document;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    //! What the fuzz target needs besides an import.
+    pub(crate) use super::decode::Decoder;
+}
 mod import;
 mod members;
 mod pack;

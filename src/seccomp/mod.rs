@@ -22,7 +22,9 @@ mod verdict;
 
 #[cfg(test)]
 mod document_tests;
-#[cfg(test)]
+#[cfg(all(any(test, fuzzing), feature = "serde"))]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
 mod interpreter;
 #[cfg(test)]
 mod kernel_tests;
