@@ -24,6 +24,8 @@ pub use image::image;
 pub use proc_text::proc_text;
 #[cfg(feature = "serde")]
 pub use profile::profile;
+#[cfg(test)]
+pub(crate) use wire::encoded_again;
 pub use wire::wire;
 
 /// The parts of an input: what a target takes from the front.

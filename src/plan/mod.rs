@@ -2,6 +2,8 @@
 
 mod explain;
 mod lower;
+#[cfg(test)]
+mod property_tests;
 mod validate;
 
 use std::ffi::OsString;
