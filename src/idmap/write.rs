@@ -133,9 +133,11 @@ fn find_range(text: &str, names: &[String]) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut words = line.split(':');
         let owner = words.next()?.trim();
-        let first = words.next()?.trim().parse().ok()?;
+        let first: u32 = words.next()?.trim().parse().ok()?;
         let count = words.next()?.trim().parse().ok()?;
-        (!owner.is_empty() && names.iter().any(|name| name == owner) && count > 0).then_some((first, count))
+        // 4294967295 is no id, so a range that does not end before it gives none.
+        let is_range = count > 0 && first.checked_add(count).is_some();
+        (!owner.is_empty() && names.iter().any(|name| name == owner) && is_range).then_some((first, count))
     })
 }
 
@@ -175,6 +177,14 @@ mod tests {
         let names = ["501".to_owned(), "ann".to_owned()];
         assert_eq!(find_range("bob:1:2\nann:100000:65536\n", &names), Some((100_000, 65_536)));
         assert_eq!(find_range("bob:1:2\n:1:2\nann:x:y\nann:5:0\n", &names), None);
+    }
+
+    #[test]
+    fn ranges_that_do_not_end_are_none() {
+        let names = ["joe".to_owned()];
+        assert_eq!(find_range("joe:4294967290:65536\n", &names), None);
+        assert_eq!(find_range("joe:4294967290:65536\njoe:100000:65536\n", &names), Some((100_000, 65_536)));
+        assert_eq!(find_range("joe:4294967290:5\n", &names), Some((4_294_967_290, 5)));
     }
 
     #[test]
