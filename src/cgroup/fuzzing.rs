@@ -5,7 +5,8 @@ use std::path::Component;
 
 use super::layout::{Controller, Hierarchy, Layout};
 use super::name::{BoxName, Stat};
-use super::{counters, pressure};
+use super::oom::{LogKey, Told, about_memory};
+use super::{Counters, counters, pressure};
 
 /// Reads the input as `mountinfo` and, behind a NUL byte, as `cgroup`; as other files; as the name of a box.
 pub(crate) fn files(data: &[u8]) {
@@ -24,6 +25,7 @@ pub(crate) fn files(data: &[u8]) {
         assert_eq!(name.to_string(), text, "a directory that is not ours is removed");
     }
     let _ = (counters::cpu_stat(text), counters::io_stat(text), pressure::parse(text));
+    kernel_log(text);
     #[cfg(feature = "systemd")]
     let _ = super::systemd::names(text, "belljar-1-2-3.scope");
 }
@@ -35,4 +37,18 @@ fn stays_below_its_mount(hierarchy: &Hierarchy) {
     let plain = rest.components().all(|part| matches!(part, Component::Normal(_)));
     assert!(plain, "a way out of the mount: {}", dir.display());
     assert!(hierarchy.mount.is_absolute() && !dir.as_os_str().as_bytes().is_empty());
+}
+
+/// Records as `/dev/kmsg` has them, and their messages alone. No more victims come of them than were counted.
+fn kernel_log(text: &str) {
+    let records: Vec<_> = text.lines().filter_map(about_memory).collect();
+    for lines in [records, text.lines().collect()] {
+        for (whole_group, kills) in [(false, 1), (false, 2), (true, 1), (true, 3)] {
+            let key = LogKey { name: "belljar-1-2-3-4".to_owned(), whole_group };
+            let counters = Counters { oom_kills: Some(kills), oom: Some(kills), ..Counters::default() };
+            let kills = usize::try_from(kills).unwrap_or(usize::MAX);
+            let oom = Told::of(lines.iter().copied(), &key, kills).judge(whole_group, kills, &counters);
+            assert!(oom.victims.len() <= kills, "more victims than were counted: {:?}", oom.victims);
+        }
+    }
 }

@@ -131,7 +131,7 @@ impl Log {
 }
 
 /// The message of a record (`PRIORITY,NUMBER,TIME,FLAGS;MESSAGE`), if it is the kernel's and about a kill for memory.
-fn about_memory(record: &str) -> Option<&str> {
+pub(super) fn about_memory(record: &str) -> Option<&str> {
     let (prefix, message) = record.split_once(';')?;
     // What somebody has written into `/dev/kmsg` has a facility other than the kernel's, which is 0.
     let priority: u32 = prefix.split(',').next()?.parse().ok()?;
@@ -151,7 +151,7 @@ fn about_memory(record: &str) -> Option<&str> {
 /// killed at once follow its one head without any other between them, for the kernel kills one group at a time, and are
 /// as many as were counted: what comes then is of another sandbox.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Told {
+pub(super) struct Told {
     /// Whose memory it was, for each kill, or for a group that was killed at once.
     scopes: Vec<OomScope>,
     victims: Vec<OomVictim>,
@@ -160,7 +160,7 @@ struct Told {
 }
 
 impl Told {
-    fn of<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, kills: usize) -> Self {
+    pub(super) fn of<'a>(lines: impl Iterator<Item = &'a str>, key: &LogKey, kills: usize) -> Self {
         let mut told = Self::default();
         let mut expected: Option<u32> = None;
         for line in lines {
@@ -193,7 +193,7 @@ impl Told {
 
     /// The log decides where it has all kills. Otherwise it may lack the very one that ended the program, and the counters
     /// decide as they do without it.
-    fn judge(self, whole_group: bool, kills: usize, counters: &Counters) -> Oom {
+    pub(super) fn judge(self, whole_group: bool, kills: usize, counters: &Counters) -> Oom {
         let complete = whole_group || self.scopes.len() == kills;
         let last = self.scopes.last().copied().filter(|_| complete);
         // The kernel kills the first victim of a whole group a second time when it comes to it among the others.

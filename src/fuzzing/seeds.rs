@@ -139,6 +139,16 @@ pub(super) fn proc_text() -> Seeds {
         ("swaps", seed("Filename\tType\tSize\tUsed\tPriority\n/swap\\040file file 1 2 -2\n")),
         ("choice", seed("always [madvise] never\n")),
         ("load", seed("0.52 0.58 0.59 1/595 12345\n")),
+        ("subuid", seed("root:1:1\n1000:4294967290:65536\n")),
+        (
+            "kernel-log",
+            seed(
+                "6,1,2,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,\
+                 oom_memcg=/a/belljar-1-2-3-4,task_memcg=/a/belljar-1-2-3-4,task=tail,pid=713,uid=1000\n\
+                 3,2,3,-;Memory cgroup out of memory: Killed process 713 (a\\x20) (b) total-vm:35064kB, \
+                 anon-rss:32640kB, file-rss:1196kB, shmem-rss:4kB, UID:1000 pgtables:108kB\n",
+            ),
+        ),
         ("map", seed("         0     100000      65536\n")),
         ("release", seed("6.18.0-rc1-amd64")),
     ]

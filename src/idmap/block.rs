@@ -25,7 +25,7 @@ const SINGLES: u32 = 4096;
 
 /// How the ids of this process are cut into blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Geometry {
+pub(super) struct Geometry {
     first: u32,
     size: u32,
     count: u32,
@@ -34,7 +34,7 @@ struct Geometry {
 impl Geometry {
     /// From `/proc/self/uid_map` (and gid_map, which must agree): whole blocks where the container range is ours,
     /// else single ids from the top of the largest range, else nothing.
-    fn from_maps(uid_map: &str, gid_map: &str) -> Option<Self> {
+    pub(super) fn from_maps(uid_map: &str, gid_map: &str) -> Option<Self> {
         let largest = |text: &str| -> Option<(u32, u32)> {
             let ranges = text.lines().filter_map(|line| {
                 let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);

@@ -1,6 +1,8 @@
 //! Which ids inside are which ids outside. See `user_namespaces(7)`.
 
 mod block;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod write;
 
 pub(crate) use block::IdBlock;

@@ -129,7 +129,7 @@ pub(super) fn subordinate(path: &str, kind: &str, program: u32, caller: u32) -> 
     Ok(around(program, caller, first, count.min(65_535)))
 }
 
-fn find_range(text: &str, names: &[String]) -> Option<(u32, u32)> {
+pub(super) fn find_range(text: &str, names: &[String]) -> Option<(u32, u32)> {
     text.lines().find_map(|line| {
         let mut words = line.split(':');
         let owner = words.next()?.trim();
@@ -142,7 +142,7 @@ fn find_range(text: &str, names: &[String]) -> Option<(u32, u32)> {
 }
 
 /// `program` is `caller`; the ids before and after it are subordinate, in order.
-fn around(program: u32, caller: u32, first: u32, count: u32) -> Vec<Extent> {
+pub(super) fn around(program: u32, caller: u32, first: u32, count: u32) -> Vec<Extent> {
     let below = program.min(count);
     let mut extents = vec![Extent { inside: program, outside: caller, count: 1 }];
     if below > 0 {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -12,7 +12,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::Plan;
-use crate::wire::{PlanImage, section};
+use crate::wire::{PlanImage, Reply, section};
 use crate::{
     BlockDevice, Bytes, CgroupParent, CpuMax, CpuSet, DeviceAccess, DeviceRules, Feature, IoMax, IoPriority,
     Landlock, LandlockAccess, Limits, Mount, Resource, Rootfs, Sandbox, Scheduler, Seccomp, SyscallAction,
@@ -457,6 +457,17 @@ fn check_plan(plan: &Plan) {
     assert_eq!(lines_below("host, meanwhile, to the program's process:"), plan.0.gate.len(), "{shown}");
 }
 
+/// Whatever the init reports, there are words for it.
+fn check_failures(plan: &Plan) {
+    for stage in 0..14 {
+        for (index, errno) in [(0, 1), (1, 0), (7, libc::ENOENT), (29, libc::EACCES), (u32::MAX, i32::MIN)] {
+            let reply = Reply { stage, index, errno, ..Reply::default() };
+            let error = plan.failure(&reply, Path::new("a\nb"), Path::new(""));
+            assert!(!error.to_string().is_empty() && !error.to_string().contains(char::is_control));
+        }
+    }
+}
+
 #[test]
 fn any_policy_plans_or_is_refused() {
     let soak = std::env::var_os("BELLJAR_SOAK").is_some();
@@ -475,6 +486,7 @@ fn any_policy_plans_or_is_refused() {
         match sandbox.plan() {
             Ok(plan) => {
                 check_plan(&plan);
+                check_failures(&plan);
                 planned.set(planned.get() + 1);
             }
             Err(error) => {
