@@ -14,6 +14,10 @@ impl Needs {
     /// A sandbox that has this, and nothing else of what `sandbox` allows: its filter, its rules of landlock and its kept
     /// capabilities are replaced by [`seccomp`](Self::seccomp), [`landlock`](Self::landlock) and the capabilities among the
     /// needs. Everything else stays.
+    ///
+    /// The rules of landlock are for ABI 6, Linux 6.12. On an older kernel planning fails unless
+    /// [`best_effort`](Sandbox::best_effort) names [`Feature::Landlock`](crate::Feature::Landlock): then what the kernel can deny is
+    /// denied.
     pub fn apply(&self, sandbox: Sandbox) -> Sandbox {
         let mut sandbox = sandbox.seccomp(self.seccomp()).landlock(self.landlock()).drop_capabilities();
         sandbox.capabilities = Some(Vec::new());
