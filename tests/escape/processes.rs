@@ -302,7 +302,10 @@ fn overwrite_a_file(_: &Stage) -> Result<Tried> {
     let mut cp = std::process::Command::new("cp");
     run_helper(cp.arg("/usr/bin/sleep").arg(&copy), Duration::from_secs(10))?.succeed()?;
     let mut child = std::process::Command::new(&copy).arg("60").spawn()?;
-    let program = fs::File::open(format!("/proc/{}/exe", child.id()));
+    let path = format!("/proc/{}/exe", child.id());
+    // A parent may go on a moment before its child has become the program.
+    within(Duration::from_secs(5) * slack(), || fs::read_link(&path).is_ok_and(|program| program == copy));
+    let program = fs::File::open(path);
     child.kill()?;
     child.wait()?;
     overwrite(&program?)
