@@ -62,7 +62,7 @@ attacks! {
         may_lack: true,
     }
     local_descriptor_table {
-        what: "changes its local descriptor table (CVE-2015-5157)",
+        what: "changes its local descriptor table",
         class: &["A14"],
         stopped_by: FILTER,
         unfiltered: false,
