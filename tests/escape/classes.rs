@@ -31,7 +31,7 @@ pub(crate) const CLASSES: &[Class] = &[
     class("A13", "cgroups are mounted or written from inside", &[]),
     class("A14", "bugs of the kernel that only a user namespace or a rare call reaches", &["tests/identity.rs::new_user_namespaces_are_refused"]),
     class("A15", "calls of a foreign architecture pass the filter", &["tests/verdicts.rs::a_foreign_abi_kills"]),
-    Class { id: "A16", what: "a supervisor of system calls decides on memory that changes", tests: &[], absent: Some("no call is decided by a supervisor: the filter looks at registers only") },
+    class("A16", "a supervisor of system calls decides on memory that changes", &["tests/broker.rs::a_changing_path_leads_nowhere_else", "tests/broker.rs::what_was_read_is_not_left_to_the_kernel", "tests/broker.rs::errors_deny", "tests/broker.rs::signals_do_not_disturb"]),
     class("A17", "a read-only bind is writable below, or again", &["tests/filesystem.rs::read_only_binds_are_so_recursively", "tests/filesystem.rs::paths_made_read_only"]),
     class("A18", "programs survive the host", &["tests/hosts.rs::is_killed_while_the_program_runs", "tests/hosts.rs::is_killed_during_setup", "tests/spawn.rs::the_child_outlives_its_thread"]),
     class("A19", "groups and maps of ids", &["tests/identity.rs::supplementary_groups_are_dropped", "tests/identity.rs::maps_that_cannot_be"]),

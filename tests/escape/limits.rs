@@ -158,7 +158,8 @@ attacks! {
             let outcome = sandbox.status(payload("short-children", &["1200"]))?;
             Ok(match outcome.verdict {
                 Verdict::CpuTimeExceeded => Tried::Denied(format!("{:?}", outcome.usage.cpu)),
-                other => Tried::Broke(format!("{other:?} after {:?}", outcome.usage.cpu)),
+                Verdict::Exited(0) => Tried::Broke(format!("after {:?}", outcome.usage.cpu)),
+                other => Tried::CouldNot(format!("{other:?}")),
             })
         }),
         defence: |sandbox| sandbox.cpu_time(Duration::from_millis(200)),
