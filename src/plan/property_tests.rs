@@ -335,7 +335,7 @@ fn user_map() -> BoxedStrategy<UserMap> {
 
 /// Calls that take nothing.
 type Plain = (&'static str, fn(Sandbox) -> Sandbox);
-const PLAIN: [Plain; 22] = [
+const PLAIN: [Plain; 23] = [
     ("user_ns", Sandbox::user_ns),
     ("pid_ns", Sandbox::pid_ns),
     ("mount_ns", Sandbox::mount_ns),
@@ -352,6 +352,7 @@ const PLAIN: [Plain; 22] = [
     ("share_cgroup", Sandbox::share_cgroup),
     ("share_time", Sandbox::share_time),
     ("root", Sandbox::root),
+    ("cross_tenant", Sandbox::cross_tenant),
     ("drop_capabilities", Sandbox::drop_capabilities),
     ("allow_all_syscalls", Sandbox::allow_all_syscalls),
     ("inherit_env", Sandbox::inherit_env),
@@ -479,10 +480,10 @@ fn any_policy_plans_or_is_refused() {
         false => TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha)),
     };
     let (planned, refused) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
-    let policies = (any::<bool>(), vec(any_word(), 0..8));
-    let result = runner.run(&policies, |(closed, words)| {
-        let start = if closed { Sandbox::new() } else { Sandbox::bare() };
-        let sandbox = words.into_iter().fold(start, |sandbox, Word(_, set)| set(sandbox));
+    let presets: [fn() -> Sandbox; 4] = [Sandbox::new, Sandbox::bare, Sandbox::judge, Sandbox::plugin];
+    let policies = (select(presets.to_vec()), vec(any_word(), 0..8));
+    let result = runner.run(&policies, |(preset, words)| {
+        let sandbox = words.into_iter().fold(preset(), |sandbox, Word(_, set)| set(sandbox));
         match sandbox.plan() {
             Ok(plan) => {
                 check_plan(&plan);
