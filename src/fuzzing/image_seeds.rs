@@ -252,3 +252,21 @@ pub(super) fn image() -> Seeds {
         ("index-in-index", documents([nested, inner.as_bytes(), innermost.as_bytes()])),
     ]
 }
+
+/// The layers among them in their short form and as they are, streams, and an extended header.
+pub(super) fn archive() -> Seeds {
+    let mut seeds = Seeds::new();
+    for (name, bytes) in image() {
+        match bytes[0] {
+            form::LAYER | form::BLOB => seeds.push((name, bytes[1..].to_vec())),
+            _ => {}
+        }
+    }
+    let whole = |name| {
+        let (_, bytes) = seeds.iter().find(|(other, _)| *other == name).expect("it is a layer");
+        super::tar_text::archive(bytes, b"/outside")
+    };
+    let (plain, sparse) = (whole("plain"), whole("sparse-1.0"));
+    seeds.extend([("tar", plain), ("tar-sparse", sparse), ("pax", b"9 path=x\n15 mtime=-1.25\n".to_vec())]);
+    seeds
+}

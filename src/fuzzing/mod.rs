@@ -5,6 +5,8 @@
 //! for some thousand changes of them is an ordinary test (`tests.rs`).
 
 #[cfg(feature = "oci")]
+mod archive;
+#[cfg(feature = "oci")]
 mod image;
 #[cfg(all(test, feature = "oci"))]
 mod image_seeds;
@@ -19,6 +21,8 @@ mod tar_text;
 mod tests;
 mod wire;
 
+#[cfg(feature = "oci")]
+pub use archive::archive;
 #[cfg(feature = "oci")]
 pub use image::image;
 pub use proc_text::proc_text;

@@ -26,6 +26,12 @@ fn any_text_is_a_profile_or_refused() {
 
 #[cfg(feature = "oci")]
 #[test]
+fn any_bytes_are_an_archive_or_refused() {
+    run("archive", super::image_seeds::archive(), 20_000, super::archive);
+}
+
+#[cfg(feature = "oci")]
+#[test]
 fn any_bytes_are_an_image_or_refused() {
     run("image", super::image_seeds::image(), 1_500, super::image);
 }

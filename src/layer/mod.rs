@@ -17,6 +17,8 @@ mod attributes;
 mod claim;
 mod digest;
 pub(crate) mod dir;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gc;
 mod limits;
 mod pax;
