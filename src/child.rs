@@ -381,15 +381,14 @@ impl Child {
             ..Usage::counted(&counters)
         };
         // The init has noted it, or the thread that answers system calls in its place.
-        let by_init =
-            told.denied.checked_sub(1).and_then(|number| u32::try_from(number).ok()).map(Syscall::new);
-        let by_us = self.denied.as_ref().and_then(|denied| denied.get());
-        let denied = by_init.or(by_us.map(|(syscall, _)| syscall));
+        let by_init = told.denied.map(|more| more.checked_sub(1).map(Syscall::new));
+        let by_us = self.denied.as_ref().map(|denied| denied.get()).unwrap_or_default();
+        let denied = by_init[0].or(by_us.first);
         let was_killed = told.status & 0x7f == libc::SIGKILL;
         let evidence = Evidence {
             status: told.status,
             cause: match told.cause {
-                cause::NONE if was_killed && by_us.is_some_and(|(_, main)| main) => Cause::Denied,
+                cause::NONE if was_killed && by_us.main.is_some() => Cause::Denied,
                 cause::WALL => Cause::Wall,
                 cause::CPU => Cause::Cpu,
                 cause::IDLE => Cause::Idle,
@@ -408,7 +407,7 @@ impl Child {
             rlimit_cpu: lowered.rlimit_cpu,
             rlimit_fsize: lowered.rlimit_fsize,
             filter: lowered.filter,
-            denied,
+            denied: by_init[1].or(by_us.main),
         };
         let verdict = match report {
             Some(_) => evidence.verdict(),

@@ -219,7 +219,7 @@ pub(crate) struct Evidence {
     pub(crate) rlimit_cpu: bool,
     pub(crate) rlimit_fsize: bool,
     pub(crate) filter: bool,
-    /// The call that a process was killed for.
+    /// The call that the main process was killed for.
     pub(crate) denied: Option<Syscall>,
 }
 

@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         killed_calls_of_many_programs: ["userns"],
         a_crowd_that_is_killed: ["userns"],
         a_program_that_ends_beside_a_killed_call: ["userns"],
+        the_call_of_the_main_process_is_the_verdict: ["userns"],
+        a_killed_call_after_that_of_the_main_process: ["userns"],
         a_program_starts_that_may_execute_none: ["userns"],
         a_program_starts_that_may_do_next_to_nothing: ["userns", "cc"],
         a_token_is_not_to_be_guessed: ["userns"],
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
         ("thread-call", thread_call),
         ("crowd", crowd),
         ("race", race),
+        ("two-calls", two_calls),
+        ("left-behind", left_behind),
         ("guess", guess),
         ("open-often", open_often),
         ("swap-path", swap_path),
@@ -241,6 +245,74 @@ fn a_program_that_ends_beside_a_killed_call() -> Result {
             Verdict::Exited(5) => {}
             other => return fail(format!("{other:?}")),
         }
+    }
+    Ok(())
+}
+
+/// A process of the tree makes one call, and then the main process another.
+fn two_calls(_: &[OsString]) -> i32 {
+    match raw::fork() {
+        Ok(0) => {
+            raw::syscall(GETPPID, [0; 6]).ok();
+            std::process::exit(9)
+        }
+        Ok(pid) => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)),
+        Err(_) => return 2,
+    }
+    raw::syscall(libc::SYS_getsid, [0; 6]).ok();
+    3
+}
+
+fn the_call_of_the_main_process_is_the_verdict() -> Result {
+    let sandbox = closed().seccomp(Seccomp::new().kill(["getppid", "getsid"]).notify(["getpgid"]));
+    let by_init = payload("two-calls", &[]);
+    let mut by_host = by_init.clone();
+    by_host.on_syscall(["getpgid"], |_| Response::proceed());
+    for command in [by_init, by_host] {
+        let outcome = sandbox.status(&command)?;
+        let Verdict::SyscallDenied { syscall: Some(syscall) } = outcome.verdict else {
+            return fail(format!("{:?}", outcome.verdict));
+        };
+        assert_eq!(syscall.name(), Some("getsid"));
+        assert_eq!(outcome.denied.and_then(belljar::Syscall::name), Some("getppid"), "the first of the tree");
+    }
+    assert_eq!(
+        closed().status(payload("two-calls", &[]))?.verdict,
+        Verdict::Exited(3),
+        "the positive control"
+    );
+    Ok(())
+}
+
+/// The main process makes a call, and when it has gone a process of a session of its own makes another.
+fn left_behind(_: &[OsString]) -> i32 {
+    let Ok((read, write)) = nix::unistd::pipe() else { return 2 };
+    match raw::fork() {
+        Ok(0) => {
+            nix::unistd::setsid().ok();
+            drop(write);
+            File::from(read).read_to_end(&mut Vec::new()).ok();
+            raw::syscall(GETPPID, [0; 6]).ok();
+            std::process::exit(9)
+        }
+        Ok(_) => {}
+        Err(_) => return 2,
+    }
+    raw::syscall(libc::SYS_getsid, [0; 6]).ok();
+    drop(write);
+    3
+}
+
+fn a_killed_call_after_that_of_the_main_process() -> Result {
+    let filter = Seccomp::new().kill(["getppid", "getsid"]).notify(["getpgid"]);
+    let container = closed().seccomp(filter).start()?;
+    for _ in 0..5 {
+        let mut command = payload("left-behind", &[]);
+        command.on_syscall(["getpgid"], |_| Response::proceed());
+        let mut child = container.spawn(&command)?;
+        // By then the other call has been made as well.
+        std::thread::sleep(Duration::from_millis(200) * slack());
+        assert_denied(&child.wait()?, "getsid");
     }
     Ok(())
 }
@@ -547,6 +619,10 @@ fn swap_path(args: &[OsString]) -> i32 {
         };
         found.insert(String::from_utf8_lossy(&raw::read_to_end(fd as i32).unwrap_or_default()).into_owned());
         raw::close(fd as i32);
+        // Nothing else is to be found.
+        if found.len() == 2 {
+            break;
+        }
     }
     let mut found: Vec<_> = found.into_iter().collect();
     found.sort();
@@ -562,7 +638,9 @@ fn a_changing_path_leads_nowhere_else() -> Result {
         .mount(belljar::Mount::bind(&public, "/p"))
         .mount(belljar::Mount::bind(&secret, "/s"));
     let args = ["/p", "/s", "3000"];
-    let output = sandbox.clone().allow_all_syscalls().output(payload("swap-path", &args))?;
+    // As often as it takes: both threads may share a processor.
+    let control = payload("swap-path", &["/p", "/s", "100000000"]);
+    let output = sandbox.clone().allow_all_syscalls().output(control)?;
     assert_eq!(
         output.stdout, b"public,secret\n",
         "the positive control: both paths are there, and it swaps them"

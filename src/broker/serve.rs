@@ -9,14 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use super::notification::Notification;
 use super::response::{Kind, Place, Response};
 use crate::error::{Error, Result, Step};
 use crate::seccomp::{self, Syscall};
-use crate::sys;
+use crate::sys::{self, ProcessOf};
 
 type Handler = dyn Fn(&Notification<'_>) -> Response + Send + Sync;
 
@@ -77,27 +75,29 @@ pub(crate) struct ByNumber {
     observer: Option<Arc<Observer>>,
 }
 
-/// What a process was killed for, noted before it is.
+/// What processes were killed for, noted before they are.
 #[derive(Debug, Default)]
-pub(crate) struct Denied(Mutex<Option<(Syscall, Who)>>);
+pub(crate) struct Denied(Mutex<Calls>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Main,
-    Another,
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Calls {
+    /// The first one of any process.
+    pub(crate) first: Option<Syscall>,
+    /// That of the main process.
+    pub(crate) main: Option<Syscall>,
 }
 
 impl Denied {
-    /// The first call that a process was killed for, and whether the main process was killed for one.
-    pub(crate) fn get(&self) -> Option<(Syscall, bool)> {
-        let noted = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.map(|(syscall, who)| (syscall, who == Who::Main))
+    pub(crate) fn get(&self) -> Calls {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, syscall: Syscall, who: Who) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = noted.map_or(syscall, |(first, _)| first);
-        *noted = Some((if who == Who::Main { syscall } else { first }, who));
+    fn note(&self, syscall: Syscall, is_main: bool) {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.first.get_or_insert(syscall);
+        if is_main {
+            calls.main = Some(syscall);
+        }
     }
 }
 
@@ -110,16 +110,31 @@ pub(crate) fn serve(
 ) -> Result<()> {
     let failed =
         |error: io::Error| Error::os(Step::Seccomp, "starting the thread that answers system calls", error);
-    let main = main.try_clone().map_err(failed)?;
+    let id = sys::pid_of(main).map_err(failed)?;
+    let main = Main { pidfd: main.try_clone().map_err(failed)?, id };
     let answering = Answering { listener, handlers, main, denied };
     let thread = std::thread::Builder::new().name("belljar-broker".to_owned());
     thread.spawn(move || answering.run()).map(drop).map_err(failed)
 }
 
+/// The main process.
+struct Main {
+    pidfd: OwnedFd,
+    /// If it was still there, and has one here.
+    id: Option<u32>,
+}
+
+impl Main {
+    fn has_thread(&self, thread: u32) -> bool {
+        // As long as it can be signalled, its id has not been given to another.
+        self.id.is_some_and(|id| sys::has_thread(id, thread)) && sys::send_signal(&self.pidfd, 0).is_ok()
+    }
+}
+
 struct Answering {
     listener: OwnedFd,
     handlers: ByNumber,
-    main: OwnedFd,
+    main: Main,
     denied: Arc<Denied>,
 }
 
@@ -178,16 +193,17 @@ impl Answering {
     /// A call for which the filter is to kill.
     fn kill(&self, call: &Notification<'_>) {
         let thread = call.thread_id();
-        let main = sys::pid_of(&self.main).ok().flatten();
-        // While it waits, its id is its own.
+        let is_main = self.main.has_thread(thread);
+        let process = ProcessOf::thread(thread);
+        // If the thread waits even now, its id had not been given to another when the process was taken hold of.
         if !call.is_waiting() {
             return;
         }
-        let is_main = main.is_some_and(|main| sys::has_thread(main, thread));
-        self.denied.note(call.syscall(), if is_main { Who::Main } else { Who::Another });
-        let killed = match i32::try_from(thread) {
-            Ok(thread) if thread > 0 => kill(Pid::from_raw(thread), Signal::SIGKILL).is_ok(),
-            _ => false,
+        self.denied.note(call.syscall(), is_main);
+        let killed = match process.kill() {
+            Ok(()) => true,
+            // It has gone by itself.
+            Err(error) => error.raw_os_error() == Some(libc::ESRCH) && thread != 0,
         };
         if !killed {
             sys::answer_notification(self.listener.as_fd(), call.id(), 0, libc::EPERM).ok();

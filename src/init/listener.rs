@@ -8,7 +8,7 @@
 //! init:    keeps it, or sends it to the host when that has handlers for the program's calls
 //! ```
 
-use crate::sys::{self, Errno, Fd, Result};
+use crate::sys::{self, Errno, Fd, ProcessOf, Result};
 use crate::wire::{Confine, PlanImage, section};
 
 /// What a plan says of its filter.
@@ -50,7 +50,7 @@ pub(crate) enum Heard {
     /// Nothing that is still to be answered.
     Nothing,
     /// A process is to be killed for a call.
-    Denied { thread: i32, call: u32, id: u64 },
+    Denied { process: ProcessOf, thread: i32, call: u32, id: u64 },
     /// The listener is of no use any more. When it is closed, calls that it should hear of fail.
     Over,
 }
@@ -67,9 +67,10 @@ pub(crate) fn hear(listener: Fd, filter: &Filter<'_>) -> Heard {
         refuse(listener, told.id);
         return Heard::Nothing;
     }
-    // As long as it is valid the thread waits in the kernel, so its id has not been given to another.
+    let process = ProcessOf::thread(told.thread);
+    // If the thread waits even now, its id had not been given to another when the process was taken hold of.
     match sys::is_call_valid(listener, told.id) {
-        true => Heard::Denied { thread: told.thread, call: told.number, id: told.id },
+        true => Heard::Denied { process, thread: told.thread, call: told.number, id: told.id },
         false => Heard::Nothing,
     }
 }

@@ -48,8 +48,8 @@ pub(crate) struct Program {
     /// Wait status and moment of the end, once reaped.
     ended: Option<(i32, u64)>,
     usage: sys::Usage,
-    /// One more than the number of the first call that a process was killed for.
-    denied: u64,
+    /// One more than the number of the first call that a process was killed for, and of the one that this process was.
+    denied: [u32; 2],
 }
 
 /// The program could not be forked.
@@ -143,7 +143,7 @@ impl Program {
                     cause: cause::NONE,
                     ended: None,
                     usage: sys::Usage::default(),
-                    denied: 0,
+                    denied: [0; 2],
                 })
             }
         }
@@ -211,14 +211,19 @@ impl Program {
         match hear(listener, filter) {
             Heard::Nothing => {}
             Heard::Over => self.close_listener(),
-            Heard::Denied { thread, call, id } => {
-                if self.denied == 0 {
-                    self.denied = u64::from(call) + 1;
+            Heard::Denied { process, thread, call, id } => {
+                let told = call.saturating_add(1);
+                if self.denied[0] == 0 {
+                    self.denied[0] = told;
                 }
                 let is_main = !self.has_ended() && sys::has_thread(self.pid, thread);
-                // The signal is for the whole process of that thread.
-                match sys::kill(thread, sys::SIGKILL) {
-                    Ok(()) if is_main && self.cause == cause::NONE => self.cause = cause::DENIED,
+                match process.kill() {
+                    Ok(()) if is_main => {
+                        self.denied[1] = told;
+                        if self.cause == cause::NONE {
+                            self.cause = cause::DENIED;
+                        }
+                    }
                     Ok(()) | Err(Errno::ESRCH) => {}
                     // Not ours to kill; the call is not made for all that.
                     Err(_) => refuse(listener, id),

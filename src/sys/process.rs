@@ -51,6 +51,47 @@ pub(crate) fn send_signal(pidfd: &impl AsFd, signal: i32) -> io::Result<()> {
     .map(drop)
 }
 
+/// The process that a thread belongs to: by a descriptor, if there can be one, so that it is never another that was given
+/// the same number.
+#[derive(Debug)]
+pub(crate) enum ProcessOf {
+    Held(OwnedFd),
+    /// Before Linux 6.9, and when there are too many descriptors.
+    Number(u32),
+}
+
+impl ProcessOf {
+    pub(crate) fn thread(thread: u32) -> Self {
+        const PIDFD_THREAD: libc::c_uint = 0o200;
+        // SAFETY: pidfd_open takes two numbers and returns a new descriptor.
+        let opened = check(unsafe { libc::syscall(libc::SYS_pidfd_open, thread, PIDFD_THREAD) });
+        match opened.ok().and_then(|fd| i32::try_from(fd).ok()) {
+            // SAFETY: the kernel just made this descriptor for us.
+            Some(fd) => Self::Held(unsafe { OwnedFd::from_raw_fd(fd) }),
+            None => Self::Number(thread),
+        }
+    }
+
+    /// Kills all of its threads.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        const PIDFD_SIGNAL_THREAD_GROUP: libc::c_uint = 2;
+        let result = match self {
+            Self::Held(pidfd) => {
+                let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+                let (call, flags) = (libc::SYS_pidfd_send_signal, PIDFD_SIGNAL_THREAD_GROUP);
+                // SAFETY: a descriptor, a number, a null siginfo, flags.
+                unsafe { libc::syscall(call, fd, libc::SIGKILL, info, flags) }
+            }
+            // 0 would mean this process's own group.
+            Self::Number(0) => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            // The signal is for the whole process of a thread, whichever has the number.
+            // SAFETY: the call takes two numbers.
+            Self::Number(thread) => unsafe { libc::syscall(libc::SYS_kill, *thread, libc::SIGKILL) },
+        };
+        check(result).map(drop)
+    }
+}
+
 /// Waits for the end of a child and reaps it. A child that is gone already (a host that ignores SIGCHLD, or that reaps
 /// everything itself) is fine.
 pub(crate) fn reap_pidfd(pidfd: &impl AsFd) -> io::Result<()> {
@@ -96,4 +137,55 @@ pub(crate) fn landlock_abi() -> io::Result<u32> {
         libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<libc::c_void>(), 0_usize, VERSION)
     })?;
     u32::try_from(version).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn sleeping() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_is_killed_by_any_of_its_threads() {
+        let mut child = sleeping();
+        ProcessOf::thread(child.id()).kill().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()),
+            Some(libc::SIGKILL)
+        );
+        assert!(ProcessOf::thread(0).kill().is_err(), "not this process's own group");
+    }
+
+    /// The number of what was held is given to another process, by who may say which number comes next.
+    #[test]
+    fn a_process_with_the_number_of_another_is_not_killed() {
+        let first = sleeping();
+        let (id, held) = (first.id(), ProcessOf::thread(first.id()));
+        end(first);
+        if let ProcessOf::Number(_) = held {
+            return; // Before Linux 6.9.
+        }
+        let mut reused = false;
+        for _ in 0..100 {
+            if reused || std::fs::write("/proc/sys/kernel/ns_last_pid", (id - 1).to_string()).is_err() {
+                break;
+            }
+            let mut other = sleeping();
+            if other.id() == id {
+                assert_eq!(held.kill().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+                assert!(other.try_wait().unwrap().is_none(), "a stranger was killed");
+                reused = true;
+            }
+            end(other);
+        }
+        assert_eq!(held.kill().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
 }

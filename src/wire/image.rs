@@ -3,7 +3,7 @@
 use super::operation::{Confine, Cursor, Field, Operations, Setup};
 
 /// First word of both images; changes when the layout does.
-pub(crate) const MAGIC: u32 = 0x626a_0003;
+pub(crate) const MAGIC: u32 = 0x626a_0004;
 
 /// The sections of a plan image.
 pub(crate) mod section {

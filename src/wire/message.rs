@@ -164,8 +164,9 @@ pub(crate) struct Reply {
     pub(crate) max_rss_kib: u64,
     /// `EXITED`: bytes that the program wrote to captured stdout and stderr, as far as they were read.
     pub(crate) output: [u64; 2],
-    /// `EXITED`: one more than the number of the first system call for which a process of the tree was killed, 0 if none was.
-    pub(crate) denied: u64,
+    /// `EXITED`: one more than the number of the first system call for which a process of the tree was killed, and of the one
+    /// for which the program itself was; 0 if none was.
+    pub(crate) denied: [u32; 2],
 }
 
 /// Where a failure happened: the parts of a spawn that have operations of their own.

@@ -145,6 +145,37 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     plain(nr::KILL, &[pid as isize as usize, signal as usize]).map(drop)
 }
 
+/// The process that a thread belongs to: by a descriptor, if there can be one, so that it is never another that was given
+/// the same number.
+pub(crate) enum ProcessOf {
+    Held(Owned),
+    /// Before Linux 6.9, and when there are too many descriptors.
+    Number(i32),
+}
+
+impl ProcessOf {
+    pub(crate) fn thread(thread: i32) -> Self {
+        const PIDFD_THREAD: usize = 0o200;
+        match plain(nr::PIDFD_OPEN, &[thread as usize, PIDFD_THREAD]) {
+            Ok(fd) => Self::Held(Owned::adopt(fd as i32)),
+            Err(_) => Self::Number(thread),
+        }
+    }
+
+    /// Kills all of its threads.
+    pub(crate) fn kill(&self) -> Result<()> {
+        const PIDFD_SIGNAL_THREAD_GROUP: usize = 2;
+        match self {
+            Self::Held(fd) => {
+                let call = [fd.fd().arg(), SIGKILL as usize, 0, PIDFD_SIGNAL_THREAD_GROUP];
+                plain(nr::PIDFD_SEND_SIGNAL, &call).map(drop)
+            }
+            // The signal is for the whole process of a thread, whichever has the number.
+            Self::Number(thread) => kill(*thread, SIGKILL),
+        }
+    }
+}
+
 /// Whether the process has a thread of this id.
 pub(crate) fn has_thread(process: i32, thread: i32) -> bool {
     plain(nr::TGKILL, &[process as usize, thread as usize, 0]).is_ok()
