@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         a_program_that_ends_beside_a_killed_call: ["userns"],
         the_call_of_the_main_process_is_the_verdict: ["userns"],
         a_killed_call_after_that_of_the_main_process: ["userns"],
+        a_length_of_the_programs_choice_does_not_end_the_host: ["userns"],
         a_program_starts_that_may_execute_none: ["userns"],
         a_program_starts_that_may_do_next_to_nothing: ["userns", "cc"],
         a_token_is_not_to_be_guessed: ["userns"],
@@ -313,6 +314,21 @@ fn a_killed_call_after_that_of_the_main_process() -> Result {
         // By then the other call has been made as well.
         std::thread::sleep(Duration::from_millis(200) * slack());
         assert_denied(&child.wait()?, "getsid");
+    }
+    Ok(())
+}
+
+fn a_length_of_the_programs_choice_does_not_end_the_host() -> Result {
+    for length in [1 << 46, u64::MAX, 1 << 40, 1 << 33] {
+        let mut command = call(GETPPID);
+        command.on_syscall(["getppid"], move |call| {
+            match call.read_bytes(0x1000, usize::try_from(length).unwrap_or(usize::MAX)) {
+                Ok(_) => Response::value(0),
+                Err(error) => error.into(),
+            }
+        });
+        let output = asking(&["getppid"]).output(&command)?;
+        assert_eq!(output.stdout, format!("errno {}\n", libc::E2BIG).into_bytes(), "{length:#x}");
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Notification<'a> {
     read: Cell<bool>,
 }
 
+/// The most bytes of one read.
+const MOST: usize = 16 << 20;
 /// `PATH_MAX`: longer paths are refused by the kernel as well.
 const PATH_MAX: usize = 4096;
 
@@ -61,11 +63,14 @@ impl<'a> Notification<'a> {
         sys::is_notification_valid(self.listener, self.told.id)
     }
 
-    /// Copies so many bytes of the program's memory.
+    /// Copies so many bytes of the program's memory, 16 MiB at most.
+    ///
+    /// A length among the arguments is the program's word, and what it asks for is the host's memory: take no more than the
+    /// call needs.
     ///
     /// # Errors
     ///
-    /// `EFAULT` when they are not all mapped, `ENOENT` when the program no longer waits, and `EPERM` when a security module
+    /// `E2BIG` for a larger length, `EFAULT` when they are not all mapped, `ENOENT` when the program no longer waits, and `EPERM` when a security module
     /// of the host (Yama) keeps this process from reading another's memory.
     ///
     /// # Examples
@@ -85,6 +90,10 @@ impl<'a> Notification<'a> {
     /// });
     /// ```
     pub fn read_bytes(&self, address: u64, length: usize) -> io::Result<Vec<u8>> {
+        // An allocation that fails would end the host.
+        if length > MOST {
+            return Err(io::Error::from_raw_os_error(libc::E2BIG));
+        }
         let mut bytes = vec![0; length];
         let count = self.read_into(address, &mut bytes)?;
         if count < length {
