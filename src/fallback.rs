@@ -53,7 +53,7 @@ impl StandIn {
             sockets: lost.contains(Namespaces::NET),
             ipc: lost.contains(Namespaces::IPC),
             signals: lost.contains(Namespaces::PID) && !signals_scoped,
-            channels: false,
+            ..Refused::default()
         };
         Ok(Self { landlock: rules, refused, signals_scoped, has_filter: sandbox.seccomp.is_some() })
     }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         a_killed_call_of_a_child_is_evidence: ["userns", "sh"],
         a_killed_call_in_a_bare_sandbox: ["bare"],
         a_killed_call_leaves_no_core: ["userns"],
+        a_killed_call_under_rules_of_ports: ["userns", "landlock-4"],
         killed_calls_of_many_programs: ["userns"],
         a_crowd_that_is_killed: ["userns"],
         a_program_that_ends_beside_a_killed_call: ["userns"],
@@ -170,6 +171,16 @@ fn a_killed_call_in_a_bare_sandbox() -> Result {
 fn a_killed_call_leaves_no_core() -> Result {
     let outcome = killing(&["getppid"]).status(call(GETPPID))?;
     assert!(!outcome.status.core_dumped());
+    Ok(())
+}
+
+/// The filter that goes with rules of ports has errors for some calls, and the kernel takes an error before a listener.
+fn a_killed_call_under_rules_of_ports() -> Result {
+    let rules = || belljar::Landlock::bare().restrict_tcp();
+    let sandbox = killing(&["io_uring_setup"]).landlock(rules());
+    assert_denied(&sandbox.status(call(libc::SYS_io_uring_setup))?, "io_uring_setup");
+    let output = closed().allow_all_syscalls().landlock(rules()).output(call(libc::SYS_io_uring_setup))?;
+    assert_eq!(output.stdout, format!("errno {}\n", libc::ENOSYS).into_bytes(), "the positive control");
     Ok(())
 }
 

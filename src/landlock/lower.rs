@@ -38,8 +38,8 @@ struct Handled {
 pub(crate) struct InForce {
     /// Files are denied.
     pub(crate) files: bool,
-    /// A filter was installed with the rules.
-    pub(crate) filter: bool,
+    /// TCP is restricted: what its rules do not see a filter is to refuse, that of the policy or, without one, [`refuse_detours`].
+    pub(crate) ports: bool,
 }
 
 /// The sets of rights of an ABI, by the crate of the kernel's maintainer.
@@ -166,18 +166,14 @@ pub(crate) fn lower(
         return Ok(InForce::default());
     }
     lower_rules(policy, handled, kernel, lowering)?;
-    let filter = handled.ports != 0;
-    if filter {
-        let program = guard::program();
-        let what = "refusing ways to TCP that landlock does not see";
-        lowering.confine(
-            section::SEAL,
-            Step::Seccomp,
-            what,
-            &Confine::Seccomp { program: &program, token: 0 },
-        );
-    }
-    Ok(InForce { files: handled.files != 0, filter })
+    Ok(InForce { files: handled.files != 0, ports: handled.ports != 0 })
+}
+
+/// Refuses ways to TCP that landlock does not see, where there is no other filter that could.
+pub(crate) fn refuse_detours(lowering: &mut Lowering) {
+    let what = "refusing ways to TCP that landlock does not see";
+    let program = guard::program();
+    lowering.confine(section::SEAL, Step::Seccomp, what, &Confine::Seccomp { program: &program, token: 0 });
 }
 
 fn lower_rules(policy: &Landlock, handled: Handled, kernel: u32, lowering: &mut Lowering) -> Result<()> {

@@ -11,7 +11,7 @@ mod lower;
 use std::path::PathBuf;
 
 pub use access::LandlockAccess;
-pub(crate) use lower::{InForce, NEWEST_ABI, lower, missing_in};
+pub(crate) use lower::{InForce, NEWEST_ABI, lower, missing_in, refuse_detours};
 
 use crate::device::DEVICES;
 use crate::rootfs::{SYSTEM_DIRS, SYSTEM_ETC};
@@ -48,7 +48,8 @@ const NAMES_ETC: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
 /// locks; a Unix socket with a path is out of reach from ABI 9 on only. Of the network, TCP is all that it knows: `listen(2)`
 /// on a socket that is not bound still gets a port, and UDP is as free as it was. A [network namespace] has no such gaps.
 ///
-/// Where TCP is restricted, a filter of its own goes with the rules, for landlock does not see all ways to connect:
+/// Where TCP is restricted, a filter goes with the rules, as part of that of [`Sandbox::seccomp`](crate::Sandbox::seccomp) or
+/// without one alone, for landlock does not see all ways to connect:
 /// `MSG_FASTOPEN`, MPTCP, SMC and io_uring fail as on a kernel that lacks them, and a system call of a foreign ABI kills
 /// the process.
 ///

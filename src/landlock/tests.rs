@@ -25,11 +25,11 @@ fn closed_denies_all_that_the_abi_has() {
         ]
     );
     assert!(enforced.contains(Feature::Landlock));
-    assert_eq!(in_force, InForce { files: true, filter: true });
+    assert_eq!(in_force, InForce { files: true, ports: true });
     let second = Landlock::new().abi(2);
     let (image, _, in_force) = lowered(&second, 7, false).unwrap();
     assert_eq!(setup(&image), [Setup::Ruleset { files: 0x3fff, ports: 0, scopes: 0 }]);
-    assert!(!in_force.filter);
+    assert!(!in_force.ports);
 }
 
 #[test]

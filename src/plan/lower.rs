@@ -132,7 +132,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         tenants::lower(sandbox, &mut lowering, &mut enforced)?;
     }
     let asked = match &sandbox.seccomp {
-        None => None,
+        None => {
+            if landlock.ports {
+                landlock::refuse_detours(&mut lowering);
+            }
+            None
+        }
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
                 || sandbox.rootfs.as_ref().is_some_and(Rootfs::is_writable_on_host);
@@ -140,7 +145,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                 setuid_guard: guard,
                 fixed_processors: scheduling.processors.is_some(),
                 fixed_io_priority: scheduling.io.is_some(),
-                refused: Refused { channels: sandbox.cross_tenant, ..stand_in.refused },
+                refused: Refused {
+                    channels: sandbox.cross_tenant,
+                    // Not by a filter beside this one: of two answers the kernel takes an errno before a listener, and
+                    // what the policy kills for would only fail.
+                    detours: landlock.ports,
+                    ..stand_in.refused
+                },
                 #[cfg(feature = "serde")]
                 capabilities: match &sandbox.capabilities {
                     Some(names) => capability::mask_of(names)?,
@@ -201,7 +212,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         environment: environment(sandbox),
         rlimit_cpu: set(Resource::Cpu),
         rlimit_fsize: set(Resource::Fsize),
-        filter: sandbox.seccomp.is_some() || landlock.filter,
+        filter: sandbox.seccomp.is_some() || landlock.ports,
         asked: asked.unwrap_or_default(),
         landlocked: landlock.files,
         labelled: !security.is_empty(),

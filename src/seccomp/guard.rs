@@ -28,11 +28,37 @@ pub(super) fn refuse(table: &mut Table, refused: Refused) {
     if refused.channels {
         close_channels(table);
     }
+    if refused.detours {
+        close_detours(table);
+    }
     // What is asked of it no filter sees.
     if refused != Refused::default() {
         table.change("io_uring_setup", |verdict| verdict.refuse(UNKNOWN));
     }
 }
+
+/// What `src/landlock/guard.rs` refuses where there is no policy, with the same errors.
+fn close_detours(table: &mut Table) {
+    // EPROTONOSUPPORT, EOPNOTSUPP, EAFNOSUPPORT, on both architectures.
+    const NO_PROTOCOL: Answer = Answer::Errno(93);
+    const NOT_SUPPORTED: Answer = Answer::Errno(95);
+    const NO_FAMILY: Answer = Answer::Errno(97);
+    for (name, rules) in [("sendto", FLAGS_FOURTH), ("sendmmsg", FLAGS_FOURTH), ("sendmsg", FLAGS_THIRD)] {
+        table.change(name, |verdict| verdict.narrow(rules, NOT_SUPPORTED));
+    }
+    table.change("socket", |verdict| verdict.narrow(NOT_BY_TCP, NO_PROTOCOL).narrow(NOT_SMC, NO_FAMILY));
+}
+
+const MSG_FASTOPEN: u32 = 0x2000_0000;
+const AF_SMC: u32 = 43;
+const IPPROTO_SMC: u32 = 256;
+const IPPROTO_MPTCP: u32 = 262;
+
+const FLAGS_THIRD: &[Rule] = &[&[without(2, MSG_FASTOPEN)]];
+const FLAGS_FOURTH: &[Rule] = &[&[without(3, MSG_FASTOPEN)]];
+const NOT_SMC: &[Rule] = &[&[not_equal(0, AF_SMC)]];
+/// No protocol that falls back to TCP.
+const NOT_BY_TCP: &[Rule] = &[&[not_equal(2, IPPROTO_MPTCP), not_equal(2, IPPROTO_SMC)]];
 
 /// Whatever two programs can talk by that see the same files and the same kernel.
 fn close_channels(table: &mut Table) {

@@ -311,4 +311,6 @@ pub(crate) struct Refused {
     pub(crate) signals: bool,
     /// What two sandboxes that share files, a kernel or a processor could talk by.
     pub(crate) channels: bool,
+    /// Ways to TCP that the rules of landlock do not see.
+    pub(crate) detours: bool,
 }
