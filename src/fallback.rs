@@ -3,10 +3,10 @@
 //!
 //! | lost | stands in |
 //! |---|---|
-//! | mounts | rules of landlock for what the root would show of the host |
-//! | network | the filter: no socket is made; landlock: no TCP, no abstract socket outside |
+//! | mounts | rules of landlock for what the root would show of the host; the filter: no mode, owner, time or attribute changes |
+//! | network | the filter: no socket is made but pairs that lead to each other; landlock: no TCP, no abstract socket outside |
 //! | PID | landlock: no signal to a process outside; without that the filter: no signal at all |
-//! | IPC | the filter: no queue, semaphore or shared memory is opened |
+//! | IPC | the filter: no queue, semaphore or shared memory is opened or used |
 
 use crate::error::{Error, Result};
 use crate::feature::Feature;
@@ -15,7 +15,9 @@ use crate::namespace::Namespaces;
 use crate::sandbox::Sandbox;
 use crate::seccomp::Refused;
 
-/// The ABI of landlock with which the ports of TCP came, and that with abstract sockets and signals.
+/// The ABI of landlock with which emptying files by their path came.
+const TRUNCATE_ABI: u32 = 3;
+/// That with which the ports of TCP came, and that with abstract sockets and signals.
 const TCP_ABI: u32 = 4;
 const SCOPES_ABI: u32 = 6;
 
@@ -48,11 +50,15 @@ impl StandIn {
             (false, None) => scopes(lost, kernel),
         };
         let in_force = rules.as_ref().or(sandbox.landlock.as_ref());
+        let hidden = lost.contains(Namespaces::MOUNT) && shows_root;
         let signals_scoped = kernel >= SCOPES_ABI && in_force.is_some_and(Landlock::scopes_signals);
         let refused = Refused {
             sockets: lost.contains(Namespaces::NET),
             ipc: lost.contains(Namespaces::IPC),
             signals: lost.contains(Namespaces::PID) && !signals_scoped,
+            metadata: hidden,
+            truncation: hidden
+                && !(kernel >= TRUNCATE_ABI && in_force.is_some_and(Landlock::denies_truncation)),
             ..Refused::default()
         };
         Ok(Self { landlock: rules, refused, signals_scoped, has_filter: sandbox.seccomp.is_some() })
@@ -62,10 +68,18 @@ impl StandIn {
     pub(crate) fn words(&self, lost: Feature) -> Option<&'static str> {
         Some(match lost {
             Feature::MountNs if self.landlock.as_ref().is_some_and(Landlock::restricts_files) => {
-                "rules of landlock stand in: of the host's files only what the root would show can be accessed"
+                if self.refused.metadata && self.has_filter {
+                    "rules of landlock stand in: of the host's files only what the root would show can be accessed; \
+                     the filter: no mode, owner, time or attribute of a file can be changed"
+                } else {
+                    "rules of landlock stand in: of the host's files only what the root would show can be accessed, but \
+                     modes, owners, times and attributes of the user's files can be changed"
+                }
             }
             Feature::MountNs => "the host's files are in reach, as far as modes and landlock go",
-            Feature::NetNs if self.has_filter => "the filter stands in: no socket can be made",
+            Feature::NetNs if self.has_filter => {
+                "the filter stands in: no socket can be made but pairs that lead to each other"
+            }
             Feature::NetNs => "the host's network is in reach",
             Feature::PidNs if self.signals_scoped => {
                 "landlock stands in: no process outside can be signalled, but they can be seen where there is a /proc"
@@ -73,7 +87,7 @@ impl StandIn {
             Feature::PidNs if self.has_filter => "the filter stands in: no process can be signalled",
             Feature::PidNs => "the user's processes outside can be signalled",
             Feature::IpcNs if self.has_filter => {
-                "the filter stands in: no queue, semaphore or shared memory can be opened"
+                "the filter stands in: no queue, semaphore or shared memory can be opened or used"
             }
             Feature::IpcNs => "the host's queues, semaphores and shared memory are in reach",
             Feature::UserNs => "the program has the caller's own ids",
@@ -115,4 +129,24 @@ fn scopes(lost: Namespaces, kernel: u32) -> Option<Landlock> {
         rules = rules.scope_signals();
     }
     (rules != Landlock::bare()).then_some(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(sandbox: &Sandbox, lost: Namespaces, kernel: u32) -> Refused {
+        StandIn::new(sandbox, lost, kernel).unwrap().refused
+    }
+
+    #[test]
+    fn files_are_not_emptied_where_landlock_does_not_look() {
+        let truncation = |sandbox: &Sandbox, kernel| refused(sandbox, Namespaces::MOUNT, kernel).truncation;
+        let usual = Sandbox::new();
+        assert!(truncation(&usual, 0) && truncation(&usual, 2));
+        assert!(!truncation(&usual, 3) && !truncation(&usual, 7));
+        let old_rules = Sandbox::new().landlock(Landlock::new().abi(2).system());
+        assert!(truncation(&old_rules, 7));
+        assert!(!refused(&usual, Namespaces::NET, 0).truncation);
+    }
 }

@@ -13,9 +13,12 @@ mod support;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -81,7 +84,9 @@ fn reach(args: &[OsString]) -> i32 {
         UnixStream::connect_addr(&name).map(drop)
     };
     let call = |number: i64, args: [usize; 6]| raw::syscall(number, args).map(drop);
-    let attempts: [(&str, &dyn Fn() -> std::io::Result<()>); 11] = [
+    let secret = std::ffi::CString::new(format!("{dir}/secret")).expect("a path");
+    let (segment, victim): (usize, usize) = (word(3).parse().unwrap_or(0), word(4).parse().unwrap_or(0));
+    let attempts: [(&str, &dyn Fn() -> std::io::Result<()>); 17] = [
         ("read", &|| fs::read(Path::new(&dir).join("secret")).map(drop)),
         ("write", &|| fs::write(Path::new(&dir).join("made"), "x")),
         ("proc", &|| fs::read("/proc/self/status").map(drop)),
@@ -96,7 +101,19 @@ fn reach(args: &[OsString]) -> i32 {
         }),
         ("system", &|| fs::read("/etc/passwd").map(drop)),
         ("pair", &|| UnixStream::pair().map(drop)),
+        // A segment by its number, which is small and can be guessed.
+        ("segment", &|| call(libc::SYS_shmat, [segment, 0, libc::SHM_RDONLY as usize, 0, 0, 0])),
+        // One end of a pair of datagrams sends to whom it likes.
+        ("datagram", &|| UnixDatagram::pair()?.0.send_to(b"x", Path::new(&dir).join("log")).map(drop)),
+        ("mode", &|| fs::set_permissions(Path::new(&dir).join("secret"), fs::Permissions::from_mode(0o4700))),
+        ("times", &|| call(libc::SYS_utimensat, [AT_CWD, secret.as_ptr().addr(), 0, 0, 0, 0])),
+        ("attribute", &|| {
+            let (name, value) = (c"user.belljar".as_ptr().addr(), c"x".as_ptr().addr());
+            call(libc::SYS_setxattr, [secret.as_ptr().addr(), name, value, 1, 0, 0])
+        }),
+        ("length", &|| call(libc::SYS_truncate, [secret.as_ptr().addr(), 1, 0, 0, 0, 0])),
     ];
+    signal_by_readiness(victim).ok();
     let words = attempts.map(|(name, attempt)| match attempt() {
         Ok(()) => format!("{name}=yes"),
         Err(_) => format!("{name}=no"),
@@ -105,11 +122,34 @@ fn reach(args: &[OsString]) -> i32 {
     0
 }
 
+const AT_CWD: usize = libc::AT_FDCWD as usize;
+
+/// Has the kernel send `SIGKILL` to whom a descriptor belongs, as soon as something can be read from it.
+fn signal_by_readiness(victim: usize) -> std::io::Result<()> {
+    const SET_SIGNAL: usize = 10; // F_SETSIG
+    let (one, other) = UnixStream::pair()?;
+    let fcntl = |command: usize, value: usize| {
+        raw::syscall(libc::SYS_fcntl, [one.as_raw_fd() as usize, command, value, 0, 0, 0]).map(drop)
+    };
+    fcntl(libc::F_SETOWN as usize, victim)?;
+    fcntl(SET_SIGNAL, libc::SIGKILL as usize)?;
+    fcntl(libc::F_SETFL as usize, libc::O_ASYNC as usize)?;
+    (&other).write_all(b"x")
+}
+
 /// What is there to be reached.
 struct Surroundings {
     scratch: Scratch,
     port: u16,
-    _kept: (TcpListener, UnixListener, UnixListener),
+    segment: i64,
+    _kept: (TcpListener, UnixListener, UnixListener, UnixDatagram),
+}
+
+impl Drop for Surroundings {
+    fn drop(&mut self) {
+        let args = [self.segment as usize, libc::IPC_RMID as usize, 0, 0, 0, 0];
+        raw::syscall(libc::SYS_shmctl, args).ok();
+    }
 }
 
 impl Surroundings {
@@ -121,14 +161,23 @@ impl Surroundings {
         let by_path = UnixListener::bind(scratch.join("socket"))?;
         let name = SocketAddr::from_abstract_name(format!("belljar-test-{}", std::process::id()))?;
         let by_name = UnixListener::bind_addr(&name)?;
-        Ok(Self { scratch, port, _kept: (tcp, by_path, by_name) })
+        let log = UnixDatagram::bind(scratch.join("log"))?;
+        let segment = raw::syscall(libc::SYS_shmget, [libc::IPC_PRIVATE as usize, 4096, 0o600, 0, 0, 0])?;
+        Ok(Self { scratch, port, segment, _kept: (tcp, by_path, by_name, log) })
     }
 
     fn reach_from(&self, sandbox: &Sandbox) -> Result<(String, Outcome)> {
         let mut command = Command::new(own_exe());
         let own = std::process::id().to_string();
+        let mut victim = std::process::Command::new("/bin/sleep").arg("300").spawn()?;
         command.args(["--role", "reach"]).arg(self.scratch.path()).args([&self.port.to_string(), &own]);
-        let output = sandbox.output(&command)?;
+        command.args([self.segment.to_string(), victim.id().to_string()]);
+        let output = sandbox.output(&command);
+        // The kernel tells the sender nothing.
+        let killed = within(Duration::from_millis(300), || matches!(victim.try_wait(), Ok(Some(_))));
+        victim.kill()?;
+        victim.wait()?;
+        let output = output?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if output.outcome.verdict != Verdict::Exited(0) {
             let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -137,13 +186,14 @@ impl Surroundings {
                 output.outcome.verdict, output.outcome.enforced
             ));
         }
-        Ok((text, output.outcome))
+        Ok((format!("{text} killed={}", if killed { "yes" } else { "no" }), output.outcome))
     }
 }
 
-const ALL: &str = "read=yes write=yes proc=yes tcp=yes udp=yes path=yes abstract=yes signal=yes ipc=yes system=yes pair=yes";
-const NOTHING: &str =
-    "read=no write=no proc=no tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes";
+const ALL: &str = "read=yes write=yes proc=yes tcp=yes udp=yes path=yes abstract=yes signal=yes ipc=yes system=yes pair=yes \
+    segment=yes datagram=yes mode=yes times=yes attribute=yes length=yes killed=yes";
+const NOTHING: &str = "read=no write=no proc=no tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes \
+     segment=no datagram=no mode=no times=no attribute=no length=no killed=no";
 
 fn host() -> Result {
     let around = Surroundings::new()?;
@@ -163,7 +213,7 @@ fn host() -> Result {
         (Feature::MountNs, "landlock stand in"),
         (Feature::NetNs, "no socket can be made"),
         (Feature::PidNs, "no process outside can be signalled"),
-        (Feature::IpcNs, "shared memory can be opened"),
+        (Feature::IpcNs, "shared memory can be opened or used"),
     ] {
         let reason = skipped.iter().find(|one| one.feature == feature).map(|one| one.reason.as_str());
         assert!(reason.is_some_and(|reason| reason.contains(word)), "{reason:?}");
@@ -196,7 +246,8 @@ fn landless_host() -> Result {
     // The filter still stands in for what it can, and the list says what is open.
     assert_eq!(
         found,
-        "read=yes write=yes proc=yes tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes"
+        "read=yes write=yes proc=yes tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes \
+         segment=no datagram=no mode=no times=no attribute=no length=no killed=no"
     );
     let skipped: Vec<_> = outcome.enforced.skipped().iter().map(|one| one.feature).collect();
     assert!(
@@ -262,9 +313,9 @@ fn single_host() -> Result {
     let around = Surroundings::new()?;
     let bare = || Sandbox::bare().seccomp(Seccomp::new());
     for (sandbox, feature, gone) in [
-        (bare().net_ns(), Feature::NetNs, ["tcp=no", "udp=no", "abstract=no"].as_slice()),
-        (bare().pid_ns(), Feature::PidNs, &["signal=no"]),
-        (bare().ipc_ns(), Feature::IpcNs, &["ipc=no"]),
+        (bare().net_ns(), Feature::NetNs, ["tcp=no", "udp=no", "abstract=no", "datagram=no"].as_slice()),
+        (bare().pid_ns(), Feature::PidNs, &["signal=no", "killed=no"]),
+        (bare().ipc_ns(), Feature::IpcNs, &["ipc=no", "segment=no"]),
     ] {
         let (found, _) = around.reach_from(&sandbox.best_effort(feature))?;
         assert!(gone.iter().all(|word| found.contains(word)), "{feature}: {found}");

@@ -330,6 +330,11 @@ impl Landlock {
         self.files
     }
 
+    /// Whether a file can be emptied by its path only where a rule allows it, on a kernel that has the ABI.
+    pub(crate) fn denies_truncation(&self) -> bool {
+        self.files && self.abi >= 3
+    }
+
     pub(crate) fn scopes_signals(&self) -> bool {
         self.signals != Denial::No
     }

@@ -559,11 +559,13 @@ impl Sandbox {
     ///   source would show can be accessed. There is no `/tmp` and no `/proc`, and what else a policy puts into its root
     ///   (other roots, files, binds elsewhere) is [`InvalidConfig`](crate::ErrorKind::InvalidConfig). A policy with
     ///   [`landlock`](Sandbox::landlock) rules for files has those. Landlock itself is required unless it is named, too.
-    /// - For the network, the filter: no socket can be made but connected pairs; and landlock's rules about TCP and abstract
+    ///   The filter refuses to change modes, owners, times and attributes, of any file: landlock does not look at those. A
+    ///   program that cannot do without (`chmod` after a compiler's link, for instance) needs a host with namespaces.
+    /// - For the network, the filter: no socket can be made but connected pairs of streams; and landlock's rules about TCP and abstract
     ///   sockets.
     /// - For processes, landlock: no signal leaves the program's tree; on a kernel without that, the filter refuses signals
     ///   altogether. The default filter refuses tracing anyway, and without `/proc` nobody can be seen.
-    /// - For IPC, the filter: no queue, semaphore or shared memory can be opened.
+    /// - For IPC, the filter: no queue, semaphore or shared memory can be opened or used.
     /// - For ids, host name, cgroup and clocks, nothing: the program has the caller's ids, without capabilities.
     ///
     /// With [`allow_all_syscalls`](Sandbox::allow_all_syscalls) there is no filter to stand in. The tree is killed by

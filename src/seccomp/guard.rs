@@ -17,13 +17,20 @@ pub(super) fn narrow(table: &mut Table) {
 
 /// Refuses groups of calls.
 pub(super) fn refuse(table: &mut Table, refused: Refused) {
-    const SOCKETS: &[&str] = &["socket"];
-    const IPC: &[&str] = &["mq_open", "mq_unlink", "msgget", "semget", "shmget"];
-    const SIGNALS: &[&str] =
-        &["kill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"];
-    let groups = [(refused.sockets, SOCKETS), (refused.ipc, IPC), (refused.signals, SIGNALS)];
-    for name in groups.into_iter().filter(|(is, _)| *is).flat_map(|(_, names)| names) {
-        table.change(name, |verdict| verdict.refuse(DENIED));
+    let groups = [
+        (refused.sockets, &["socket"][..], &[("socketpair", WITHOUT_DATAGRAMS)][..]),
+        (refused.ipc, IPC, &[]),
+        (refused.signals, SIGNALS, &[("fcntl", NO_OWNER), ("ioctl", NO_OWNER_OF_SOCKET)]),
+        (refused.metadata, METADATA, &[("ioctl", NO_FLAGS)]),
+        (refused.truncation, &["truncate"], &[]),
+    ];
+    for (_, names, narrowed) in groups.into_iter().filter(|(is, ..)| *is) {
+        for name in names {
+            table.change(name, |verdict| verdict.refuse(DENIED));
+        }
+        for (name, rules) in narrowed {
+            table.change(name, |verdict| verdict.narrow(rules, DENIED));
+        }
     }
     if refused.channels {
         close_channels(table);
@@ -59,6 +66,71 @@ const FLAGS_FOURTH: &[Rule] = &[&[without(3, MSG_FASTOPEN)]];
 const NOT_SMC: &[Rule] = &[&[not_equal(0, AF_SMC)]];
 /// No protocol that falls back to TCP.
 const NOT_BY_TCP: &[Rule] = &[&[not_equal(2, IPPROTO_MPTCP), not_equal(2, IPPROTO_SMC)]];
+
+/// Streams and sequenced packets go to the other end of the pair. One end of a pair of datagrams (`SOCK_DGRAM` is 2, and
+/// `SOCK_RAW`, 3, is the same here) sends and connects to whoever has a name.
+const WITHOUT_DATAGRAMS: &[Rule] = &[&[without(1, 2)]];
+
+/// Queues, semaphores and shared memory: opening them, and whatever takes the number of one that others have opened. Those of
+/// System V are small and can be guessed.
+const IPC: &[&str] = &[
+    "mq_open",
+    "mq_unlink",
+    "msgctl",
+    "msgget",
+    "msgrcv",
+    "msgsnd",
+    "semctl",
+    "semget",
+    "semop",
+    "semtimedop",
+    "shmat",
+    "shmctl",
+    "shmget",
+];
+
+const SIGNALS: &[&str] =
+    &["kill", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"];
+
+/// Without `F_SETOWN` and `F_SETOWN_EX`: the kernel sends the owner of a descriptor the signal that `F_SETSIG` names.
+const NO_OWNER: &[Rule] = &[&[not_equal(1, 8), not_equal(1, 15)]];
+
+/// The same of sockets: without `FIOSETOWN` and `SIOCSPGRP`.
+const NO_OWNER_OF_SOCKET: &[Rule] = &[&[not_equal(1, 0x8901), not_equal(1, 0x8902)]];
+
+/// Modes, owners, times and attributes, which the owner of a file changes without opening it: landlock does not look.
+const METADATA: &[&str] = &[
+    "chmod",
+    "chown",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "fchown",
+    "fchownat",
+    "file_setattr",
+    "fremovexattr",
+    "fsetxattr",
+    "futimesat",
+    "lchown",
+    "lremovexattr",
+    "lsetxattr",
+    "removexattr",
+    "removexattrat",
+    "setxattr",
+    "setxattrat",
+    "utime",
+    "utimensat",
+    "utimes",
+];
+
+/// Without `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR`, `FS_IOC_ENABLE_VERITY` and `FS_IOC_SET_ENCRYPTION_POLICY`, for which a
+/// descriptor is enough that is open for reading.
+const NO_FLAGS: &[Rule] = &[&[
+    not_equal(1, 0x4008_6602),
+    not_equal(1, 0x401c_5820),
+    not_equal(1, 0x4080_6685),
+    not_equal(1, 0x400c_6613),
+]];
 
 /// Whatever two programs can talk by that see the same files and the same kernel.
 fn close_channels(table: &mut Table) {

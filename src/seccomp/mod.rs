@@ -303,12 +303,16 @@ impl Options {
 /// Groups of calls that are refused whatever the policy says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// Making sockets. Pairs that are connected to each other stay.
+    /// Making sockets. Pairs that are connected to each other, and to nobody else, stay.
     pub(crate) sockets: bool,
-    /// Opening queues, semaphores and shared memory of System V and POSIX.
+    /// Opening and using queues, semaphores and shared memory of System V and POSIX.
     pub(crate) ipc: bool,
     /// Sending signals.
     pub(crate) signals: bool,
+    /// Changing modes, owners, times and attributes of files.
+    pub(crate) metadata: bool,
+    /// Shortening files by their path.
+    pub(crate) truncation: bool,
     /// What two sandboxes that share files, a kernel or a processor could talk by.
     pub(crate) channels: bool,
     /// Ways to TCP that the rules of landlock do not see.

@@ -10,7 +10,15 @@ pub(super) const UNGUARDED: Options = Options {
     setuid_guard: false,
     fixed_processors: false,
     fixed_io_priority: false,
-    refused: Refused { sockets: false, ipc: false, signals: false, channels: false, detours: false },
+    refused: Refused {
+        sockets: false,
+        ipc: false,
+        signals: false,
+        metadata: false,
+        truncation: false,
+        channels: false,
+        detours: false,
+    },
     #[cfg(feature = "serde")]
     capabilities: 0,
 };
