@@ -24,10 +24,12 @@ const SCOPES_ABI: u32 = 6;
 /// What is in force in place of what was lost.
 #[derive(Debug, Default)]
 pub(crate) struct StandIn {
-    /// In place of the policy's own rules, if it has any.
+    /// In place of the policy's own rules, which are part of it.
     pub(crate) landlock: Option<Landlock>,
     /// What the filter refuses besides.
     pub(crate) refused: Refused,
+    /// Files are out of reach by landlock.
+    files_hidden: bool,
     /// Signals are kept inside by landlock.
     signals_scoped: bool,
     has_filter: bool,
@@ -36,39 +38,39 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// `kernel` is the ABI of landlock, 0 without it.
     pub(crate) fn new(sandbox: &Sandbox, lost: Namespaces, kernel: u32) -> Result<Self> {
-        let shows_root = sandbox.rootfs.is_some() || !sandbox.mounts.is_empty();
-        let rules = match (lost.contains(Namespaces::MOUNT) && shows_root, &sandbox.landlock) {
-            (true, Some(own)) if own.restricts_files() => None,
-            (true, Some(_)) => {
-                return Err(Error::invalid(
-                    "without a mount namespace, rules of landlock that say nothing of files leave all of them open",
-                )
-                .with_hint("add rules for the files it needs, or leave the mount namespace out of best_effort"));
-            }
-            (true, None) => Some(files(sandbox)?.abi(kernel.clamp(1, SCOPES_ABI))),
-            (false, Some(_)) => None,
-            (false, None) => scopes(lost, kernel),
+        let hidden =
+            lost.contains(Namespaces::MOUNT) && (sandbox.rootfs.is_some() || !sandbox.mounts.is_empty());
+        let kept_inside = scopes(lost, kernel);
+        let stands_in = if hidden {
+            Some(files(sandbox, kept_inside)?)
+        } else {
+            (kept_inside != Landlock::bare()).then_some(kept_inside)
         };
+        let abi = kernel.clamp(1, SCOPES_ABI);
+        // The policy's own rules were made for what the root would show, and are for no more than that.
+        let rules = stands_in.map(|rules| rules.abi(abi)).map(|rules| match &sandbox.landlock {
+            Some(own) => own.clone().within(&rules),
+            None => rules,
+        });
         let in_force = rules.as_ref().or(sandbox.landlock.as_ref());
-        let hidden = lost.contains(Namespaces::MOUNT) && shows_root;
         let signals_scoped = kernel >= SCOPES_ABI && in_force.is_some_and(Landlock::scopes_signals);
         let refused = Refused {
             sockets: lost.contains(Namespaces::NET),
             ipc: lost.contains(Namespaces::IPC),
             signals: lost.contains(Namespaces::PID) && !signals_scoped,
             metadata: hidden,
-            truncation: hidden
-                && !(kernel >= TRUNCATE_ABI && in_force.is_some_and(Landlock::denies_truncation)),
+            truncation: hidden && kernel < TRUNCATE_ABI,
             ..Refused::default()
         };
-        Ok(Self { landlock: rules, refused, signals_scoped, has_filter: sandbox.seccomp.is_some() })
+        let has_filter = sandbox.seccomp.is_some();
+        Ok(Self { landlock: rules, refused, files_hidden: hidden && kernel != 0, signals_scoped, has_filter })
     }
 
     /// What it is like to be without this, for the list of what is enforced.
     pub(crate) fn words(&self, lost: Feature) -> Option<&'static str> {
         Some(match lost {
-            Feature::MountNs if self.landlock.as_ref().is_some_and(Landlock::restricts_files) => {
-                if self.refused.metadata && self.has_filter {
+            Feature::MountNs if self.files_hidden => {
+                if self.has_filter {
                     "rules of landlock stand in: of the host's files only what the root would show can be accessed; \
                      the filter: no mode, owner, time or attribute of a file can be changed"
                 } else {
@@ -96,11 +98,11 @@ impl StandIn {
     }
 }
 
-/// Rules for the files that the root would show.
-fn files(sandbox: &Sandbox) -> Result<Landlock> {
+/// Rules for the files that the root would show, in addition to others.
+fn files(sandbox: &Sandbox, rules: Landlock) -> Result<Landlock> {
     let rules = match &sandbox.rootfs {
         None => return Err(needs_mounts("mounts over the host's own root")),
-        Some(rootfs) if rootfs.is_system() => Landlock::new().system(),
+        Some(rootfs) if rootfs.is_system() => rules.system(),
         Some(_) => return Err(needs_mounts("a root filesystem of its own")),
     };
     sandbox.mounts.iter().try_fold(rules, |rules, mount| match mount.in_place() {
@@ -117,7 +119,7 @@ fn needs_mounts(what: impl std::fmt::Display) -> Error {
 }
 
 /// What landlock does for a network or processes that are shared, if it can.
-fn scopes(lost: Namespaces, kernel: u32) -> Option<Landlock> {
+fn scopes(lost: Namespaces, kernel: u32) -> Landlock {
     let mut rules = Landlock::bare();
     if lost.contains(Namespaces::NET) && kernel >= TCP_ABI {
         rules = rules.restrict_tcp();
@@ -128,7 +130,7 @@ fn scopes(lost: Namespaces, kernel: u32) -> Option<Landlock> {
     if lost.contains(Namespaces::PID) && kernel >= SCOPES_ABI {
         rules = rules.scope_signals();
     }
-    (rules != Landlock::bare()).then_some(rules)
+    rules
 }
 
 #[cfg(test)]
@@ -146,7 +148,8 @@ mod tests {
         assert!(truncation(&usual, 0) && truncation(&usual, 2));
         assert!(!truncation(&usual, 3) && !truncation(&usual, 7));
         let old_rules = Sandbox::new().landlock(Landlock::new().abi(2).system());
-        assert!(truncation(&old_rules, 7));
+        let rules = StandIn::new(&old_rules, Namespaces::MOUNT, 7).unwrap().landlock;
+        assert_eq!(rules.as_ref(), Some(&Landlock::new().abi(2).system().within(&Landlock::bare().system())));
         assert!(!refused(&usual, Namespaces::NET, 0).truncation);
     }
 }

@@ -249,6 +249,8 @@ fn landless_host() -> Result {
         "read=yes write=yes proc=yes tcp=no udp=no path=no abstract=no signal=no ipc=no system=yes pair=yes \
          segment=no datagram=no mode=no times=no attribute=no length=no killed=no"
     );
+    let reason = outcome.enforced.skipped().iter().find(|one| one.feature == Feature::MountNs);
+    assert!(reason.is_some_and(|one| one.reason.contains("files are in reach")), "{}", outcome.enforced);
     let skipped: Vec<_> = outcome.enforced.skipped().iter().map(|one| one.feature).collect();
     assert!(
         skipped.contains(&Feature::Landlock) && skipped.contains(&Feature::MountNs),
@@ -297,11 +299,20 @@ fn what_cannot_stand_in() -> Result {
 
 fn own_rules_host() -> Result {
     let around = Surroundings::new()?;
-    refused(&policy().landlock(Landlock::bare().restrict_tcp()), "say nothing of files")?;
-    let rules = Landlock::new().system().execute(own_exe()).read(around.scratch.path());
-    let (found, outcome) = around.reach_from(&policy().landlock(rules))?;
+    let dir = around.scratch.path();
+    let rules = || Landlock::new().system().execute(own_exe());
+    // They are rules for what the root shows, and the host's files are not in it.
+    for all in [rules().read("/").write("/"), rules().read(dir).write(dir), Landlock::bare().restrict_tcp()] {
+        let (found, _) = around.reach_from(&policy().landlock(all))?;
+        assert!(found.starts_with("read=no write=no proc=no tcp=no"), "{found}");
+    }
+    refused(&policy().rootfs(Rootfs::dir("/usr")).landlock(rules().read("/")), "root filesystem")?;
+    let shown = || policy().mount(Mount::bind_writable(dir, dir));
+    let (found, outcome) = around.reach_from(&shown().landlock(rules().read(dir)))?;
     assert!(found.starts_with("read=yes write=no proc=no tcp=no"), "{found}");
     assert!(outcome.enforced.contains(Feature::Landlock));
+    let (found, _) = around.reach_from(&shown())?;
+    assert!(found.starts_with("read=yes write=yes"), "the positive control: {found}");
     Ok(())
 }
 

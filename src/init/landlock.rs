@@ -27,7 +27,7 @@ impl Ruleset {
         // The kernel refuses rights on a file that only directories have.
         let access = if sys::stat(place.fd())?.is_dir() { access } else { on_file };
         if access == 0 {
-            return Err(Errno::EINVAL);
+            return if optional { Ok(()) } else { Err(Errno::EINVAL) };
         }
         sys::allow_path(self.ruleset.fd(), place.fd(), access)
     }

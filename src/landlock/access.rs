@@ -17,7 +17,7 @@ use std::fmt;
 /// # let _ = rules;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LandlockAccess(u64);
+pub struct LandlockAccess(pub(super) u64);
 
 impl LandlockAccess {
     /// `execve(2)`. The kernel asks for [`READ_FILE`](Self::READ_FILE) as well, and for both on the interpreter of a script

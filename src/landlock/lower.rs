@@ -27,10 +27,10 @@ const CAME_WITH: [(u32, &str, &str); 6] = [
 
 /// What a policy denies, as the kernel wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Handled {
-    files: u64,
-    ports: u64,
-    scopes: u64,
+pub(super) struct Handled {
+    pub(super) files: u64,
+    pub(super) ports: u64,
+    pub(super) scopes: u64,
 }
 
 /// What is in force of a policy.
@@ -88,7 +88,7 @@ impl Landlock {
     }
 
     /// What the policy denies on a kernel that has its ABI.
-    fn handled(&self) -> Handled {
+    pub(super) fn handled(&self) -> Handled {
         self.handled_by(self.abi)
     }
 

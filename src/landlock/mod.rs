@@ -2,11 +2,12 @@
 //!
 //! [`Landlock`] is the vocabulary, `lower` turns it into the operations by which the init makes a ruleset when all mounts
 //! are there, and each program is confined by it before the filter is installed. `guard` closes what the rules of ports
-//! leave open.
+//! leave open, `within` puts rules inside of others.
 
 mod access;
 mod guard;
 mod lower;
+mod within;
 
 use std::path::PathBuf;
 
@@ -86,8 +87,8 @@ pub struct Landlock {
     ports: Vec<PortRule>,
 }
 
-/// Whether something is denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether something is denied. The later one is the one that counts when rules are put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Denial {
     No,
     /// As everything is, if the ABI of the policy has it.
@@ -323,16 +324,6 @@ impl Landlock {
     pub fn scope_signals(mut self) -> Self {
         self.signals = Denial::Asked;
         self
-    }
-
-    /// Whether files are denied where no rule allows them.
-    pub(crate) fn restricts_files(&self) -> bool {
-        self.files
-    }
-
-    /// Whether a file can be emptied by its path only where a rule allows it, on a kernel that has the ABI.
-    pub(crate) fn denies_truncation(&self) -> bool {
-        self.files && self.abi >= 3
     }
 
     pub(crate) fn scopes_signals(&self) -> bool {

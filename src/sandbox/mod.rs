@@ -557,8 +557,8 @@ impl Sandbox {
     ///
     /// - For mounts, rules of landlock: of the host's files only what [`Rootfs::system`] and binds at the path of their
     ///   source would show can be accessed. There is no `/tmp` and no `/proc`, and what else a policy puts into its root
-    ///   (other roots, files, binds elsewhere) is [`InvalidConfig`](crate::ErrorKind::InvalidConfig). A policy with
-    ///   [`landlock`](Sandbox::landlock) rules for files has those. Landlock itself is required unless it is named, too.
+    ///   (other roots, files, binds elsewhere) is [`InvalidConfig`](crate::ErrorKind::InvalidConfig). Rules of
+    ///   [`landlock`](Sandbox::landlock) that a policy has narrow that and never widen it. Landlock itself is required unless it is named, too.
     ///   The filter refuses to change modes, owners, times and attributes, of any file: landlock does not look at those. A
     ///   program that cannot do without (`chmod` after a compiler's link, for instance) needs a host with namespaces.
     /// - For the network, the filter: no socket can be made but connected pairs of streams; and landlock's rules about TCP and abstract
