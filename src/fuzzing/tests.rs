@@ -33,7 +33,7 @@ fn any_bytes_are_an_archive_or_refused() {
 #[cfg(feature = "oci")]
 #[test]
 fn any_bytes_are_an_image_or_refused() {
-    run("image", super::image_seeds::image(), 1_500, super::image);
+    run("image", super::image_seeds::image(), 1_000, super::image);
 }
 
 /// Changes of what is refused at once would find nothing.
