@@ -18,10 +18,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use belljar::{
-    Command, ErrorKind, Feature, Mount, Need, Needs, Output, Response, Rootfs, Sandbox, Seccomp,
+    Command, ErrorKind, Feature, Landlock, Mount, Need, Needs, Output, Response, Rootfs, Sandbox, Seccomp,
     SyscallAction, Upper, Verdict,
 };
-use support::{Result, Scratch, as_nobody, closed, fail, payload, raw, role_result, sh};
+use support::{Fail, Result, Scratch, as_nobody, closed, fail, payload, raw, role_result, sh};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -38,6 +38,10 @@ fn main() -> ExitCode {
         arguments_are_those_that_were_seen: ["userns"],
         what_is_denied_is_no_need: ["userns"],
         runs_are_merged_and_compared: ["userns", "landlock-6"],
+        a_policy_is_never_wider_than_the_sandbox: ["userns", "landlock-6"],
+        a_policy_keeps_the_conditions_of_the_filter: ["userns", "landlock-6"],
+        files_without_a_name: ["userns", "landlock-6"],
+        what_is_remembered_has_a_bound: ["userns"],
         a_bare_sandbox: ["bare", "landlock"],
         commands_that_cannot_be_learned_from: ["userns"],
         a_program_that_is_not_there: ["userns"],
@@ -48,6 +52,9 @@ fn main() -> ExitCode {
     let roles: &[support::Role] = &[
         ("make-files", make_files),
         ("threads", threads),
+        ("many-arguments", many_arguments),
+        ("unnamed", unnamed),
+        ("flood", flood),
         ("talk", talk),
         ("bind", bind),
         ("odd-paths", odd_paths),
@@ -368,6 +375,108 @@ fn runs_are_merged_and_compared() -> Result {
         assert_eq!(confined.output(cat(path))?.outcome.verdict, Verdict::Exited(0));
     }
     assert!(closed().learn(cat("/etc/passwd"))?.needs.diff(&one).is_empty(), "the same each time");
+    Ok(())
+}
+
+/// Tries to read what it may not, and then as much as it likes.
+fn a_policy_is_never_wider_than_the_sandbox() -> Result {
+    let scratch = Scratch::new();
+    let open = closed().mount(Mount::bind(scratch.file("secret", "secret"), "/srv/secret"));
+    assert_eq!(open.output(cat("/srv/secret"))?.outcome.verdict, Verdict::Exited(0), "the positive control");
+    let rules = Landlock::new().system().execute("/payload").connect_tcp(80);
+    let sandbox = open.landlock(rules);
+    let denied = format!("errno {}\n", libc::EACCES).into_bytes();
+    let learned = sandbox.learn(cat("/srv/secret"))?;
+    assert_eq!(learned.output.stdout, denied);
+    assert_eq!(learned.needs.apply(sandbox.clone()).output(cat("/srv/secret"))?.stdout, denied);
+    // A port that was denied.
+    let learned = sandbox.learn(payload("bind", &["8080"]))?;
+    assert_eq!(learned.output.stdout, denied);
+    assert_eq!(learned.needs.apply(sandbox.clone()).output(payload("bind", &["8080"]))?.stdout, denied);
+    // What was allowed and needed still is.
+    let learned = sandbox.learn(cat("/etc/passwd"))?;
+    assert_eq!(learned.output.outcome.verdict, Verdict::Exited(0));
+    let output = learned.needs.apply(sandbox).output(cat("/etc/passwd"))?;
+    assert_eq!(output.outcome.verdict, Verdict::Exited(0));
+    Ok(())
+}
+
+/// Makes calls with more arguments than are few, and one that the default filter allows about the caller only.
+fn many_arguments(_: &[OsString]) -> i32 {
+    for request in 0..30 {
+        raw::syscall(libc::SYS_ioctl, [0, 0x9900 + request, 0, 0, 0, 0]).ok();
+    }
+    raw::syscall(libc::SYS_sched_setparam, [0, 0, 0, 0, 0, 0]).ok();
+    println!("done");
+    0
+}
+
+fn a_policy_keeps_the_conditions_of_the_filter() -> Result {
+    let needs = closed().learn(payload("many-arguments", &[]))?.needs;
+    assert!(needs.contains(&call("ioctl", &[])) && needs.contains(&call("sched_setparam", &[])), "{needs}");
+    let calls = |sandbox: &Sandbox, args: [i64; 3]| {
+        let args = args.map(|arg| arg.to_string());
+        sandbox.output(payload("syscall", &args.each_ref().map(String::as_str)))
+    };
+    const TIOCSTI: i64 = 0x5412;
+    let tame = needs.apply(closed());
+    let wild = needs.apply(closed().allow_all_syscalls());
+    for denied in [[libc::SYS_ioctl, 0, TIOCSTI], [libc::SYS_sched_setparam, 1, 0]] {
+        assert_eq!(calls(&tame, denied)?.stdout, b"errno 1\n", "{denied:?}");
+        assert_ne!(calls(&wild, denied)?.stdout, b"errno 1\n", "the positive control");
+    }
+    Ok(())
+}
+
+/// `tmpfile(3)`.
+fn unnamed(_: &[OsString]) -> i32 {
+    use std::io::{Read, Seek, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    let result = (|| -> std::io::Result<String> {
+        let mut options = fs::File::options();
+        let mut file = options.read(true).write(true).custom_flags(libc::O_TMPFILE).open("/tmp")?;
+        file.write_all(b"text")?;
+        file.rewind()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    })();
+    println!("{result:?}");
+    0
+}
+
+fn files_without_a_name() -> Result {
+    let needs = again(&closed(), &payload("unnamed", &[]))?;
+    assert!(needs.contains(&file("write_file", "/tmp")), "{needs}");
+    assert_eq!(needs.apply(closed()).output(payload("unnamed", &[]))?.stdout, b"Ok(\"text\")\n");
+    Ok(())
+}
+
+/// Has as much written down as there are system calls.
+fn flood(_: &[OsString]) -> i32 {
+    let deep = format!("/tmp{}", format!("/{}", "x".repeat(200)).repeat(18));
+    fs::create_dir_all(&deep).expect("there is a /tmp");
+    for n in 0..6_000_usize {
+        let path = std::ffi::CString::new(format!("{deep}/{n}")).expect("a path");
+        raw::syscall(libc::SYS_mkdir, [path.as_ptr().addr(), 0o700, 0, 0, 0, 0]).ok();
+        raw::syscall(libc::SYS_rmdir, [path.as_ptr().addr(), 0, 0, 0, 0, 0]).ok();
+        raw::syscall(libc::SYS_prctl, [0x9900 + n, 0, 0, 0, 0, 0]).ok();
+    }
+    0
+}
+
+fn what_is_remembered_has_a_bound() -> Result {
+    let resident = || -> Result<u64> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        Ok(line.trim().trim_end_matches(" kB").parse().unwrap_or(u64::MAX))
+    };
+    let before = resident()?;
+    let result = closed().learn(payload("flood", &[]));
+    let grown = resident()?.saturating_sub(before);
+    println!("{grown} kB");
+    let error = result.err().ok_or_else(|| Fail("all of it was remembered".into()))?;
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
     Ok(())
 }
 

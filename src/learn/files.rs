@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -18,6 +19,8 @@ use super::needs::Needs;
 #[derive(Debug, Default)]
 pub(super) struct Files {
     made: BTreeSet<PathBuf>,
+    /// How many of them are new, and their bytes, since that was asked last.
+    growth: (usize, usize),
 }
 
 /// How a call names a file: by a directory's descriptor and a path.
@@ -36,10 +39,25 @@ const CREATE: u64 = 0o100;
 const TRUNCATE: u64 = 0o1000;
 /// `O_PATH`: nothing is read or written, and landlock does not look.
 const PATH_ONLY: u64 = 0o10_000_000;
+/// The bit of `O_TMPFILE` that is not `O_DIRECTORY`.
+const UNNAMED: u64 = 0o20_000_000;
 /// `AT_REMOVEDIR`.
 const REMOVE_DIR: u64 = 0x200;
 
 impl Files {
+    fn remember(&mut self, path: PathBuf) {
+        let bytes = path.as_os_str().len();
+        if self.made.insert(path) {
+            self.growth = (self.growth.0 + 1, self.growth.1 + bytes);
+        }
+    }
+
+    /// The bytes that were remembered since this was asked last, and so many for each path.
+    pub(super) fn take_growth(&mut self, each: usize) -> usize {
+        let (count, bytes) = std::mem::take(&mut self.growth);
+        count * each + bytes
+    }
+
     /// Notes what the call does to files.
     pub(super) fn note(&mut self, call: &Notification<'_>, needs: &mut Needs) -> io::Result<()> {
         let args = call.args();
@@ -106,7 +124,8 @@ impl Files {
         }
         match resolve(call, &lexical) {
             Ok(found) => {
-                if found.is_dir {
+                // A file without a name is a file in that directory.
+                if found.is_dir && flags & UNNAMED == 0 {
                     rights = vec!["read_dir"];
                 }
                 if flags & TRUNCATE != 0 {
@@ -146,15 +165,22 @@ impl Files {
         if let Ok(found) = resolve(call, program) {
             self.all(&found.path, &["execute", "read_file"], needs);
         }
+        let is_there = |path: &Path| !path.as_os_str().as_bytes().ends_with(b" (deleted)");
         if let Ok(exe) = std::fs::read_link(format!("/proc/{thread}/exe")) {
-            self.all(&exe, &["execute", "read_file"], needs);
+            if is_there(&exe) {
+                self.all(&exe, &["execute", "read_file"], needs);
+            }
         }
         // The loader is mapped by execve itself, from a file that nobody opens.
         let maps = std::fs::read_to_string(format!("/proc/{thread}/maps")).unwrap_or_default();
-        for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.contains('x')))
-        {
-            if let Some(start) = line.find('/') {
-                self.all(Path::new(&line[start..]), &["execute", "read_file"], needs);
+        for line in maps.lines() {
+            // Range, mode, offset, device, inode; the name of anonymous memory is the program's own word.
+            let mut words = line.split(' ').skip(1);
+            let is_executable = words.next().is_some_and(|mode| mode.contains('x'));
+            let is_file = words.nth(2).is_some_and(|inode| inode != "0");
+            let path = line.find('/').map(|start| Path::new(&line[start..]));
+            if let Some(path) = path.filter(|path| is_executable && is_file && is_there(path)) {
+                self.all(path, &["execute", "read_file"], needs);
             }
         }
     }
@@ -204,7 +230,7 @@ impl Files {
     fn made_at(&mut self, call: &Notification<'_>, lexical: &Path) -> io::Result<PathBuf> {
         let path = parent_resolved(call, lexical)?;
         if resolve(call, lexical).is_err() {
-            self.made.insert(path.clone());
+            self.remember(path.clone());
         }
         Ok(path)
     }
@@ -233,7 +259,7 @@ impl Files {
         }
         self.above(&target, &rights, needs);
         self.refer(&source, &target, needs);
-        self.made.insert(target);
+        self.remember(target);
         Ok(())
     }
 
@@ -242,7 +268,7 @@ impl Files {
             (parent_resolved(call, &lexical(call, from)?)?, parent_resolved(call, &lexical(call, to)?)?);
         self.above(&target, &["make_reg"], needs);
         self.refer(&source, &target, needs);
-        self.made.insert(target);
+        self.remember(target);
         Ok(())
     }
 
@@ -331,7 +357,8 @@ fn resolve(call: &Notification<'_>, path: &Path) -> io::Result<Found> {
     let root = File::open(format!("/proc/{}/root", call.thread_id()))?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let how = OpenHow::new().resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    if path.starts_with("/proc") {
+    let is_plain = path.components().all(|component| component != Component::ParentDir);
+    if path.starts_with("/proc") && is_plain {
         // Names of processes in it are those of another PID namespace, in which we are not.
         openat2(&root, "/proc/self", how.flags(flags | OFlag::O_NOFOLLOW))?;
         return Ok(Found { path: path.to_owned(), is_dir: false });

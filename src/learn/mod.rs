@@ -51,7 +51,8 @@ impl Sandbox {
     /// # Errors
     ///
     /// As [`output`](Sandbox::output), and [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a command with
-    /// [handlers](Command::on_syscall), whose calls would not be seen.
+    /// [handlers](Command::on_syscall), whose calls would not be seen. [`LimitExceeded`](crate::ErrorKind::LimitExceeded)
+    /// for a program that names more files and addresses than 16 MiB hold.
     ///
     /// # Examples
     ///
@@ -79,6 +80,6 @@ impl Sandbox {
         let command = command.clone().observed_by(move |call| observer.observe(call));
         let output = sandbox.output(&command)?;
         drop(command);
-        Ok(Learned { output, needs: recorder.needs() })
+        Ok(Learned { output, needs: recorder.needs()? })
     }
 }

@@ -52,6 +52,17 @@ impl fmt::Display for Need {
     }
 }
 
+impl Need {
+    /// How many bytes its names have.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Syscall { name, args } => name.len() + 16 * args.len(),
+            Self::File { access, path } => access.len() + path.as_os_str().len(),
+            Self::Connect(text) | Self::Bind(text) | Self::Capability(text) => text.len(),
+        }
+    }
+}
+
 /// Text on one line: bytes that are not printable, and the backslash, as `\xNN`.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
@@ -208,6 +219,15 @@ impl Needs {
 
     pub(super) fn insert_file(&mut self, access: &str, path: &Path) {
         self.insert(Need::File { access: access.to_owned(), path: path.to_owned() });
+    }
+}
+
+impl IntoIterator for Needs {
+    type Item = Need;
+    type IntoIter = std::collections::btree_set::IntoIter<Need>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 

@@ -6,30 +6,43 @@ use std::path::Path;
 use super::address;
 use super::arguments::{self, Width};
 use super::needs::{Need, Needs};
+use crate::capability;
 use crate::landlock::{Landlock, LandlockAccess};
 use crate::sandbox::Sandbox;
 use crate::seccomp::{Seccomp, SyscallAction, SyscallArg};
 
 impl Needs {
     /// A sandbox that has this, and nothing else of what `sandbox` allows: its filter, its rules of landlock and its kept
-    /// capabilities are replaced by [`seccomp`](Self::seccomp), [`landlock`](Self::landlock) and the capabilities among the
-    /// needs. Everything else stays.
+    /// capabilities are narrowed to [`seccomp`](Self::seccomp), [`landlock`](Self::landlock) and the capabilities among the
+    /// needs. What `sandbox` denies stays denied, whatever the needs say. Everything else stays.
     ///
     /// The rules of landlock are for ABI 6, Linux 6.12. On an older kernel planning fails unless
     /// [`best_effort`](Sandbox::best_effort) names [`Feature::Landlock`](crate::Feature::Landlock): then what the kernel can deny is
     /// denied.
-    pub fn apply(&self, sandbox: Sandbox) -> Sandbox {
-        let mut sandbox = sandbox.seccomp(self.seccomp()).landlock(self.landlock()).drop_capabilities();
-        sandbox.capabilities = Some(Vec::new());
-        for need in self.iter() {
-            if let Need::Capability(name) = need {
-                sandbox = sandbox.keep_capability(name);
-            }
+    pub fn apply(&self, mut sandbox: Sandbox) -> Sandbox {
+        let (mut filter, mut rules) = (self.seccomp(), self.landlock());
+        if let Some(own) = sandbox.seccomp.take() {
+            filter = filter.within(own);
         }
-        sandbox
+        if let Some(own) = sandbox.landlock.take() {
+            rules = rules.within(&own);
+        }
+        let own = sandbox.capabilities.as_ref().map_or(Ok(u64::MAX), capability::mask_of);
+        // A name that is none stays, and is the error of the plan.
+        if let Ok(own) = own {
+            let needed = self.iter().filter_map(|need| match need {
+                Need::Capability(name) => Some(name),
+                _ => None,
+            });
+            let kept = needed.filter(|name| capability::mask_of([*name]).is_ok_and(|mask| own & mask != 0));
+            sandbox.capabilities = Some(kept.cloned().collect());
+        }
+        sandbox.seccomp(filter).landlock(rules)
     }
 
-    /// A filter that allows these system calls with these arguments; every other one fails with `EPERM`.
+    /// A filter that allows these system calls with these arguments; every other one fails with `EPERM`. A call whose
+    /// arguments were many is allowed with any, those that the filter it was learned under refuses included;
+    /// [`apply`](Self::apply) keeps that filter's conditions.
     pub fn seccomp(&self) -> Seccomp {
         self.seccomp_otherwise(SyscallAction::Errno(libc::EPERM))
     }

@@ -11,6 +11,7 @@ use super::needs::{Need, Needs};
 use crate::broker::Notification;
 use crate::capability;
 use crate::command::Command;
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::run_image;
 use crate::sandbox::Sandbox;
 use crate::seccomp::{self, Syscall};
@@ -25,14 +26,50 @@ pub(super) struct Recorder {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// How many bytes of names are remembered: a program that makes names must not fill the host's memory.
+const ROOM: usize = 16 << 20;
+/// What each of them costs beside its bytes.
+const EACH: usize = 64;
+
+#[derive(Debug)]
 struct State {
+    /// What is left of it. At 0 nothing more is written down, and nothing is learned.
+    room: usize,
     needs: Needs,
     files: Files,
     /// The combinations of judged arguments of each call.
     calls: BTreeMap<Syscall, BTreeSet<Vec<(u8, u64)>>>,
     /// Programs that were seen since they were started, by the file.
     started: BTreeSet<PathBuf>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            room: ROOM,
+            needs: Needs::default(),
+            files: Files::default(),
+            calls: BTreeMap::new(),
+            started: BTreeSet::new(),
+        }
+    }
+}
+
+impl State {
+    fn use_up(&mut self, bytes: usize) {
+        self.room = self.room.saturating_sub(bytes + EACH);
+    }
+
+    /// Adds what one call has shown.
+    fn keep(&mut self, seen: Needs) {
+        self.room = self.room.saturating_sub(self.files.take_growth(EACH));
+        for need in seen {
+            if !self.needs.contains(&need) {
+                self.use_up(need.length());
+                self.needs.insert(need);
+            }
+        }
+    }
 }
 
 impl Recorder {
@@ -47,30 +84,53 @@ impl Recorder {
         let state = &mut *state;
         let syscall = call.syscall();
         let name = syscall.name().unwrap_or_default();
-        state.calls.entry(syscall).or_default().insert(arguments::values(name, call.args()));
-        self.note_program(call, state);
+        if state.room == 0 {
+            return;
+        }
+        let combinations = state.calls.entry(syscall).or_default();
+        // One more than are few says that they are many.
+        if combinations.len() <= FEW {
+            combinations.insert(arguments::values(name, call.args()));
+        }
+        let mut seen = Needs::default();
+        self.note_program(call, state, &mut seen);
         // A call with a path or an address that cannot be read fails by itself.
-        state.files.note(call, &mut state.needs).ok();
-        let port = note_address(call, name, state);
+        state.files.note(call, &mut seen).ok();
+        let port = note_address(call, name, state, &mut seen);
         for kept in self.kept.iter().filter(|kept| arguments::may_need(kept, call, port)) {
-            state.needs.insert(Need::Capability((*kept).to_owned()));
+            seen.insert(Need::Capability((*kept).to_owned()));
+        }
+        // Whose /proc it was is certain only if the thread waits even now.
+        if call.is_waiting() {
+            state.keep(seen);
         }
     }
 
     /// The program that a thread runs, when it is first seen.
-    fn note_program(&self, call: &Notification<'_>, state: &mut State) {
+    fn note_program(&self, call: &Notification<'_>, state: &mut State, seen: &mut Needs) {
         let Ok(exe) = std::fs::read_link(format!("/proc/{}/exe", call.thread_id())) else { return };
-        if !state.started.insert(exe) {
+        if state.started.contains(&exe) {
             return;
         }
         for candidate in &self.candidates {
-            state.files.started(call, candidate, &mut state.needs);
+            state.files.started(call, candidate, seen);
         }
+        state.use_up(exe.as_os_str().len());
+        state.started.insert(exe);
     }
 
     /// What was needed until now.
-    pub(super) fn needs(&self) -> Needs {
+    ///
+    /// # Errors
+    ///
+    /// It was too much to be remembered.
+    pub(super) fn needs(&self) -> Result<Needs> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.room == 0 {
+            let message = format!("the program needs more than {} MiB of names are", ROOM >> 20);
+            return Err(Error::message(ErrorKind::LimitExceeded, Step::Wait, message)
+                .with_hint("learn from a program that ends sooner, or from its parts"));
+        }
         let mut needs = state.needs.clone();
         for (call, combinations) in &state.calls {
             match combinations.len() {
@@ -89,12 +149,12 @@ impl Recorder {
         for kept in self.kept.iter().filter(|kept| !visible(kept)) {
             needs.insert(Need::Capability((*kept).to_owned()));
         }
-        needs
+        Ok(needs)
     }
 }
 
 /// The address of a socket, and the port if it is bound to one.
-fn note_address(call: &Notification<'_>, name: &str, state: &mut State) -> Option<u16> {
+fn note_address(call: &Notification<'_>, name: &str, state: &mut State, seen: &mut Needs) -> Option<u16> {
     let args = call.args();
     let (at, length) = match name {
         "connect" | "bind" => (args[1], args[2]),
@@ -114,11 +174,11 @@ fn note_address(call: &Notification<'_>, name: &str, state: &mut State) -> Optio
             use std::os::unix::ffi::OsStrExt;
             let path = Path::new(std::ffi::OsStr::from_bytes(&path));
             if name == "bind" {
-                state.files.bind(call, path, &mut state.needs).ok();
+                state.files.bind(call, path, seen).ok();
             }
             (format!("unix:{}", path.display()), None)
         }
     };
-    state.needs.insert(if name == "bind" { Need::Bind(text) } else { Need::Connect(text) });
+    seen.insert(if name == "bind" { Need::Bind(text) } else { Need::Connect(text) });
     port.filter(|_| name == "bind")
 }

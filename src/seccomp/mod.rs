@@ -169,6 +169,8 @@ pub struct Seccomp {
     otherwise: Option<SyscallAction>,
     /// The host looks at every call that is let through.
     observed: bool,
+    /// Lets nothing through that this does not.
+    outer: Option<Box<Seccomp>>,
 }
 
 /// What the changes start from.
@@ -220,6 +222,7 @@ impl Seccomp {
             && self.changes.is_empty()
             && self.otherwise.is_none()
             && !self.observed
+            && self.outer.is_none()
     }
 
     /// Lets every call through.
@@ -228,6 +231,11 @@ impl Seccomp {
             base: Base::Only(Arch::NATIVE.calls().map(|(name, _)| name.to_owned()).collect()),
             ..Self::default()
         }
+    }
+
+    /// The same policy, for what `outer` lets through: every other call gets the answer that it gives.
+    pub(crate) fn within(self, outer: Self) -> Self {
+        Self { outer: Some(Box::new(outer)), ..self }
     }
 
     /// The same policy, with everything that it lets through left to the host.

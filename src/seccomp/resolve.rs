@@ -36,6 +36,9 @@ pub(super) fn table(seccomp: &Seccomp, options: Options, arch: Arch) -> Result<T
     for change in &seccomp.changes {
         say(&mut table, change)?;
     }
+    if let Some(outer) = &seccomp.outer {
+        table.narrow_to(&self::table(outer, options, arch)?);
+    }
     // A list of the caller's own says all that it means, and so does a call that was named.
     if matches!(seccomp.base, Base::Profile(_)) {
         let fixed =
@@ -211,6 +214,14 @@ impl Table {
     pub(super) fn change(&mut self, name: &str, change: impl FnOnce(Verdict) -> Verdict) {
         if let Some(entry) = self.entry(name) {
             *entry = change(std::mem::replace(entry, UNKNOWN.into()));
+        }
+    }
+
+    /// Lets through only what `outer` lets through as well.
+    fn narrow_to(&mut self, outer: &Self) {
+        for (verdict, outer) in self.verdicts.iter_mut().zip(&outer.verdicts) {
+            let inner = std::mem::replace(verdict, UNKNOWN.into());
+            *verdict = inner.within(outer);
         }
     }
 

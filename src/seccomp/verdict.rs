@@ -1,6 +1,8 @@
 //! What the filter answers to a system call: the data that policies are lowered to and the dispatch is made
 //! from.
 
+use super::satisfy::witness;
+
 /// What becomes of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -88,6 +90,30 @@ impl Verdict {
         }
         // The last one has no conditions: it is what was `otherwise`, or the refusal of that.
         let otherwise = cases.pop().map_or(refusal, |last| last.answer);
+        Self { cases, otherwise }
+    }
+
+    /// What is let through gets the answer of `outer`, whatever that is. What is not stays as it is.
+    pub(super) fn within(self, outer: &Self) -> Self {
+        let with_the_rest = |verdict: &Self| {
+            let whole = Case { conditions: Vec::new(), answer: verdict.otherwise };
+            verdict.cases.iter().cloned().chain([whole]).collect::<Vec<_>>()
+        };
+        let outer = with_the_rest(outer);
+        let mut cases = Vec::new();
+        for case in with_the_rest(&self) {
+            if !case.answer.lets_through() {
+                cases.push(case);
+                continue;
+            }
+            let both = outer.iter().map(|outer| Case {
+                conditions: case.conditions.iter().chain(&outer.conditions).copied().collect(),
+                answer: outer.answer,
+            });
+            cases.extend(both.filter(|both| witness(&both.conditions).is_some()));
+        }
+        // The last one has no conditions: it is the rest of both.
+        let otherwise = cases.pop().map_or(self.otherwise, |last| last.answer);
         Self { cases, otherwise }
     }
 

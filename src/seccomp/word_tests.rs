@@ -379,3 +379,34 @@ fn mistaken_words_are_errors_with_a_hint() {
         assert!(error.hint().is_some(), "{text}");
     }
 }
+
+#[test]
+fn a_filter_within_another_lets_through_what_both_do() {
+    let outers = [
+        Seccomp::new(),
+        Seccomp::strict(),
+        Seccomp::new().kill(["ioctl"]).log(["openat"]),
+        Seccomp::everything(),
+    ];
+    let inner = Seccomp::allow_only(["ioctl", "prlimit64", "ptrace", "openat", "clone3"])
+        .allow_if("clone", [SyscallArg::new(0).eq(17)])
+        .deny_with(["openat"], 13)
+        .allow_if("openat", [SyscallArg::new(2).low32().eq(0)]);
+    for arch in BOTH {
+        for outer in &outers {
+            let both = compile(&inner.clone().within(outer.clone()), arch, UNGUARDED);
+            let (inner, outer) = (compile(&inner, arch, UNGUARDED), compile(outer, arch, UNGUARDED));
+            let mut stream = Arguments(0x2545_f491_4f6c_dd1d);
+            for name in ["ioctl", "prlimit64", "ptrace", "openat", "clone", "clone3", "read"] {
+                let number = arch.number(name).unwrap();
+                for _ in 0..2000 {
+                    let arguments = stream.six();
+                    let [inner, outer, both] =
+                        [&inner, &outer, &both].map(|program| answer(program, arch, number, arguments));
+                    let wanted = if inner == ALLOW { outer } else { inner };
+                    assert_eq!(both, wanted, "{arch:?} {name} {arguments:#x?}");
+                }
+            }
+        }
+    }
+}
