@@ -78,7 +78,10 @@ impl StandIn {
                      modes, owners, times and attributes of the user's files can be changed"
                 }
             }
-            Feature::MountNs => "the host's files are in reach, as far as modes and landlock go",
+            Feature::MountNs => {
+                "the host's files are in reach, as far as modes and landlock go, and by /proc the memory of the user's \
+                 other processes"
+            }
             Feature::NetNs if self.has_filter => {
                 "the filter stands in: no socket can be made but pairs that lead to each other"
             }

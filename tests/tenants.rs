@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         a_lock_of_an_open_file: ["userns"],
         a_notice_of_a_shared_file: ["userns"],
         pages_of_a_shared_file: ["userns"],
+        pages_by_asynchronous_reads: ["userns"],
         an_abstract_socket: ["userns"],
         shared_memory_of_system_v: ["userns"],
         a_posix_queue: ["userns"],
@@ -169,7 +170,12 @@ fn speak(args: &[OsString]) -> i32 {
             kept(file)
         }
         "inotify" => kept(open()?),
-        "pages" => {
+        "hint" => {
+            let file = open()?;
+            hint(&file, SET_HINT, 3)?;
+            kept(file)
+        }
+        "pages" | "asynchronous" => {
             let mut text = Vec::new();
             open()?.read_to_end(&mut text)?;
             kept(text)
@@ -241,6 +247,42 @@ fn record_lock(file: &fs::File, command: i32, kind: i32) -> Io<i32> {
     Ok((std::hint::black_box(lock)[0] & 0xffff) as i32)
 }
 
+/// `F_GET_RW_HINT` and `F_SET_RW_HINT`: how long what is written to a file is expected to live, which is kept with the
+/// inode. A descriptor that is open for reading is enough.
+const GET_HINT: usize = 1035;
+const SET_HINT: usize = 1036;
+
+fn hint(file: &fs::File, command: usize, hint: u64) -> Io<u64> {
+    let mut value = [hint];
+    let args = [file.as_raw_fd() as usize, command, value.as_mut_ptr().addr(), 0, 0, 0];
+    raw::syscall(libc::SYS_fcntl, args)?;
+    Ok(std::hint::black_box(value)[0])
+}
+
+/// Whether a byte can be read without waiting for the disk, by an asynchronous request with `RWF_NOWAIT`: its flags are in
+/// memory.
+fn read_at_once(file: &fs::File, offset: u64) -> Io<bool> {
+    let mut context = [0_usize];
+    raw::syscall(libc::SYS_io_setup, [1, context.as_mut_ptr().addr(), 0, 0, 0, 0])?;
+    let context = std::hint::black_box(context)[0];
+    let mut byte = [0_u8];
+    // struct iocb: data, key and flags, a read of the descriptor, buffer, length, offset.
+    let flags = (libc::RWF_NOWAIT as u64) << 32;
+    let fd = (file.as_raw_fd() as u64) << 32;
+    let request = [0_u64, flags, fd, byte.as_mut_ptr().addr() as u64, 1, offset, 0, 0];
+    let list = [std::ptr::from_ref(&request).addr()];
+    let mut event = [0_i64; 4];
+    let submitted = raw::syscall(libc::SYS_io_submit, [context, 1, list.as_ptr().addr(), 0, 0, 0])
+        .and_then(|_| raw::syscall(libc::SYS_io_getevents, [context, 1, 1, event.as_mut_ptr().addr(), 0, 0]));
+    raw::syscall(libc::SYS_io_destroy, [context, 0, 0, 0, 0, 0]).ok();
+    submitted?;
+    match std::hint::black_box(event)[2] {
+        1 => Ok(true),
+        other if other == -i64::from(libc::EAGAIN) => Ok(false),
+        other => Err(std::io::Error::other(format!("a result of {other}"))),
+    }
+}
+
 /// Looks for what the speaker leaves.
 fn listen(args: &[OsString]) -> i32 {
     let name = support::roles::text(args, 1);
@@ -274,6 +316,17 @@ fn listen(args: &[OsString]) -> i32 {
                 let watch = nix::sys::inotify::Inotify::init(flags)?;
                 watch.add_watch(SHARED, nix::sys::inotify::AddWatchFlags::IN_OPEN)?;
                 Box::new(move || Ok(watch.read_events().is_ok_and(|events| !events.is_empty())))
+            }
+            "hint" => Box::new(move || Ok(hint(&open()?, GET_HINT, 0)? == 3)),
+            "asynchronous" => {
+                let file = open()?;
+                file.sync_all()?;
+                let evict = [file.as_raw_fd() as usize, 0, 0, libc::POSIX_FADV_DONTNEED as usize, 0, 0];
+                raw::syscall(libc::SYS_fadvise64, evict)?;
+                if read_at_once(&file, 1 << 19)? {
+                    return Err(std::io::Error::other("it cannot be thrown out"));
+                }
+                Box::new(move || read_at_once(&file, 1 << 19))
             }
             "pages" => {
                 // Nobody else has read it, and what was written was thrown out of the cache by the one who listens.
@@ -363,6 +416,15 @@ fn a_notice_of_a_shared_file() -> Result {
 
 fn pages_of_a_shared_file() -> Result {
     Channel { name: "pages", open: closed, closed: tenant }.is_closed()
+}
+
+fn pages_by_asynchronous_reads() -> Result {
+    Channel { name: "asynchronous", open: closed, closed: tenant }.is_closed()
+}
+
+/// Of a file that belongs to the user of both, who are the caller of an unprivileged host.
+fn a_hint_about_a_shared_file() -> Result {
+    Channel { name: "hint", open: closed, closed: tenant }.is_closed()
 }
 
 fn an_abstract_socket() -> Result {
@@ -537,6 +599,7 @@ fn unprivileged(_: &[OsString]) -> i32 {
         a_session_keyring()?;
         a_lock_on_a_shared_file()?;
         a_notice_of_a_shared_file()?;
+        a_hint_about_a_shared_file()?;
         an_abstract_socket()?;
         shared_memory_of_system_v()
     })())

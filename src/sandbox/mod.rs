@@ -476,7 +476,9 @@ impl Sandbox {
     ///   about keys;
     /// - no lock, lease or change notice on files (`flock`, those commands of `fcntl`, `inotify`, `fanotify`), because the
     ///   files of shared layers and binds are the same inode for all: locks fail with `ENOLCK`, `inotify_init` with `ENOSYS`;
-    /// - no word about the page cache that all share (`mincore`, `cachestat`, reads with `RWF_NOWAIT`), and no `AF_VSOCK`, io_uring, BPF, perf events or
+    /// - of `fcntl` only the commands that are about descriptors, pipes and files in memory;
+    /// - no word about the page cache that all share (`mincore`, `cachestat`, reads with `RWF_NOWAIT`, the older asynchronous
+    ///   I/O), and no `AF_VSOCK`, io_uring, BPF, perf events or
     ///   handles of files, even where the [filter](Sandbox::seccomp) allows them;
     /// - a core scheduling cookie of its own ([`PR_SCHED_CORE`](https://man7.org/linux/man-pages/man2/PR_SCHED_CORE.2const.html),
     ///   Linux 5.14), so that no other tenant runs on the sibling of its processor at the same time. Where the cores are shared

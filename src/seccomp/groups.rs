@@ -277,7 +277,7 @@ pub(super) const GROUPS: &[Group] = &[
 /// How calls are allowed that are dangerous with some arguments: when one of the rules matches them.
 pub(super) const CONDITIONAL: &[(&str, &[Rule])] = &[
     ("clone", &[&[without(0, NEW_NAMESPACES)]]),
-    ("fcntl", &[&[not_equal(1, F_SETLEASE)]]),
+    ("fcntl", &[&[not_equal(1, F_SETLEASE), not_equal(1, F_SETDELEG)]]),
     ("ioctl", &[&[not_equal(1, TIOCSTI), not_equal(1, TIOCLINUX)]]),
     // A best-effort class or level for another process slows it down, the sandbox's init included.
     ("ioprio_set", &[&[equal(0, IOPRIO_WHO_PROCESS), OWN_SECOND]]),
@@ -332,6 +332,9 @@ pub(super) const NEW_NAMESPACES: u32 = 0x7e02_0000;
 /// A lease on a file that is shown read-only has whoever opens it outside wait, for 45 seconds by default. The owner of
 /// a file can take one, which a program of an unprivileged host is for all files of that host's user.
 const F_SETLEASE: u32 = 1024;
+
+/// The same of a directory, for whoever makes or removes something in it. Linux 6.19.
+const F_SETDELEG: u32 = 1040;
 
 /// Puts a byte into the terminal's input, as if typed at the shell that started the sandbox (CVE-2017-5226).
 const TIOCSTI: u32 = 0x5412;

@@ -2,7 +2,7 @@
 
 use super::profile::DENIED;
 use super::resolve::{Table, UNKNOWN};
-use super::verdict::{Answer, Rule, not_equal, without};
+use super::verdict::{Answer, Rule, at_least, at_most, not_equal, without};
 use super::{Refused, groups};
 
 /// Narrows whatever would let a set-user-ID file be made, and never widens: what is denied stays denied.
@@ -137,15 +137,17 @@ fn close_channels(table: &mut Table) {
     // ENOLCK and EOPNOTSUPP, on both architectures.
     const NO_LOCK: Answer = Answer::Errno(37);
     const NOT_SUPPORTED: Answer = Answer::Errno(95);
+    const INVALID: Answer = Answer::Errno(22);
     for name in ["socket", "socketpair"] {
         table.change(name, |verdict| verdict.narrow(groups::SOCKETS, DENIED));
     }
     for name in ["preadv2", "pwritev2"] {
         table.change(name, |verdict| verdict.narrow(WAITING, NOT_SUPPORTED));
     }
-    table.change("fcntl", |verdict| verdict.narrow(NO_LOCKS, NO_LOCK));
+    table.change("fcntl", |verdict| verdict.narrow(NO_LOCKS, NO_LOCK).narrow(OF_DESCRIPTORS, INVALID));
     table.change("flock", |verdict| verdict.refuse(NO_LOCK));
-    for name in ["inotify_init", "inotify_init1"] {
+    // The flags of its requests are in memory, `RWF_NOWAIT` among them, and there is one number of them for the machine.
+    for name in ["inotify_init", "inotify_init1", "io_setup"] {
         table.change(name, |verdict| verdict.refuse(UNKNOWN));
     }
     for name in CHANNELS {
@@ -186,6 +188,17 @@ const NO_LOCKS: &[Rule] = &[&[
     not_equal(1, 37),
     not_equal(1, 38),
 ]];
+
+/// The commands that are about a descriptor, a pipe or a file in memory, and not about an inode that others see: no hint about
+/// the life of what is written, no delegation, and nothing that a newer kernel may have. `F_DUPFD` to `F_SETFL`, `F_SETOWN` to
+/// `F_GETSIG`, `F_SETOWN_EX` to `F_GETOWNER_UIDS`, `F_DUPFD_QUERY`, `F_CREATED_QUERY`, `F_DUPFD_CLOEXEC` to `F_GET_SEALS`.
+const OF_DESCRIPTORS: &[Rule] = &[
+    &[at_most(1, 4)],
+    &[at_least(1, 8), at_most(1, 11)],
+    &[at_least(1, 15), at_most(1, 17)],
+    &[at_least(1, 1027), at_most(1, 1028)],
+    &[at_least(1, 1030), at_most(1, 1034)],
+];
 
 /// The calls that can make a set-user-ID or set-group-ID file, each allowed only without those mode bits. On
 /// a directory that the host shares writable, such a file would run with the payload's host ids for whoever

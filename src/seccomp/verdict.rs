@@ -194,6 +194,16 @@ pub(super) const fn not_equal(argument: u8, value: u32) -> Condition {
     Condition { argument, width: Width::Low32, test: Test::NotEqual(value as u64) }
 }
 
+/// The low half of the argument is no less.
+pub(super) const fn at_least(argument: u8, value: u32) -> Condition {
+    Condition { argument, width: Width::Low32, test: Test::AtLeast(value as u64) }
+}
+
+/// The low half of the argument is no more.
+pub(super) const fn at_most(argument: u8, value: u32) -> Condition {
+    Condition { argument, width: Width::Low32, test: Test::AtMost(value as u64) }
+}
+
 /// The low half of the argument has none of `bits`.
 pub(super) const fn without(argument: u8, bits: u32) -> Condition {
     Condition { argument, width: Width::Low32, test: Test::Masked { mask: bits as u64, value: 0 } }
