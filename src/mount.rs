@@ -40,7 +40,7 @@ pub struct Mount {
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+pub(crate) enum Kind {
     Bind { source: PathBuf, writable: bool },
     Tmpfs { size: Option<Bytes>, inodes: Option<u64>, mode: u32 },
     Proc { visibility: ProcVisibility },
@@ -55,7 +55,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ProcVisibility {
+pub(crate) enum ProcVisibility {
     /// `hidepid=invisible,subset=pid`.
     OwnProcesses,
     Full,
@@ -73,6 +73,11 @@ impl Mount {
 
     pub(crate) fn target(&self) -> &Path {
         &self.target
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// What may be done with a directory or file of the host that is shown where it is; `None` for everything else.

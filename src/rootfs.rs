@@ -40,7 +40,7 @@ pub struct Rootfs {
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+pub(crate) enum Kind {
     System,
     Dir { path: PathBuf, writable: bool },
     Overlay { layers: Vec<PathBuf>, upper: Option<Upper> },
@@ -53,7 +53,7 @@ enum Kind {
 pub struct Upper(UpperKind);
 
 #[derive(Debug, Clone)]
-enum UpperKind {
+pub(crate) enum UpperKind {
     Tmpfs { size: Bytes, inodes: u64 },
     Dir(UpperDir),
 }
@@ -66,6 +66,11 @@ impl Upper {
     #[must_use]
     pub fn tmpfs(size: impl Into<Bytes>, inodes: u64) -> Self {
         Self(UpperKind::Tmpfs { size: size.into(), inodes })
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn kind(&self) -> &UpperKind {
+        &self.0
     }
 
     /// In two empty or earlier used directories of the host, on one filesystem and under one common parent: `upper`
@@ -233,6 +238,11 @@ impl Rootfs {
             Kind::Overlay { layers, .. } => Some(layers),
             _ => None,
         }
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
     }
 
     /// What it keeps.

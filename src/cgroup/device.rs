@@ -47,6 +47,10 @@ impl std::ops::BitOr for DeviceAccess {
     }
 }
 
+/// In the order of the kernel's own lines.
+const LETTERS: [(DeviceAccess, char); 3] =
+    [(DeviceAccess::READ, 'r'), (DeviceAccess::WRITE, 'w'), (DeviceAccess::MKNOD, 'm')];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rule {
     kind: Kind,
@@ -95,16 +99,43 @@ impl DeviceRules {
         self
     }
 
+    /// The rule of such a line as version 1 is told, added to these; `None` for a line that is none.
+    #[cfg(feature = "serde")]
+    pub(crate) fn allow_line(self, line: &str) -> Option<Self> {
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse::<u32>().ok().filter(|_| digits)
+        };
+        let mut words = line.split(' ');
+        let kind = match words.next()? {
+            "b" => Kind::Block,
+            "c" => Kind::Char,
+            _ => return None,
+        };
+        let (major, minor) = words.next()?.split_once(':')?;
+        let minor = if minor == "*" { None } else { Some(number(minor)?) };
+        let mut access = DeviceAccess(0);
+        for letter in words.next()?.chars() {
+            let (one, _) = LETTERS.into_iter().find(|(_, known)| *known == letter)?;
+            if access.contains(one) {
+                return None;
+            }
+            access = access | one;
+        }
+        let whole = access.0 != 0 && words.next().is_none();
+        whole.then_some(())?;
+        Some(self.allow(kind, number(major)?, minor, access))
+    }
+
     /// What version 1 is told in `devices.allow`, after everything was denied.
-    pub(super) fn lines(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|rule| {
             let kind = match rule.kind {
                 Kind::Block => 'b',
                 Kind::Char => 'c',
             };
             let minor = rule.minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
-            let letters = [(DeviceAccess::READ, "r"), (DeviceAccess::WRITE, "w"), (DeviceAccess::MKNOD, "m")];
-            let access: String = letters
+            let access: String = LETTERS
                 .into_iter()
                 .filter(|(bit, _)| rule.access.contains(*bit))
                 .map(|(_, letter)| letter)
@@ -170,5 +201,30 @@ mod tests {
             .allow_block(7, 0, DeviceAccess::READ);
         let lines: Vec<_> = rules.lines().collect();
         assert_eq!(lines, ["c 1:3 rw", "c 136:* rwm", "b 7:0 r"]);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn lines_are_read_back() {
+        let rules = DeviceRules::minimal().allow_block(7, None, DeviceAccess::ALL);
+        let read = rules.lines().try_fold(DeviceRules::none(), |rules, line| rules.allow_line(&line));
+        assert_eq!(read, Some(rules));
+        for wrong in [
+            "",
+            "c",
+            "c 1:3",
+            "c 1:3 ",
+            "a *:* rwm",
+            "c *:3 r",
+            "c 1:3 rx",
+            "c 1:3 rr",
+            "c 1:3 r m",
+            "c +1:3 r",
+            "c 1 3 r",
+            " c 1:3 r",
+            "c 4294967296:0 r",
+        ] {
+            assert_eq!(DeviceRules::none().allow_line(wrong), None, "{wrong}");
+        }
     }
 }

@@ -23,6 +23,11 @@ impl BlockDevice {
         Self(path.into())
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Its number, `MAJOR:MINOR`.
     pub(super) fn number(&self) -> Result<String> {
         let path = &self.0;
@@ -62,10 +67,10 @@ impl BlockDevice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use]
 pub struct IoMax {
-    pub(super) read_bytes: Option<u64>,
-    pub(super) write_bytes: Option<u64>,
-    pub(super) read_operations: Option<u64>,
-    pub(super) write_operations: Option<u64>,
+    pub(crate) read_bytes: Option<u64>,
+    pub(crate) write_bytes: Option<u64>,
+    pub(crate) read_operations: Option<u64>,
+    pub(crate) write_operations: Option<u64>,
 }
 
 impl IoMax {

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 pub struct UserMap(Kind);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Auto,
     SubIds,
     Explicit { uids: Vec<Extent>, gids: Vec<Extent> },
@@ -89,6 +89,11 @@ impl UserMap {
     #[must_use]
     pub fn gids(self, inside: u32, outside: u32, count: u32) -> Self {
         self.with(|_, gids| gids.push(Extent { inside, outside, count }))
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0
     }
 
     fn with(self, f: impl FnOnce(&mut Vec<Extent>, &mut Vec<Extent>)) -> Self {

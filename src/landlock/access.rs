@@ -81,6 +81,12 @@ impl LandlockAccess {
         self.0
     }
 
+    /// A right by its name, `read` and `write` included.
+    #[cfg(feature = "serde")]
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(access, _)| *access)
+    }
+
     /// A single right by its name.
     pub(crate) fn single(name: &str) -> Option<Self> {
         NAMES

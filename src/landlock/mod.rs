@@ -77,19 +77,19 @@ const NAMES_ETC: [&str; 3] = ["passwd", "group", "nsswitch.conf"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "rules do nothing until a Sandbox has them"]
 pub struct Landlock {
-    abi: u32,
+    pub(crate) abi: u32,
     /// Files are denied where no rule allows them.
-    files: bool,
-    tcp: Denial,
-    abstract_sockets: Denial,
-    signals: Denial,
-    paths: Vec<PathRule>,
-    ports: Vec<PortRule>,
+    pub(crate) files: bool,
+    pub(crate) tcp: Denial,
+    pub(crate) abstract_sockets: Denial,
+    pub(crate) signals: Denial,
+    pub(crate) paths: Vec<PathRule>,
+    pub(crate) ports: Vec<PortRule>,
 }
 
 /// Whether something is denied. The later one is the one that counts when rules are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Denial {
+pub(crate) enum Denial {
     No,
     /// As everything is, if the ABI of the policy has it.
     WithTheRest,
@@ -98,27 +98,27 @@ enum Denial {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct PathRule {
-    path: PathBuf,
-    access: LandlockAccess,
+pub(crate) struct PathRule {
+    pub(crate) path: PathBuf,
+    pub(crate) access: LandlockAccess,
     /// Not every system has it.
-    optional: bool,
+    pub(crate) optional: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PortRule {
-    port: u16,
-    call: PortCall,
+pub(crate) struct PortRule {
+    pub(crate) port: u16,
+    pub(crate) call: PortCall,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PortCall {
+pub(crate) enum PortCall {
     Bind,
     Connect,
 }
 
 /// What [`Landlock::new`] is a policy for: the ABI that can deny all that the calls below name.
-const DEFAULT_ABI: u32 = 6;
+pub(crate) const DEFAULT_ABI: u32 = 6;
 
 impl Default for Landlock {
     fn default() -> Self {

@@ -3,7 +3,7 @@
 mod explain;
 mod lower;
 #[cfg(test)]
-mod property_tests;
+pub(crate) mod property_tests;
 mod validate;
 
 use std::ffi::OsString;

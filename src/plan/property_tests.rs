@@ -23,11 +23,11 @@ use crate::{
 const POLICIES: [u32; 2] = [1_000, 50_000];
 
 /// One call of the builder.
-type Setter = std::sync::Arc<dyn Fn(Sandbox) -> Sandbox + Send + Sync>;
+pub(crate) type Setter = std::sync::Arc<dyn Fn(Sandbox) -> Sandbox + Send + Sync>;
 
 /// What a policy is made of, and the same in words, for the report of a failure.
 #[derive(Clone)]
-struct Word(&'static str, Setter);
+pub(crate) struct Word(pub(crate) &'static str, pub(crate) Setter);
 
 impl std::fmt::Debug for Word {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -365,7 +365,7 @@ const PLAIN: [Plain; 23] = [
 ];
 
 /// Any call of the builder.
-fn any_word() -> BoxedStrategy<Word> {
+pub(crate) fn any_word() -> BoxedStrategy<Word> {
     let plain = select(PLAIN.to_vec()).prop_map(|(name, set)| Word(name, std::sync::Arc::new(set)));
     let scheduler = prop_oneof![
         select(vec![Scheduler::Other, Scheduler::Batch, Scheduler::Idle]),

@@ -38,21 +38,21 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct SyscallArg {
-    index: u8,
-    low32: bool,
+    pub(crate) index: u8,
+    pub(crate) low32: bool,
 }
 
 /// A test that one argument of a system call passes or not, made by the methods of [`SyscallArg`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct SyscallCondition {
-    argument: SyscallArg,
-    operator: Operator,
+    pub(crate) argument: SyscallArg,
+    pub(crate) operator: Operator,
 }
 
 /// Numbers are as the caller gave them; they are checked when compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Operator {
+pub(crate) enum Operator {
     Equal(i128),
     NotEqual(i128),
     Less(i128),

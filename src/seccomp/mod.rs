@@ -14,6 +14,8 @@ mod listen;
 mod names;
 #[cfg(feature = "serde")]
 mod oci;
+#[cfg(feature = "serde")]
+mod parts;
 mod profile;
 mod resolve;
 mod satisfy;
@@ -39,8 +41,12 @@ mod word_tests;
 
 pub use action::SyscallAction;
 pub(crate) use compile::Program;
+#[cfg(feature = "serde")]
+pub(crate) use condition::Operator;
 pub use condition::{SyscallArg, SyscallCondition};
 pub(crate) use listen::UNOBSERVED;
+#[cfg(feature = "serde")]
+pub(crate) use parts::Origin;
 pub use syscall::Syscall;
 
 use crate::{Error, Result, Step, sys};
@@ -189,11 +195,11 @@ impl Default for Base {
 }
 
 #[derive(Debug, Clone)]
-struct Change {
+pub(crate) struct Change {
     /// Of a call or of a group.
-    name: String,
-    conditions: Option<Vec<SyscallCondition>>,
-    action: SyscallAction,
+    pub(crate) name: String,
+    pub(crate) conditions: Option<Vec<SyscallCondition>>,
+    pub(crate) action: SyscallAction,
 }
 
 impl Seccomp {

@@ -8,7 +8,7 @@ use super::verdict::{Answer, Rule, equal, with, without};
 
 /// A named policy.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the name is for the documentation"))]
+#[cfg_attr(not(any(test, feature = "serde")), expect(dead_code, reason = "the name is for documents"))]
 pub(super) struct Profile {
     pub(super) name: &'static str,
     pub(super) words: &'static [Word],

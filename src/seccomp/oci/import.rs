@@ -20,6 +20,8 @@ const MAX_ENTRIES: usize = 256;
 #[derive(Debug)]
 pub(in crate::seccomp) struct Imported {
     pub(in crate::seccomp) otherwise: Answer,
+    /// As it was written.
+    pub(in crate::seccomp) text: String,
     rules: Vec<Rule>,
 }
 
@@ -59,7 +61,7 @@ impl Imported {
         let otherwise =
             answer(&document.default_action, document.default_errno_ret, document.default_errno.as_deref())?;
         let rules = document.syscalls.into_iter().flatten().map(Rule::read).collect::<Result<_>>()?;
-        Ok(Self { otherwise, rules })
+        Ok(Self { otherwise, text: text.to_owned(), rules })
     }
 
     /// Fills the table by what counts under these options.
