@@ -143,6 +143,10 @@ mod image;
 #[allow(dead_code, reason = "the init uses it; here it is tested")]
 #[path = "init/deadline.rs"]
 mod init_deadline;
+#[cfg(test)]
+#[allow(dead_code, reason = "the init uses it; here it is tested")]
+#[path = "init/token.rs"]
+mod init_token;
 mod interaction;
 mod landlock;
 #[cfg(feature = "oci")]

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         a_program_starts_that_may_execute_none: ["userns"],
         a_program_starts_that_may_do_next_to_nothing: ["userns", "cc"],
         a_token_is_not_to_be_guessed: ["userns"],
+        a_token_is_of_one_program: ["userns", "root"],
         the_host_opens_a_file: ["userns"],
         the_host_grants_a_file_later: ["userns"],
         the_host_connects: ["userns"],
@@ -438,6 +439,40 @@ fn a_token_is_not_to_be_guessed() -> Result {
     // Two plans of one policy have different tokens.
     let sandbox = closed().seccomp(Seccomp::new().deny(["execve"]));
     assert_eq!(sandbox.plan()?.status_of(payload("exit", &["4"]))?.verdict, Verdict::Exited(4));
+    Ok(())
+}
+
+/// The filter that a process has, which nobody in a sandbox may read: ptrace(2), `PTRACE_SECCOMP_GET_FILTER`.
+fn filter_of(pid: u32) -> Result<Vec<u8>> {
+    const SEIZE: usize = 0x4206;
+    const INTERRUPT: usize = 0x4207;
+    const GET_FILTER: usize = 0x420c;
+    const DETACH: usize = 17;
+    let mut filter = vec![0_u8; 4096 * 8];
+    let ptrace = |request, data| raw::syscall(libc::SYS_ptrace, [request, pid as usize, 0, data, 0, 0]);
+    ptrace(SEIZE, 0)?;
+    ptrace(INTERRUPT, 0)?;
+    raw::syscall(libc::SYS_wait4, [pid as usize, 0, libc::__WALL as usize, 0, 0, 0])?;
+    let count = ptrace(GET_FILTER, filter.as_mut_ptr().addr());
+    ptrace(DETACH, 0)?;
+    filter.truncate(usize::try_from(count?).unwrap_or(0) * 8);
+    Ok(filter)
+}
+
+/// The token is in a register while a program is executed, and `/proc/<pid>/syscall` then tells it to other programs of the
+/// container: it must be of no use to them.
+fn a_token_is_of_one_program() -> Result {
+    let plan = closed().seccomp(Seccomp::new().deny(["execve"])).plan()?;
+    let container = plan.start()?;
+    let children = [container.spawn(payload("sleep", &["60"]))?, container.spawn(payload("sleep", &["60"]))?];
+    let mut filters = Vec::new();
+    for child in &children {
+        filters.push(filter_of(child.id().ok_or(Fail("it has ended".to_owned()))?)?);
+    }
+    assert_eq!(filters[0].len(), filters[1].len());
+    let differing = filters[0].chunks(8).zip(filters[1].chunks(8)).filter(|(one, other)| one != other);
+    let codes: HashSet<_> = differing.map(|(one, _)| u16::from_ne_bytes([one[0], one[1]])).collect();
+    assert_eq!(codes, HashSet::from([0xa4]), "the exclusive-ors of the token, and nothing else");
     Ok(())
 }
 

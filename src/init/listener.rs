@@ -14,7 +14,8 @@ use crate::wire::{Confine, PlanImage, section};
 /// What a plan says of its filter.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Filter<'a> {
-    /// With this number as the sixth argument, the payload's last calls are allowed; 0 if they are allowed anyway.
+    /// With this number as the sixth argument, the filter of the plan allows the payload's last calls, and that of a payload with
+    /// one of its own; 0 if they are allowed anyway.
     pub(crate) token: u64,
     /// The numbers of the calls that are for the host, if there is a listener at all.
     asked: Option<&'a [u8]>,

@@ -27,6 +27,7 @@ mod pump;
 mod setup;
 #[allow(dead_code, reason = "constants come in families")]
 mod sys;
+mod token;
 
 use sys::{Errno, Fd};
 

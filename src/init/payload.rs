@@ -5,6 +5,7 @@ use crate::gate::Barrier;
 use crate::label;
 use crate::listener;
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, SharedPage};
+use crate::token;
 use crate::wire::{ChildFailure, Confine, MAX_SLOTS, PlanImage, RunHead, line, section, stage, verify};
 
 /// `SECBIT_NOROOT` and its lock, and the lock of `SECBIT_KEEP_CAPS`: user id 0 gains nothing by `execve`. See
@@ -40,8 +41,10 @@ pub(crate) struct Payload<'a> {
     pub(crate) number: usize,
     /// The write end of the status pipe: closed by `execve`, which is how the init learns of success.
     pub(crate) status: Fd,
-    /// What its filter lets its last calls pass by.
+    /// What the plan's filter lets its last calls pass by.
     pub(crate) token: u64,
+    /// What its own does, once it is installed.
+    pub(crate) own_token: u64,
     /// Where it waits for the host, if the plan has something for the host to do.
     pub(crate) gate: Option<Barrier>,
     /// The ruleset of landlock that it shall be confined by.
@@ -52,11 +55,14 @@ pub(crate) struct Payload<'a> {
 
 impl Payload<'_> {
     /// Becomes the program, or says why not.
-    pub(crate) fn become_program(mut self) -> Failed {
-        match self.prepare() {
+    ///
+    /// Beside the reason: what its exit passes by.
+    pub(crate) fn become_program(mut self) -> (Failed, u64) {
+        let failed = match self.prepare() {
             Ok(()) => self.execute(),
             Err(failed) => failed,
-        }
+        };
+        (failed, self.own_token)
     }
 
     fn prepare(&mut self) -> core::result::Result<(), Failed> {
@@ -67,6 +73,9 @@ impl Payload<'_> {
         sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, line::UNBLOCK_SIGNALS, errno))?;
         // Now, because the filter may not allow looking at the clock.
         self.departures.store(self.number, Departure { at: sys::wall_clock(), ..Departure::default() });
+        if self.token != 0 {
+            self.own_token = sys::random().map_err(|errno| at(stage::PROTOCOL, line::TOKEN, errno))?;
+        }
         self.confine(section::SEAL, stage::SEAL)
     }
 
@@ -103,8 +112,12 @@ impl Payload<'_> {
                 sys::set_umask(mask);
                 Ok(())
             }
-            Confine::Seccomp { program, .. } => sys::install_filter(program),
-            Confine::SeccompListened { program, token, .. } => listener::install(program, token, self.status),
+            Confine::Seccomp { program, token } => {
+                self.with_own_token(program, token, sys::install_filter)
+            }
+            Confine::SeccompListened { program, token, .. } => self.with_own_token(program, token, |program| {
+                listener::install(program, self.own_token, self.status)
+            }),
             Confine::Park {} => self.gate.ok_or(Errno::EPROTO)?.wait(self.status),
             Confine::Scheduler { policy, priority } => sys::set_scheduler(policy, priority),
             Confine::Nice { value } => sys::set_nice(value),
@@ -119,6 +132,20 @@ impl Payload<'_> {
             Confine::Landlock {} => sys::restrict_self(self.ruleset.ok_or(Errno::EPROTO)?),
             Confine::Never(never, _) => match never {},
         }
+    }
+
+    /// Hands on a filter that looks for this payload's own token.
+    fn with_own_token(
+        &self,
+        program: &[u8],
+        token: u64,
+        install: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if token == 0 {
+            return install(program);
+        }
+        let mut copy = [0; token::MOST];
+        install(token::replace(program, token, self.own_token, &mut copy).ok_or(Errno::EPROTO)?)
     }
 
     /// Puts the given descriptors at their numbers and closes every other one.
@@ -183,7 +210,7 @@ impl Payload<'_> {
 
     /// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
     /// first refusal that says more than "not there" is what is reported.
-    fn execute(self) -> Failed {
+    fn execute(&mut self) -> Failed {
         let vectors = [self.head.paths, self.head.argv, self.head.envp];
         let mut addresses = [0; 3];
         for (vector, address) in vectors.iter().zip(&mut addresses) {
@@ -195,7 +222,7 @@ impl Payload<'_> {
         let mut failed = at_exec(0, Errno::ENOENT);
         for n in 0..self.head.paths.count {
             let Some(path) = self.run.pointer(self.head.paths.at as usize, n as usize) else { break };
-            match sys::execve(path, addresses[1], addresses[2], self.token) {
+            match sys::execve(path, addresses[1], addresses[2], self.own_token) {
                 Errno::ENOENT | Errno::ENOTDIR => {}
                 Errno::EACCES => failed = at_exec(n, Errno::EACCES),
                 errno => return at_exec(n, errno),

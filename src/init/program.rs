@@ -113,13 +113,14 @@ impl Program {
                     number,
                     status: status_write.fd(),
                     token: filter.token,
+                    own_token: 0,
                     gate: barrier,
                     ruleset: shared.ruleset,
                     proc: shared.proc,
                 };
-                let failure = payload.become_program();
+                let (failure, token) = payload.become_program();
                 shared.departures.store(number, Departure { failure, at: 0 });
-                sys::exit_exempt(127, filter.token)
+                sys::exit_exempt(127, token)
             }
             Fork::Parent(pid, pidfd) => {
                 let now = sys::monotonic();

@@ -12,6 +12,7 @@ use crate::wire::{line, section};
 pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
     Some(match index {
         line::UNBLOCK_SIGNALS => (Step::Fork, "unblocking signals for the program"),
+        line::TOKEN => (Step::Seccomp, "drawing a random number for the program's filter"),
         line::RUN_IMAGE => (Step::Fork, "mapping the program's arguments in the init"),
         line::LOST_REQUEST => (Step::Handshake, "receiving a request in the init"),
         line::CAPTURE => (Step::Stdio, "preparing a captured stream in the init"),

@@ -19,7 +19,7 @@ fn test(condition: &Condition) -> String {
         condition.argument
     );
     match condition.test {
-        Test::Equal(value) => format!("{argument} = {value:#x}"),
+        Test::Equal(value) | Test::Token(value) => format!("{argument} = {value:#x}"),
         Test::NotEqual(value) => format!("{argument} ≠ {value:#x}"),
         Test::Less(value) => format!("{argument} < {value:#x}"),
         Test::AtMost(value) => format!("{argument} ≤ {value:#x}"),

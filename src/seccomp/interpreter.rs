@@ -27,7 +27,7 @@ impl Call {
 
 /// The answer of the filter, and how many instructions it took.
 pub(super) fn run(program: &[u8], call: &Call) -> (u32, usize) {
-    let (mut accumulator, mut next, mut steps) = (0_u32, 0_usize, 0_usize);
+    let (mut accumulator, mut index, mut next, mut steps) = (0_u32, 0_u32, 0_usize, 0_usize);
     loop {
         // Panics beyond the end, which the kernel refuses at installation.
         let bytes = &program[next * 8..next * 8 + 8];
@@ -40,6 +40,9 @@ pub(super) fn run(program: &[u8], call: &Call) -> (u32, usize) {
         match code {
             0x20 => accumulator = call.word(k),
             0x54 => accumulator &= k,
+            0xa4 => accumulator ^= k,
+            0x4c => accumulator |= index,
+            0x07 => index = accumulator,
             0x05 => next += k as usize,
             0x15 => next += branch(accumulator == k),
             0x25 => next += branch(accumulator > k),

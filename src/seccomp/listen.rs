@@ -52,7 +52,8 @@ pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {
 }
 
 /// Lets the calls that start a program pass with a token as a sixth argument, and returns that; 0 if they pass anyway. The
-/// program cannot know the token: `execve` takes the memory away in which it was.
+/// init puts another in its place for each program (`src/init/token.rs`), which that program cannot know: `execve` takes the
+/// memory away in which it was.
 pub(super) fn exempt(
     verdicts: &mut [Verdict],
     arch: Arch,
@@ -69,7 +70,7 @@ pub(super) fn exempt(
         if token == 0 {
             token = new_token()?;
         }
-        let condition = Condition { argument: SIXTH, width: Width::Full, test: Test::Equal(token) };
+        let condition = Condition { argument: SIXTH, width: Width::Full, test: Test::Token(token) };
         verdict.cases.insert(0, Case { conditions: vec![condition], answer: Answer::Allow });
     }
     Ok(token)

@@ -43,7 +43,7 @@ impl Set {
     fn intersect(&mut self, condition: Condition) -> Option<()> {
         let full = condition.width == Width::Full;
         let (least, most) = match condition.test {
-            Test::Equal(value) => (value, value),
+            Test::Equal(value) | Test::Token(value) => (value, value),
             Test::Less(value) => (0, value.checked_sub(1)?),
             Test::AtMost(value) => (0, value),
             Test::Greater(value) => (value.checked_add(1)?, u64::MAX),

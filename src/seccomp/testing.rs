@@ -112,7 +112,7 @@ pub(super) fn holds(condition: &Condition, arguments: [u64; 6]) -> bool {
         Width::Full => (whole, u64::MAX),
     };
     match condition.test {
-        Test::Equal(value) => argument == value,
+        Test::Equal(value) | Test::Token(value) => argument == value,
         Test::NotEqual(value) => argument != value,
         Test::Less(value) => argument < value,
         Test::AtMost(value) => argument <= value,
@@ -182,6 +182,7 @@ pub(super) fn near(verdict: &Verdict, stream: &mut Arguments) -> [u64; 6] {
     let mut arguments = stream.six();
     for condition in verdict.cases.iter().flat_map(|case| &case.conditions) {
         let (Test::Equal(value)
+        | Test::Token(value)
         | Test::NotEqual(value)
         | Test::Less(value)
         | Test::AtMost(value)

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use super::interpreter::{Call, run};
 use super::names::{self, Arch};
 use super::testing::*;
-use super::{Filter, Options, Seccomp, SyscallAction, groups, guard, profile};
+use super::{
+    Filter, Options, Seccomp, SyscallAction, compile as compiling, groups, guard, listen, profile, resolve,
+};
 use crate::ErrorKind;
 
 /// The members of the groups that the default profile allows.
@@ -395,6 +397,48 @@ fn the_last_calls_pass_with_the_token_only() {
         Some(KILL),
         "on its own"
     );
+}
+
+fn with_sixth(name: &str, sixth: u64) -> Call {
+    let arch = audit(Arch::NATIVE);
+    Call { number: Arch::NATIVE.number(name).unwrap(), arch, arguments: [0, 0, 0, 0, 0, sixth] }
+}
+
+/// Each program has a token of its own in the place of the plan's, in every call that looks for one.
+#[test]
+fn a_token_of_ones_own_replaces_that_of_the_plan() {
+    use crate::init_token::{MOST, replace};
+    for token in [0x0123_4567_89ab_cdef, 1, u64::MAX, 0x5555_5555_5555_5555] {
+        let mut verdicts =
+            resolve::verdicts(&Seccomp::allow_only(["read"]), Options::default(), Arch::NATIVE).unwrap();
+        assert_eq!(listen::exempt(&mut verdicts, Arch::NATIVE, || Ok(token)).unwrap(), token);
+        let program = compiling::program(&verdicts, Arch::NATIVE).unwrap();
+        let (own, mut copy) = (0xfeed_beef_1234_0001, [0; MOST]);
+        let replaced = replace(program.as_bytes(), token, own, &mut copy).unwrap();
+        for name in ["execve", "sendmsg", "exit_group"] {
+            let ask = |sixth| run(replaced, &with_sixth(name, sixth)).0;
+            assert_eq!(ask(own), ALLOW, "{name}");
+            for other in [token, 0, own ^ 1, own ^ 1 << 40, own >> 32, own << 32, own & 0xffff_ffff] {
+                assert_eq!(ask(other), EPERM, "{name} {other:#x}");
+            }
+        }
+        // Whatever is not such a filter is refused: installed as it is, it would have the plan's token.
+        let mut copy = [0; MOST];
+        assert!(replace(program.as_bytes(), token ^ 1, own, &mut copy).is_none());
+        assert!(replace(&program.as_bytes()[..8], token, own, &mut copy).is_none());
+        assert!(replace(&[0; MOST + 8], token, own, &mut copy).is_none());
+    }
+}
+
+/// The time that a comparison takes must not depend on which part of a token is right.
+#[test]
+fn a_token_is_compared_at_once() {
+    let filter = Seccomp::allow_only(["read"]).compile(Options::default()).unwrap();
+    let steps = |sixth| run(filter.program.as_bytes(), &with_sixth("execve", sixth)).1;
+    let wrong = steps(!filter.token);
+    for half in [0xffff_ffff, 0xffff_ffff_0000_0000] {
+        assert_eq!(steps(filter.token ^ half), wrong);
+    }
 }
 
 #[test]

@@ -182,6 +182,8 @@ pub(super) enum Test {
         mask: u64,
         value: u64,
     },
+    /// Equal to a secret of 64 bits: all of it is compared at once, and how long that takes tells nothing of its parts.
+    Token(u64),
 }
 
 /// The low half of the argument equals `value`.

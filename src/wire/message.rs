@@ -201,6 +201,8 @@ pub(crate) mod line {
     pub(crate) const MALFORMED: u32 = 1;
     /// The payload lets signals come again.
     pub(crate) const UNBLOCK_SIGNALS: u32 = 2;
+    /// The payload draws a token of its own for its filter.
+    pub(crate) const TOKEN: u32 = 3;
     /// The run's image is mapped.
     pub(crate) const RUN_IMAGE: u32 = 10;
     /// The container runs as many programs as it has room for.

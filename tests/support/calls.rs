@@ -164,6 +164,7 @@ calls! {
         SYS_clock_gettime: [],
         SYS_landlock_restrict_self: [Landlock],
         SYS_seccomp: [Seccomp],
+        SYS_getrandom: [Seccomp],
         SYS_keyctl: [Keyring],
         SYS_sendmsg: [Seccomp],
         SYS_execve: [Exec],

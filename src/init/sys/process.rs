@@ -145,6 +145,16 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
     plain(nr::KILL, &[pid as isize as usize, signal as usize]).map(drop)
 }
 
+/// A number that nobody can guess, and not 0. See getrandom(2).
+pub(crate) fn random() -> Result<u64> {
+    let mut number = 0_u64;
+    // Eight bytes come whole (getrandom(2)).
+    match plain(nr::GETRANDOM, &[address_mut(&mut number), size_of::<u64>(), 0])? {
+        8 => Ok(core::hint::black_box(number).max(1)),
+        _ => Err(Errno::EAGAIN),
+    }
+}
+
 /// The process that a thread belongs to: by a descriptor, if there can be one, so that it is never another that was given
 /// the same number.
 pub(crate) enum ProcessOf {

@@ -131,7 +131,7 @@ fn argument(condition: &Condition) -> Option<Argument> {
         (Width::Low32, Test::Equal(value)) => ("MASKED_EQ", LOW32, Some(value)),
         (_, Test::Masked { mask, value }) => ("MASKED_EQ", mask, Some(value)),
         (Width::Low32, _) => return None,
-        (Width::Full, Test::Equal(value)) => ("EQ", value, None),
+        (Width::Full, Test::Equal(value) | Test::Token(value)) => ("EQ", value, None),
         (Width::Full, Test::NotEqual(value)) => ("NE", value, None),
         (Width::Full, Test::Less(value)) => ("LT", value, None),
         (Width::Full, Test::AtMost(value)) => ("LE", value, None),
@@ -237,7 +237,7 @@ fn passing(condition: &Condition) -> Vec<Cube> {
     let (argument, bits) = (condition.argument, if condition.width == Width::Low32 { 32 } else { 64 });
     let limit = if bits == 32 { LOW32 } else { u64::MAX };
     match condition.test {
-        Test::Equal(value) => vec![Cube::of(argument, limit, value)],
+        Test::Equal(value) | Test::Token(value) => vec![Cube::of(argument, limit, value)],
         Test::Masked { mask, value } => vec![Cube::of(argument, mask, value)],
         Test::NotEqual(value) => Cube::EVERYTHING.without(&Cube::of(argument, limit, value)),
         Test::Less(value) => below(argument, bits, value),
