@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         killed_calls_of_many_programs: ["userns"],
         a_crowd_that_is_killed: ["userns"],
         a_program_that_ends_beside_a_killed_call: ["userns"],
+        a_killed_call_that_is_evaded_is_not_made: ["userns", "sh"],
+        a_kill_within_a_listener_is_refused: ["bare"],
         the_call_of_the_main_process_is_the_verdict: ["userns"],
         a_killed_call_after_that_of_the_main_process: ["userns"],
         a_length_of_the_programs_choice_does_not_end_the_host: ["userns"],
@@ -72,6 +74,9 @@ fn main() -> ExitCode {
         ("thread-call", thread_call),
         ("crowd", crowd),
         ("race", race),
+        ("own-filter", own_filter),
+        ("interrupted", interrupted),
+        ("kill-within", kill_within),
         ("two-calls", two_calls),
         ("left-behind", left_behind),
         ("guess", guess),
@@ -259,6 +264,87 @@ fn a_program_that_ends_beside_a_killed_call() -> Result {
             other => return fail(format!("{other:?}")),
         }
     }
+    Ok(())
+}
+
+/// Has a filter of its own answer the call.
+fn own_filter(_: &[OsString]) -> i32 {
+    #[repr(C)]
+    struct Line(u16, u8, u8, u32);
+    #[repr(C)]
+    struct Program(u16, *const Line);
+    let fails = libc::SECCOMP_RET_ERRNO | libc::ENOTTY as u32;
+    let lines = [
+        Line(0x20, 0, 0, 0),
+        Line(0x15, 0, 1, GETPPID as u32),
+        Line(0x06, 0, 0, fails),
+        Line(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = Program(4, lines.as_ptr());
+    let installed = raw::syscall(libc::SYS_seccomp, [1, 0, std::ptr::from_ref(&program).addr(), 0, 0, 0]);
+    let answer = raw::syscall(GETPPID, [0; 6]).map_err(|error| error.raw_os_error());
+    i32::from(installed.is_err() || answer != Err(Some(libc::ENOTTY)))
+}
+
+/// Makes calls while another thread sends signals without a pause.
+fn interrupted(_: &[OsString]) -> i32 {
+    raw::interrupt_by(libc::SIGUSR1);
+    let id = std::process::id() as usize;
+    std::thread::spawn(move || {
+        loop {
+            raw::syscall(libc::SYS_tgkill, [id, id, libc::SIGUSR1 as usize, 0, 0, 0]).ok();
+        }
+    });
+    let other = |answer: std::io::Result<i64>| match answer {
+        Err(error) => error.raw_os_error() != Some(libc::EINTR),
+        Ok(_) => true,
+    };
+    i32::from((0..1000).any(|_| other(raw::syscall(GETPPID, [0; 6]))))
+}
+
+fn a_killed_call_that_is_evaded_is_not_made() -> Result {
+    let outcome = killing(&["getppid"]).status(payload("own-filter", &[]))?;
+    assert_eq!((outcome.verdict, outcome.denied), (Verdict::Exited(0), None));
+    for _ in 0..10 {
+        match killing(&["getppid"]).status(payload("interrupted", &[]))?.verdict {
+            Verdict::SyscallDenied { syscall: Some(_) } | Verdict::Exited(0) => {}
+            other => return fail(format!("{other:?}")),
+        }
+    }
+    let container = killing(&["getsid"]).start()?;
+    let number = libc::SYS_getsid;
+    // It waits until the main process has been reaped.
+    let script = format!("(while kill -0 $$; do :; done; exec /payload --role ask {number}) 2>/dev/null &");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", &script]).stdout(Stdio::piped());
+    let mut child = container.spawn(&shell)?;
+    assert_eq!(child.wait()?.verdict, Verdict::Exited(0));
+    let mut text = String::new();
+    child.stdout.take().ok_or(Fail("no pipe".to_owned()))?.read_to_string(&mut text)?;
+    assert_eq!(text, format!("errno {}\n", libc::ENOSYS));
+    Ok(())
+}
+
+/// A sandbox in a sandbox.
+fn kill_within(_: &[OsString]) -> i32 {
+    let mut command = Command::new(support::own_exe());
+    command.args(["--role", "ask", &GETPPID.to_string()]);
+    let status = |policy| Sandbox::bare().seccomp(policy).status(&command);
+    role_result((|| {
+        let error = status(Seccomp::new().kill(["getppid"])).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Setup, "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("listener")), "{:?}", error.hint());
+        let outcome = status(Seccomp::new().trap(["getppid"]))?;
+        assert_eq!(outcome.verdict, Verdict::SyscallDenied { syscall: None }, "what the hint says");
+        Ok(())
+    })())
+}
+
+fn a_kill_within_a_listener_is_refused() -> Result {
+    let mut command = Command::new(support::own_exe());
+    command.args(["--role", "kill-within"]);
+    let around = Sandbox::bare().seccomp(Seccomp::new().kill(["getsid"]));
+    assert_eq!(around.status(&command)?.verdict, Verdict::Exited(0));
     Ok(())
 }
 

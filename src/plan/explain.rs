@@ -148,6 +148,10 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
             "the host's policy, nice value or limits have changed since the plan was made, or the program's cgroup has no \
              real-time processor time (cpu.rt_runtime_us)"
         }
+        (Step::Seccomp, libc::EBUSY) => {
+            "a filter on this process has a listener already, as that of a sandbox or container around it may, and the kernel \
+             allows one: a policy without kill() and notify() needs none, such as one that says deny() or trap() instead"
+        }
         (Step::Addresses, libc::EPERM) => {
             "a filter on this process denies personality(2) with ADDR_NO_RANDOMIZE; run the outer container with \
              `--security-opt seccomp=unconfined`"

@@ -185,12 +185,18 @@ impl Seccomp {
     /// nobody for which call it killed, so the init does it: the call waits (`SECCOMP_RET_USER_NOTIF`), the init notes it and
     /// sends `SIGKILL`, which is what the wait status then says. There is no core dump and no line in the kernel's log.
     ///
+    /// That the call is not made is certain. The end of the process is not, where it does what it can against it: the `errno`
+    /// of a filter that it has installed itself comes before ours; a signal that arrives before the init has heard of the
+    /// call, from another thread say, makes it fail with `EINTR`; and in a [`Container`](crate::Container) what a program has
+    /// left behind when its main process ended gets `ENOSYS`. Then there is no verdict either.
+    ///
     /// Such a filter has a listener, and a process can have one such filter only: a program that installs one itself is
-    /// refused (`EBUSY`).
+    /// refused (`EBUSY`), and so is a sandbox within one.
     ///
     /// # Errors
     ///
-    /// An unknown name is an error when the sandbox is planned or spawned.
+    /// An unknown name is an error when the sandbox is planned or spawned. Where a filter with a listener is on this process
+    /// already, spawning fails.
     ///
     /// # Examples
     ///

@@ -194,6 +194,18 @@ pub(crate) fn tick(pause: std::time::Duration) {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
 }
 
+/// Lets a signal do nothing but interrupt.
+pub(crate) fn interrupt_by(signal: i32) {
+    extern "C" fn nothing(_: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: zero is a valid struct sigaction; the handler does nothing.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as usize;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
 /// Writes to a segment of System V shared memory.
 pub(crate) fn write_shared(id: i64, bytes: &[u8]) -> io::Result<()> {
     with_shared(id, |start| {
