@@ -58,7 +58,7 @@ pub(super) fn archive(data: &[u8], outside: &[u8]) -> Vec<u8> {
         let length = u16::from_le_bytes([input.byte(), input.byte()]);
         let mut content = with_outside(input.take(usize::from(length)), outside);
         if flags & is::LARGE != 0 {
-            content = content.repeat(256);
+            content = content.repeat(16);
         }
         header.set_size(size.unwrap_or(content.len() as u64));
         header.set_cksum();
