@@ -224,7 +224,8 @@ impl Command {
     /// [`Response`] is what the call returns. The last handler for a name counts.
     ///
     /// Handlers run one after the other in a thread of their own for each program, for every process of its tree; a slow one
-    /// makes the others wait, and the sandbox's limits go on meanwhile. One that panics denies the call with `EPERM`.
+    /// makes the others wait, and the sandbox's limits go on meanwhile. One that panics denies the call with `EPERM`. A thread
+    /// that waits for its answer cannot be frozen.
     ///
     /// # Errors
     ///

@@ -34,8 +34,8 @@ impl Runtime {
                 ));
             }
             Ok(Stopping::NotYet) => failed(
-                "a process of the sandbox did not stop: it waits in the kernel for a device",
-                "freeze it again when the device answers, or kill it",
+                "a process of the sandbox did not stop: it waits in the kernel, for a device or the answer of a handler",
+                "freeze it again when the device or the handler has answered, or kill it",
             ),
             Err(error) => error,
         };

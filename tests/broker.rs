@@ -65,6 +65,8 @@ fn main() -> ExitCode {
         many_threads_ask: ["userns"],
         a_host_that_dies_while_it_is_asked: ["userns"],
         a_program_that_is_killed_while_it_asks: ["userns"],
+        a_program_that_asks_is_not_frozen: ["userns", "cgroup-v2"],
+        floods_of_calls_hold_up_neither_limits_nor_output: ["userns"],
         threads_end_with_their_programs: ["userns"],
         an_unprivileged_host_answers: ["userns", "setpriv"],
         many_spawns_from_many_threads: ["userns"],
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
         ("interrupted", interrupted),
         ("kill-within", kill_within),
         ("two-calls", two_calls),
+        ("flood-asked", flood_asked),
+        ("flood-killed", flood_killed),
         ("left-behind", left_behind),
         ("guess", guess),
         ("open-often", open_often),
@@ -866,6 +870,13 @@ fn handlers_that_are_never_called() -> Result {
     command.on_syscall(["opennat"], |_| Response::proceed());
     let error = asking(&["openat"]).status(&command).unwrap_err();
     assert!(error.to_string().contains("opennat"), "{error}");
+    // It is refused beside a bind that is writable, and then the hint must not ask for what is there.
+    let scratch = Scratch::new();
+    let bound = asking(&["openat2"]).mount(belljar::Mount::bind_writable(scratch.path(), "/w"));
+    let mut command = call(GETPPID);
+    command.on_syscall(["openat2"], |_| Response::errno(1));
+    let error = bound.status(&command).unwrap_err();
+    assert!(error.hint().is_some_and(|hint| hint.contains("writable bind")), "{error}");
     let error = asking(&["opennat"]).plan().unwrap_err();
     assert!(error.to_string().contains("opennat"), "{error}");
     Ok(())
@@ -1013,6 +1024,85 @@ fn a_host_that_dies_while_it_is_asked() -> Result {
     host.wait()?;
     let gone = within(Duration::from_secs(10) * slack(), || !Path::new(&format!("/proc/{pid}")).exists());
     assert!(gone, "the program goes on");
+    Ok(())
+}
+
+fn a_program_that_asks_is_not_frozen() -> Result {
+    let container = asking(&["getppid"]).freezable().start()?;
+    let (sender, asked) = std::sync::mpsc::channel();
+    let sender = Mutex::new(sender);
+    let (answer, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let mut command = call(GETPPID);
+    command.on_syscall(["getppid"], move |_| {
+        sender.lock().expect("nobody panicked").send(()).ok();
+        held.lock().expect("nobody panicked").recv().ok();
+        Response::value(1)
+    });
+    let mut child = container.spawn(&command)?;
+    asked.recv_timeout(Duration::from_secs(30)).map_err(|error| Fail(error.to_string()))?;
+    let error = container.freeze().unwrap_err();
+    assert!(error.to_string().contains("handler"), "{error}");
+    answer.send(()).ok();
+    assert_eq!(child.wait()?.verdict, Verdict::Exited(0), "it goes on");
+    Ok(())
+}
+
+/// Writes a line a hundred times a second, for ever.
+fn write_lines() -> i32 {
+    loop {
+        println!("here");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Many threads that ask without a pause.
+fn flood_asked(_: &[OsString]) -> i32 {
+    for _ in 0..500 {
+        std::thread::spawn(|| {
+            loop {
+                raw::syscall(GETPPID, [0; 6]).ok();
+            }
+        });
+    }
+    write_lines()
+}
+
+/// Many processes that each have one after the other killed.
+fn flood_killed(_: &[OsString]) -> i32 {
+    for _ in 0..50 {
+        let Ok(0) = raw::fork() else { continue };
+        loop {
+            match raw::fork() {
+                Ok(0) => {
+                    raw::syscall(GETPPID, [0; 6]).ok();
+                    std::process::exit(9)
+                }
+                Ok(pid) => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)),
+                Err(_) => {}
+            }
+        }
+    }
+    write_lines()
+}
+
+fn floods_of_calls_hold_up_neither_limits_nor_output() -> Result {
+    let mut answered = payload("flood-asked", &[]);
+    answered.on_syscall(["getppid"], |_| Response::value(1));
+    let floods = [
+        ("the init refuses", asking(&["getppid"]), payload("flood-asked", &[])),
+        ("the host answers", asking(&["getppid"]), answered),
+        ("the init kills", killing(&["getppid"]), payload("flood-killed", &[])),
+    ];
+    for (what, sandbox, mut command) in floods {
+        command.stdout(Stdio::capture(1_000_000_u64));
+        let output = sandbox.wall_time(Duration::from_secs(2)).output(&command)?;
+        assert_eq!(output.outcome.verdict, Verdict::WallTimeExceeded, "{what}");
+        let late = output.outcome.usage.wall - Duration::from_secs(2);
+        assert!(late < Duration::from_millis(500) * slack(), "{what}: {late:?}");
+        let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+        assert!(lines > 20, "{what}: {lines} lines");
+    }
     Ok(())
 }
 

@@ -81,7 +81,8 @@ impl Response {
     /// The kernel makes the call, as if the filter allowed it.
     ///
     /// Only for decisions by the [registers](crate::Notification::args): whatever they point to is read by the kernel *after*
-    /// this answer, and another thread of the program can have changed it. A handler that has read the program's memory is
+    /// this answer, and another thread of the program can have changed it. The same goes for the number of a descriptor: what it
+    /// stands for then may be another file. A handler that has read the program's memory is
     /// therefore not believed: the call fails with `EPERM`.
     pub fn proceed() -> Self {
         Self(Kind::Proceed)

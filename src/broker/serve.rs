@@ -58,7 +58,10 @@ impl Handlers {
                         return Err(Error::invalid(format!(
                             "there is a handler for {name}, which the filter does not leave to the host"
                         ))
-                        .with_hint(format!("add Seccomp::notify([\"{name}\"]) to the sandbox")));
+                        .with_hint(format!(
+                            "add Seccomp::notify([\"{name}\"]) to the sandbox; if it is there, the rest of the sandbox \
+                             refuses the call before anybody is asked, as a writable bind does openat2"
+                        )));
                     }
                     table.insert(number, Arc::clone(handler));
                 }
