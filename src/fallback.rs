@@ -33,11 +33,14 @@ pub(crate) struct StandIn {
     /// Signals are kept inside by landlock.
     signals_scoped: bool,
     has_filter: bool,
+    /// The program is, if it has no user namespace.
+    is_root: bool,
 }
 
 impl StandIn {
     /// `kernel` is the ABI of landlock, 0 without it.
-    pub(crate) fn new(sandbox: &Sandbox, lost: Namespaces, kernel: u32) -> Result<Self> {
+    pub(crate) fn new(sandbox: &Sandbox, lost: Namespaces, kernel: u32, caller: u32) -> Result<Self> {
+        let is_root = sandbox.user.map_or(caller, |ids| ids.uid) == 0;
         let hidden =
             lost.contains(Namespaces::MOUNT) && (sandbox.rootfs.is_some() || !sandbox.mounts.is_empty());
         let kept_inside = scopes(lost, kernel);
@@ -63,7 +66,14 @@ impl StandIn {
             ..Refused::default()
         };
         let has_filter = sandbox.seccomp.is_some();
-        Ok(Self { landlock: rules, refused, files_hidden: hidden && kernel != 0, signals_scoped, has_filter })
+        Ok(Self {
+            landlock: rules,
+            refused,
+            files_hidden: hidden && kernel != 0,
+            signals_scoped,
+            has_filter,
+            is_root,
+        })
     }
 
     /// What it is like to be without this, for the list of what is enforced.
@@ -95,6 +105,9 @@ impl StandIn {
                 "the filter stands in: no queue, semaphore or shared memory can be opened or used"
             }
             Feature::IpcNs => "the host's queues, semaphores and shared memory are in reach",
+            Feature::UserNs if self.is_root => {
+                "the program is root of the host, without capabilities, and owns what root owns of the files that it sees"
+            }
             Feature::UserNs => "the program has the caller's own ids",
             _ => return None,
         })
@@ -141,7 +154,7 @@ mod tests {
     use super::*;
 
     fn refused(sandbox: &Sandbox, lost: Namespaces, kernel: u32) -> Refused {
-        StandIn::new(sandbox, lost, kernel).unwrap().refused
+        StandIn::new(sandbox, lost, kernel, 1000).unwrap().refused
     }
 
     #[test]
@@ -151,7 +164,7 @@ mod tests {
         assert!(truncation(&usual, 0) && truncation(&usual, 2));
         assert!(!truncation(&usual, 3) && !truncation(&usual, 7));
         let old_rules = Sandbox::new().landlock(Landlock::new().abi(2).system());
-        let rules = StandIn::new(&old_rules, Namespaces::MOUNT, 7).unwrap().landlock;
+        let rules = StandIn::new(&old_rules, Namespaces::MOUNT, 7, 1000).unwrap().landlock;
         assert_eq!(rules.as_ref(), Some(&Landlock::new().abi(2).system().within(&Landlock::bare().system())));
         assert!(!refused(&usual, Namespaces::NET, 0).truncation);
     }

@@ -47,6 +47,13 @@ pub(crate) fn validate(sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
+/// The error of a host that cannot make a namespace: nothing stands in for those of tenants, whatever is best effort.
+pub(crate) fn not_apart(feature: Feature, error: std::io::Error) -> Error {
+    Error::os(Step::Clone, format!("keeping tenants apart by {feature}"), error)
+        .with_kind(ErrorKind::Unsupported)
+        .with_hint("run on a host with namespaces, which Host::probe describes, or leave cross_tenant() out")
+}
+
 /// What a program does to itself: a session keyring of its own, and a cookie for the scheduler where processors share a core.
 pub(crate) fn lower(sandbox: &Sandbox, lowering: &mut Lowering, enforced: &mut Enforced) -> Result<()> {
     let what = "joining a session keyring of its own";

@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         the_tree_is_killed: ["userns", "landlock-6"],
         a_host_with_namespaces_has_them: ["userns"],
         without_best_effort_it_is_an_error: ["userns"],
+        tenants_need_their_namespaces: ["userns", "landlock-6"],
+        a_host_that_is_root: ["userns", "landlock-6", "unshare"],
     ];
     let roles: &[support::Role] = &[
         ("reach", reach),
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         ("own-rules-host", |_| role_result(own_rules_host())),
         ("single-host", |_| role_result(single_host())),
         ("killing-host", |_| role_result(killing_host())),
+        ("tenants-host", |_| role_result(tenants_host())),
+        ("root-host", |_| role_result(root_host())),
         ("strict-host", |_| role_result(strict_host())),
         ("full-host", |_| role_result(full_host())),
         ("leave-a-daemon", leave_a_daemon),
@@ -409,4 +413,42 @@ fn strict_host() -> Result {
 
 fn without_best_effort_it_is_an_error() -> Result {
     contained("strict-host")
+}
+
+fn tenants_host() -> Result {
+    assert!(policy().plan().is_ok(), "the positive control");
+    let tenants = policy().best_effort(Feature::CoreScheduling).cross_tenant();
+    let error = tenants.plan().err().ok_or_else(|| Fail("they are not kept apart".into()))?;
+    assert!(error.to_string().contains("tenant") && error.hint().is_some(), "{error}");
+    Ok(())
+}
+
+fn tenants_need_their_namespaces() -> Result {
+    contained("tenants-host")
+}
+
+fn root_host() -> Result {
+    let output = policy().output(Command::new("/usr/bin/id").arg("-u"))?;
+    let skipped = output.outcome.enforced.skipped();
+    let reason = skipped.iter().find(|one| one.feature == Feature::UserNs).map(|one| one.reason.as_str());
+    assert_eq!(output.stdout, b"0\n");
+    assert!(reason.is_some_and(|reason| reason.contains("root of the host")), "{}", output.outcome.enforced);
+    // The machine's own nodes, which root owns. It is the mode that they have.
+    let chmod = |sandbox: &Sandbox| sandbox.output(Command::new("/bin/chmod").args(["666", "/dev/null"]));
+    assert_eq!(chmod(&Sandbox::bare())?.outcome.verdict, Verdict::Exited(0), "the positive control");
+    let output = chmod(&policy())?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("Read-only"), "{:?}: {text}", output.outcome.verdict);
+    let write = policy()
+        .output(Command::new("/bin/sh").args(["-c", "echo x > /dev/null && head -c 1 /dev/zero | wc -c"]))?;
+    assert_eq!(write.stdout, b"1\n", "devices are written to all the same");
+    Ok(())
+}
+
+fn a_host_that_is_root() -> Result {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" --role root-host";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", script]).arg(own_exe());
+    run_helper(&mut command, Duration::from_secs(60))?.succeed()?;
+    Ok(())
 }

@@ -114,7 +114,8 @@ impl Stage {
             }
             Setup::Device { source, path, rdev } => {
                 let tree = character_device(tree_of(source, slots, Reach::Tree)?, rdev)?;
-                sys::set_attributes(tree.fd(), NOSUID | NOEXEC, Reach::Tree)?;
+                // Devices are written to all the same. What is not to be changed is the node, which may be the machine's own.
+                sys::set_attributes(tree.fd(), RDONLY | NOSUID | NOEXEC, Reach::Tree)?;
                 let target = self.places()?.make_file(path)?;
                 sys::attach(tree.fd(), target.fd())
             }

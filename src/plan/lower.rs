@@ -40,7 +40,7 @@ const DEFAULT_IDS: Ids = Ids { uid: 1000, gid: 1000 };
 pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let caller = Caller::now()?;
     let mut enforced = Enforced::default();
-    let (namespaces, stand_in) = available_namespaces(sandbox, &mut enforced)?;
+    let (namespaces, stand_in) = available_namespaces(sandbox, caller.uid, &mut enforced)?;
     let in_user_ns = namespaces.contains(Namespaces::USER);
     let mode = match (caller.may_mount(), in_user_ns) {
         (false, _) => SourceMode::Paths,
@@ -221,7 +221,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 }
 
 /// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.
-fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Namespaces, StandIn)> {
+fn available_namespaces(
+    sandbox: &Sandbox,
+    caller: u32,
+    enforced: &mut Enforced,
+) -> Result<(Namespaces, StandIn)> {
     let mut namespaces = sandbox.namespaces;
     let mut lost = Vec::new();
     for (namespace, feature, _) in Namespaces::table() {
@@ -230,6 +234,9 @@ fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(N
         }
         if sandbox.best_effort.contains(&feature) {
             if let Err(error) = namespaces.try_one(namespace) {
+                if sandbox.cross_tenant {
+                    return Err(tenants::not_apart(feature, error));
+                }
                 namespaces -= namespace;
                 lost.push((feature, error));
                 continue;
@@ -240,7 +247,8 @@ fn available_namespaces(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(N
     if lost.is_empty() {
         return Ok((namespaces, StandIn::default()));
     }
-    let stand_in = StandIn::new(sandbox, sandbox.namespaces - namespaces, sys::landlock_abi().unwrap_or(0))?;
+    let stand_in =
+        StandIn::new(sandbox, sandbox.namespaces - namespaces, sys::landlock_abi().unwrap_or(0), caller)?;
     for (feature, error) in lost {
         enforced.skip(
             feature,

@@ -485,7 +485,8 @@ impl Sandbox {
     ///   and the kernel lacks it, planning fails unless [`Feature::CoreScheduling`] is best effort; where each core has one
     ///   thread, it is listed as skipped.
     ///
-    /// What gives one of these away is an error when the sandbox is planned: a `share_` call, the host's own root,
+    /// What gives one of these away is an error when the sandbox is planned: a `share_` call, a namespace that this host cannot
+    /// make (whatever is best effort), the host's own root,
     /// [`allow_all_syscalls`](Sandbox::allow_all_syscalls), [`Mount::full`](crate::Mount::full) of `/proc`, core dumps. What
     /// is shared on purpose (a writable bind, a kept descriptor) is not looked at. What is left are the times that caches,
     /// disks and processors take: see the threat model.
