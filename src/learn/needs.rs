@@ -63,12 +63,17 @@ impl Need {
     }
 }
 
+/// Characters that end lines, or change how the others of a line are shown to who reads it.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Text on one line: bytes that are not printable, and the backslash, as `\xNN`.
 fn escaped(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c == '\\' || c.is_control() || c == '\u{2028}' || c == '\u{2029}' {
+            if c == '\\' || c.is_control() || is_unseen(c) {
                 let mut buffer = [0; 4];
                 c.encode_utf8(&mut buffer).bytes().for_each(|byte| text += &format!("\\x{byte:02x}"));
             } else {
@@ -293,6 +298,7 @@ mod tests {
                 access: "truncate".into(),
                 path: OsString::from_vec(b"/\xff\xfe/x".to_vec()).into(),
             },
+            Need::File { access: "execute".into(), path: "/\u{202e}dwssap/\u{200b}".into() },
             Need::Connect("127.0.0.1:80".into()),
             Need::Bind("unix:/run/\u{7}x".into()),
             Need::Capability("NET_BIND_SERVICE".into()),
@@ -300,7 +306,8 @@ mod tests {
         .into_iter()
         .collect();
         let text = needs.to_string();
-        assert_eq!(text.lines().count(), 9, "{text}");
+        assert_eq!(text.lines().count(), 10, "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control() && !is_unseen(c)), "{text}");
         assert_eq!(text.parse::<Needs>().unwrap(), needs);
         assert_eq!(format!("# a remark\n\n{text}").parse::<Needs>().unwrap(), needs);
     }
