@@ -8,6 +8,8 @@
     reason = "a test program that is also its own payload"
 )]
 
+#[path = "jail/policy.rs"]
+mod policy;
 #[allow(dead_code, reason = "no test program uses all of it")]
 mod support;
 
@@ -23,10 +25,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Result, Scratch, fail, number, oracle, own_exe, slack, soak, timed, within};
+use support::{Case, Result, Scratch, fail, number, oracle, own_exe, slack, soak, timed, within};
 
 fn main() -> ExitCode {
-    let cases = cases![
+    let cases: &[Case] = cases![
         exit_codes: ["userns", "sh"],
         signals: ["userns", "sh"],
         help: ["bare"],
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         nothing_survives_a_signal: ["userns", "sh"],
         many_at_once: ["userns", "sh"],
     ];
+    let cases: &'static [Case] = Box::leak([cases, policy::CASES].concat().into_boxed_slice());
     support::main_serial(cases, &[])
 }
 

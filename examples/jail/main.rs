@@ -7,6 +7,7 @@ mod access;
 mod arguments;
 mod options;
 mod passthrough;
+mod policy;
 mod report;
 mod schedule;
 mod value;
@@ -31,6 +32,7 @@ const SIGNALED: i32 = 128;
 fn main() -> ExitCode {
     let result = match options::parse(std::env::args_os().skip(1)) {
         Ok(Request::Help) => print(USAGE),
+        Ok(Request::Policy(sandbox)) => policy::text(&sandbox).and_then(|text| print(&text)),
         Ok(Request::Run(run)) => run_it(*run),
         Err(message) => Err(message),
     };

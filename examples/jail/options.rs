@@ -10,6 +10,7 @@ use belljar::{
 
 use crate::access;
 use crate::arguments::{Arguments, Word};
+use crate::policy::{self, Policy};
 use crate::schedule;
 use crate::value::{self, Parsed};
 
@@ -22,6 +23,8 @@ const UPPER_INODES: u64 = 65_536;
 /// What the command line asks for.
 pub(crate) enum Request {
     Help,
+    /// Print the policy, and do nothing.
+    Policy(Box<Sandbox>),
     Run(Box<Run>),
 }
 
@@ -42,6 +45,8 @@ type Setting = Box<dyn FnOnce(Sandbox) -> Sandbox>;
 #[derive(Default)]
 struct Options {
     bare: bool,
+    policy: Option<Policy>,
+    print_policy: bool,
     root: Option<Root>,
     upper: Option<OsString>,
     work: Option<PathBuf>,
@@ -93,9 +98,18 @@ pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Request, St
                 let program = rest.next().ok_or("no program after --")?;
                 let mut command = Command::new(program);
                 command.args(rest).stdin(Stdio::inherit());
-                return Ok(Request::Run(Box::new(options.finish(command)?)));
+                let print = options.print_policy;
+                let run = options.finish(command)?;
+                return Ok(match print {
+                    true => Request::Policy(Box::new(run.sandbox)),
+                    false => Request::Run(Box::new(run)),
+                });
             }
         }
+    }
+    if options.print_policy {
+        // A policy is for any program.
+        return Ok(Request::Policy(Box::new(options.finish(Command::new("/"))?.sandbox)));
     }
     Err("no program; it comes after --".to_owned())
 }
@@ -108,6 +122,8 @@ impl Options {
     {
         match name {
             "bare" => self.bare = true,
+            "policy" => self.policy = Some(policy::read(&arguments.value()?)?),
+            "print-policy" => self.print_policy = true,
             "rootfs" => self.set_root(Root::Dir(arguments.parsed(value::host_path)?))?,
             "overlay" => self.set_root(Root::Overlay(arguments.parsed(value::host_paths)?))?,
             "empty" => self.set_root(Root::Empty)?,
@@ -252,7 +268,14 @@ impl Options {
     fn finish(self, mut command: Command) -> Result<Run, String> {
         let own_ids =
             !self.share.contains(&Share::User) && (!self.bare || self.map.is_some() || self.root_user);
-        let mut sandbox = if self.bare { Sandbox::bare() } else { Sandbox::new() };
+        let (mut sandbox, output_max, of_file) = match self.policy {
+            Some(_) if self.bare => {
+                return Err("--bare contradicts --policy; the file says it by preset = \"bare\"".to_owned());
+            }
+            Some(Policy { sandbox, output_max }) => (sandbox, output_max, true),
+            None if self.bare => (Sandbox::bare(), None, false),
+            None => (Sandbox::new(), None, false),
+        };
         for share in &self.share {
             sandbox = share.apply(sandbox);
         }
@@ -266,6 +289,10 @@ impl Options {
             (true, None, None) => sandbox.root(),
             (true, _, _) => return Err("--root is --uid 0 --gid 0; give one or the other".to_owned()),
             (false, None, None) => sandbox,
+            // What the other one is by default depends on the file.
+            (false, None, _) | (false, _, None) if of_file => {
+                return Err("with --policy, --uid and --gid go together".to_owned());
+            }
             (false, uid, gid) => {
                 let (default_uid, default_gid) = if own_ids {
                     (1000, 1000)
@@ -294,7 +321,8 @@ impl Options {
         for number in self.keep_fds {
             keep_fd(&mut command, number);
         }
-        Ok(Run { sandbox, command, output: self.output, report: self.report, plan_only: self.plan_only })
+        let output = self.output.or(output_max);
+        Ok(Run { sandbox, command, output, report: self.report, plan_only: self.plan_only })
     }
 }
 
