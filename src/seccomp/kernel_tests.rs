@@ -259,6 +259,7 @@ fn what_filters_cost() {
         println!("| {name} | {length} | {install} | {} |", costs.join(" | "));
     };
     row("no filter", None, "");
+    #[cfg_attr(not(feature = "serde"), expect(unused_mut, reason = "there is one more with it"))]
     let mut policies = vec![
         ("new", Seccomp::new()),
         ("judge", Seccomp::judge()),
