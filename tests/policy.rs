@@ -67,6 +67,8 @@ fn keys(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
                     // These are written as `ids` and `cpu_max` are.
                     "user_map.uids" | "user_map.gids" => format!("user_map.ids.{key}"),
                     "limits.cpu_rt" => format!("limits.cpu_max.{key}"),
+                    // The same as above it.
+                    "seccomp.within" => continue,
                     "seccomp.otherwise" => format!("seccomp.on.action.{key}"),
                     path => format!("{path}.{key}"),
                 };
@@ -239,6 +241,10 @@ fn what_is_wrong_is_named() -> Result {
         (r#"{"limits": {"memory_max": 18446744073709551616}}"#, "limits.memory_max"),
         (r#"{"limits": {"memory_max": 1e3}}"#, "limits.memory_max"),
         ("\u{feff}{}", "is no JSON"),
+        (
+            &format!(r#"{{"seccomp": {}{{}}{}"#, "{\"within\":".repeat(17), "}".repeat(18)),
+            "is within too many others",
+        ),
         (r#"{"a\nb\u001b[2J": 1}"#, "is no key"),
     ] {
         let Err(error) = Sandbox::from_json(json) else { return fail(format!("was read: {json}")) };

@@ -51,6 +51,15 @@ impl Landlock {
         }
     }
 
+    /// The path of the last rule need not be there.
+    #[cfg(feature = "serde")]
+    pub(crate) fn last_is_optional(mut self) -> Self {
+        if let Some(rule) = self.paths.last_mut() {
+            rule.optional = true;
+        }
+        self
+    }
+
     fn restricts_tcp(&self) -> bool {
         self.handled().ports != 0
     }

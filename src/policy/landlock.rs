@@ -4,7 +4,7 @@ use super::node::Value;
 use super::read::{Item, Maker, Table};
 use super::write::{Out, list_of, text};
 use crate::error::Result;
-use crate::landlock::{DEFAULT_ABI, Denial, Landlock, LandlockAccess, PathRule, PortCall};
+use crate::landlock::{DEFAULT_ABI, Denial, Landlock, LandlockAccess, PathRule, PortCall, PortRule};
 
 pub(super) const KEYS: [&str; 15] = [
     "preset",
@@ -23,7 +23,7 @@ pub(super) const KEYS: [&str; 15] = [
     "scope_signals",
     "share_signals",
 ];
-pub(super) const RULE_KEYS: [&str; 3] = ["path", "access", "system"];
+pub(super) const RULE_KEYS: [&str; 6] = ["path", "access", "optional", "system", "bind_tcp", "connect_tcp"];
 
 pub(super) fn read(item: Item) -> Result<Landlock> {
     let mut table = item.table(&KEYS)?;
@@ -68,14 +68,17 @@ fn paths(rules: Landlock, table: &mut Table) -> Result<Landlock> {
     let Some(item) = table.take("rule") else { return Ok(rules) };
     for item in item.some()? {
         let mut rule = item.table(&RULE_KEYS)?;
-        let (kind, first) = rule.one(&["path", "system"])?;
-        rules = if kind == "system" {
-            first.flag()?;
-            rules.system()
-        } else {
-            rules.rule(first.path()?, access(rule.need("access")?)?)
+        let (kind, first) = rule.one(&["path", "system", "bind_tcp", "connect_tcp"])?;
+        rules = match kind {
+            "system" => first.flag().map(|()| rules.system())?,
+            "bind_tcp" => rules.bind_tcp(first.number()?),
+            "connect_tcp" => rules.connect_tcp(first.number()?),
+            _ => {
+                let rules = rules.rule(first.path()?, access(rule.need("access")?)?);
+                rule.call(rules, &[("optional", Landlock::last_is_optional)])?
+            }
         };
-        rule.finish("the rules of the system")?;
+        rule.finish(&format!("a rule of kind {kind}"))?;
     }
     Ok(rules)
 }
@@ -109,29 +112,45 @@ fn access(item: Item) -> Result<LandlockAccess> {
 }
 
 pub(super) fn write(landlock: &Landlock) -> Result<Value> {
+    // A field that is not written would be lost: each must have its name here.
+    let Landlock { abi, files, tcp, abstract_sockets, signals, paths, ports } = landlock;
     let mut out = Out::default();
-    let denials = [landlock.tcp, landlock.abstract_sockets, landlock.signals];
-    let new = denials.contains(&Denial::WithTheRest) || (landlock.files && landlock.paths.is_empty());
+    let new =
+        [tcp, abstract_sockets, signals].contains(&&Denial::WithTheRest) || (*files && paths.is_empty());
     out.put("preset", if new { "new" } else { "bare" });
-    out.maybe("abi", (landlock.abi != DEFAULT_ABI).then(|| i128::from(landlock.abi)));
-    write_paths(&mut out, &landlock.paths)?;
-    let ports = |call| {
-        let ports = landlock.ports.iter().filter(|rule| rule.call == call);
-        ports.map(|rule| i128::from(rule.port).into()).collect::<Vec<Value>>()
-    };
-    out.flag("restrict_tcp", landlock.tcp == Denial::Asked && landlock.ports.is_empty());
-    out.some("bind_tcp", ports(PortCall::Bind));
-    out.some("connect_tcp", ports(PortCall::Connect));
-    out.flag("share_tcp", new && landlock.tcp == Denial::No);
-    out.flag("scope_abstract_sockets", landlock.abstract_sockets == Denial::Asked);
-    out.flag("share_abstract_sockets", new && landlock.abstract_sockets == Denial::No);
-    out.flag("scope_signals", landlock.signals == Denial::Asked);
-    out.flag("share_signals", new && landlock.signals == Denial::No);
+    out.maybe("abi", (*abi != DEFAULT_ABI).then(|| i128::from(*abi)));
+    let mut listed = write_paths(&mut out, paths)?;
+    out.flag("restrict_tcp", *tcp == Denial::Asked && ports.is_empty());
+    let is_connect = |rule: &PortRule| rule.call == PortCall::Connect;
+    if ports.is_sorted_by_key(is_connect) {
+        let (bind, connect) = ports.split_at(ports.partition_point(|rule| !is_connect(rule)));
+        let numbers = |rules: &[PortRule]| rules.iter().map(|rule| i128::from(rule.port).into()).collect();
+        out.some("bind_tcp", numbers(bind));
+        out.some("connect_tcp", numbers(connect));
+    } else {
+        listed.extend(ports.iter().map(|rule| {
+            let mut of_port = Out::default();
+            of_port.put(if is_connect(rule) { "connect_tcp" } else { "bind_tcp" }, i128::from(rule.port));
+            of_port.into()
+        }));
+    }
+    out.some("rule", listed);
+    for (denial, scope, share) in [
+        (tcp, None, "share_tcp"),
+        (abstract_sockets, Some("scope_abstract_sockets"), "share_abstract_sockets"),
+        (signals, Some("scope_signals"), "share_signals"),
+    ] {
+        out.flag(share, new && *denial == Denial::No);
+        if let Some(scope) = scope {
+            out.flag(scope, *denial == Denial::Asked);
+        }
+    }
     Ok(out.into())
 }
 
 /// The rules in the order that they have: by the short keys as long as that is theirs, and all one by one if it is not.
-fn write_paths(out: &mut Out, rules: &[PathRule]) -> Result<()> {
+/// Returns those that are to be listed.
+fn write_paths(out: &mut Out, rules: &[PathRule]) -> Result<Vec<Value>> {
     let system = Landlock::bare().system().paths;
     let mut rest = rules;
     if let Some(after) = rest.strip_prefix(system.as_slice()) {
@@ -160,10 +179,10 @@ fn write_paths(out: &mut Out, rules: &[PathRule]) -> Result<()> {
             let names = first.access.to_string();
             rule.put("path", text("landlock.rule.path", &first.path)?);
             rule.put("access", list_of(names.split(' ').map(Value::from)));
+            rule.flag("optional", first.optional);
             rest = after;
         }
         listed.push(rule.into());
     }
-    out.some("rule", listed);
-    Ok(())
+    Ok(listed)
 }

@@ -174,6 +174,31 @@ fn io_max(item: Item) -> Result<(BlockDevice, IoMax)> {
 
 /// An empty table if nothing is limited.
 pub(super) fn write(limits: &Limits) -> Result<Out> {
+    // A field that is not written would be lost: each must have its name here.
+    let Limits {
+        memory_max: _,
+        memory_high: _,
+        memory_low: _,
+        memory_min: _,
+        memory_soft: _,
+        swappiness: _,
+        swap_max: _,
+        oom_group: _,
+        pids_max: _,
+        cpu_max: _,
+        cpu_weight: _,
+        cpu_rt: _,
+        cpuset_cpus: _,
+        cpuset_mems: _,
+        io_max: _,
+        io_weight: _,
+        hugetlb_max: _,
+        devices: _,
+        freezable: _,
+        pressure: _,
+        // Set by the plan.
+        cpu_accounting: _,
+    } = limits;
     let size = |bytes: Option<u64>| bytes.map(|bytes| units::of_size(Bytes::new(bytes)));
     let mut out = Out::default();
     out.maybe("memory_max", size(limits.memory_max));
@@ -199,12 +224,13 @@ pub(super) fn write(limits: &Limits) -> Result<Out> {
     out.maybe("devices", limits.devices.as_ref().map(of_devices));
     let mut disks = Vec::new();
     for (device, max) in &limits.io_max {
+        let IoMax { read_bytes, write_bytes, read_operations, write_operations } = *max;
         let mut of_disk = Out::default();
         of_disk.put("device", text("limits.io_max.device", device.path())?);
-        of_disk.maybe("read", size(max.read_bytes));
-        of_disk.maybe("write", size(max.write_bytes));
-        of_disk.maybe("read_iops", max.read_operations.map(units::of_count));
-        of_disk.maybe("write_iops", max.write_operations.map(units::of_count));
+        of_disk.maybe("read", size(read_bytes));
+        of_disk.maybe("write", size(write_bytes));
+        of_disk.maybe("read_iops", read_operations.map(units::of_count));
+        of_disk.maybe("write_iops", write_operations.map(units::of_count));
         disks.push(of_disk.into());
     }
     out.some("io_max", disks);

@@ -88,15 +88,16 @@ fn of_upper(upper: &Upper) -> Result<Value> {
             out.put("inodes", units::of_count(*inodes));
         }
         UpperKind::Dir(dir) => {
-            out.put("dir", text("rootfs.upper.dir", &dir.upper)?);
-            out.put("work", text("rootfs.upper.work", &dir.work)?);
-            if let Some(quota) = dir.quota {
+            let UpperDir { upper, work, quota, durability } = dir;
+            out.put("dir", text("rootfs.upper.dir", upper)?);
+            out.put("work", text("rootfs.upper.work", work)?);
+            if let Some(quota) = quota {
                 let mut of_quota = Out::default();
                 of_quota.put("size", units::of_size(quota.size));
                 of_quota.put("inodes", units::of_count(quota.inodes));
                 out.put("quota", of_quota);
             }
-            out.flag("volatile", dir.durability == Durability::Volatile);
+            out.flag("volatile", *durability == Durability::Volatile);
         }
     }
     Ok(out.into())

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::feature::Feature;
 use crate::limits::Resource;
 use crate::namespace::{Namespaces, TimeOffsets};
-use crate::sandbox::{Base, Sandbox};
-use crate::scheduling::{IoPriority, Scheduler};
+use crate::sandbox::{Base, Environment, Sandbox};
+use crate::scheduling::{IoPriority, Scheduler, Scheduling};
 
 pub(super) const KEYS: [&str; 36] = [
     "preset",
@@ -308,6 +308,35 @@ fn environment(sandbox: Sandbox, table: &mut Table) -> Result<Sandbox> {
 
 /// Writes the keys by which a policy differs from a preset.
 pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
+    // A field that is not written would be lost: each must have its name here.
+    let Sandbox {
+        namespaces: _,
+        user_map: _,
+        user: _,
+        rootfs: _,
+        mounts: _,
+        hostname: _,
+        domain_name: _,
+        time_offsets: _,
+        limits: _,
+        cgroup_parent: _,
+        wall_time: _,
+        cpu_time: _,
+        idle_time: _,
+        extra_time: _,
+        output_max: _,
+        rlimits: _,
+        scheduling: Scheduling { scheduler: _, nice: _, io: _, processors: _ },
+        fixed_addresses: _,
+        capabilities: _,
+        apparmor: _,
+        selinux: _,
+        landlock: _,
+        seccomp: _,
+        cross_tenant: _,
+        environment: Environment { base: _, variables: _ },
+        best_effort: _,
+    } = sandbox;
     let preset = preset_of(sandbox);
     let closed = preset != "bare";
     let mut base =

@@ -4,9 +4,9 @@ use super::node::Value;
 use super::read::{Item, Maker};
 use super::write::{Out, list_of};
 use crate::error::{Error, Result, Step};
-use crate::seccomp::{Change, Operator, Origin, Seccomp, SyscallAction, SyscallArg, SyscallCondition};
+use crate::seccomp::{Change, Operator, Origin, Parts, Seccomp, SyscallAction, SyscallArg, SyscallCondition};
 
-pub(super) const KEYS: [&str; 5] = ["profile", "allow_only", "from_json", "on", "otherwise"];
+pub(super) const KEYS: [&str; 6] = ["profile", "allow_only", "from_json", "on", "otherwise", "within"];
 pub(super) const WORD_KEYS: [&str; 3] = ["calls", "action", "conditions"];
 pub(super) const ACTION_KEYS: [&str; 1] = ["errno"];
 pub(super) const CONDITION_KEYS: [&str; 9] =
@@ -21,7 +21,17 @@ const ACTIONS: [(&str, SyscallAction); 5] = [
     ("notify", SyscallAction::Notify),
 ];
 
+/// How many filters can be within each other. Formats end at some depth, and no two at the same.
+const MOST_WITHIN: usize = 16;
+
 pub(super) fn read(item: Item) -> Result<Seccomp> {
+    read_within(item, 0)
+}
+
+fn read_within(item: Item, depth: usize) -> Result<Seccomp> {
+    if depth > MOST_WITHIN {
+        return Err(item.wrong("is within too many others", TOO_MANY));
+    }
     let mut table = item.table(&KEYS)?;
     let mut filter = match table.only(&["profile", "allow_only", "from_json"])? {
         None => Seccomp::new(),
@@ -42,7 +52,8 @@ pub(super) fn read(item: Item) -> Result<Seccomp> {
             filter = word(filter, item)?;
         }
     }
-    table.set(filter, action, &[("otherwise", Seccomp::otherwise)])
+    filter = table.set(filter, action, &[("otherwise", Seccomp::otherwise)])?;
+    table.set(filter, |item| read_within(item, depth + 1), &[("within", Seccomp::within)])
 }
 
 /// The profile of a container engine, as its text or as the document itself.
@@ -157,18 +168,30 @@ fn of_condition(condition: &SyscallCondition) -> Value {
     out.into()
 }
 
+const TOO_MANY: &str = "say with one or two filters what these say together";
+
 pub(super) fn write(filter: &Seccomp) -> Result<Value> {
-    let mut out = Out::default();
-    match filter.origin() {
-        Origin::Profile(name) => out.put("profile", name),
-        Origin::Only(names) => out.put("allow_only", list_of(names.iter().map(|name| name.as_str().into()))),
-        Origin::Imported(text) => out.put("from_json", text),
+    write_within(filter, 0)
+}
+
+fn write_within(filter: &Seccomp, depth: usize) -> Result<Value> {
+    if depth > MOST_WITHIN {
+        return Err(Error::invalid("a filter of the policy is within too many others").with_hint(TOO_MANY));
     }
-    if filter.is_observed() {
+    let Parts { origin, changes, otherwise, observed, outer } = filter.parts();
+    if observed {
         return Err(Error::internal(Step::Plan, "a filter that learns is no policy"));
     }
+    let mut out = Out::default();
+    match origin {
+        Origin::Profile(name) => out.put("profile", name),
+        Origin::Only(names) => {
+            out.put("allow_only", list_of(names.iter().map(|name| name.as_str().into())));
+        }
+        Origin::Imported(text) => out.put("from_json", text),
+    }
     let mut words = Vec::new();
-    let mut rest = filter.changes();
+    let mut rest = changes;
     while let Some(first) = rest.first() {
         let same = |change: &&Change| change.action == first.action && change.conditions == first.conditions;
         let (said, after) = rest.split_at(rest.iter().take_while(same).count());
@@ -182,6 +205,9 @@ pub(super) fn write(filter: &Seccomp) -> Result<Value> {
         rest = after;
     }
     out.some("on", words);
-    out.maybe("otherwise", filter.answer_otherwise().map(of_action));
+    out.maybe("otherwise", otherwise.map(of_action));
+    if let Some(outer) = outer {
+        out.put("within", write_within(outer, depth + 1)?);
+    }
     Ok(out.into())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use proptest::bool;
 use proptest::collection::vec;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -89,6 +90,7 @@ fn what_cannot_be_read_back_is_not_written() {
         Sandbox::new().cpuset_cpus([1 << 16]),
         Sandbox::bare().deterministic().share_uts().uts_ns(),
         Sandbox::new().seccomp(Seccomp::new().observed()),
+        Sandbox::new().seccomp((0..17).fold(Seccomp::new(), |outer, _| Seccomp::new().within(outer))),
     ] {
         assert!(sandbox.to_toml().is_err(), "{:?}", sandbox.to_toml());
     }
@@ -164,9 +166,15 @@ fn any_policy_is_read_back() {
     };
     let (written, refused) = (std::cell::Cell::new(0_u32), std::cell::Cell::new(0_u32));
     let presets: [fn() -> Sandbox; 4] = [Sandbox::new, Sandbox::bare, Sandbox::judge, Sandbox::plugin];
-    let policies = (select(presets.to_vec()), vec(any_word(), 0..8));
-    let result = runner.run(&policies, |(preset, words)| {
-        let sandbox = words.into_iter().fold(preset(), |sandbox, Word(_, set)| set(sandbox));
+    let policies = (select(presets.to_vec()), vec(any_word(), 0..8), bool::ANY);
+    let needs =
+        "syscall read\nsyscall socket 0=0x1\nread_file /usr/bin\nconnect 127.0.0.1:80\nbind [::]:8080\n";
+    let needs: Needs = needs.parse().unwrap();
+    let result = runner.run(&policies, |(preset, words, learned)| {
+        let mut sandbox = words.into_iter().fold(preset(), |sandbox, Word(_, set)| set(sandbox));
+        if learned {
+            sandbox = needs.apply(sandbox);
+        }
         let text = match sandbox.to_toml() {
             Ok(text) => text,
             Err(error) => {

@@ -46,7 +46,7 @@ pub(crate) use condition::Operator;
 pub use condition::{SyscallArg, SyscallCondition};
 pub(crate) use listen::UNOBSERVED;
 #[cfg(feature = "serde")]
-pub(crate) use parts::Origin;
+pub(crate) use parts::{Origin, Parts};
 pub use syscall::Syscall;
 
 use crate::{Error, Result, Step, sys};

@@ -2,6 +2,17 @@
 
 use super::{Base, Change, Seccomp, SyscallAction};
 
+/// All of a policy.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) origin: Origin<'a>,
+    /// In the order in which they were said.
+    pub(crate) changes: &'a [Change],
+    pub(crate) otherwise: Option<SyscallAction>,
+    pub(crate) observed: bool,
+    pub(crate) outer: Option<&'a Seccomp>,
+}
+
 /// What the words of a policy change.
 #[derive(Debug)]
 pub(crate) enum Origin<'a> {
@@ -13,32 +24,27 @@ pub(crate) enum Origin<'a> {
 }
 
 impl Seccomp {
-    pub(crate) fn origin(&self) -> Origin<'_> {
-        match &self.base {
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        // A part that is not told would be lost: each must have its name here.
+        let Self { base, changes, otherwise, observed, outer } = self;
+        let origin = match base {
             Base::Profile(profile) => Origin::Profile(profile.name),
             Base::Only(names) => Origin::Only(names),
             Base::Imported(imported) => Origin::Imported(&imported.text),
-        }
-    }
-
-    /// In the order in which they were said.
-    pub(crate) fn changes(&self) -> &[Change] {
-        &self.changes
-    }
-
-    pub(crate) fn answer_otherwise(&self) -> Option<SyscallAction> {
-        self.otherwise
-    }
-
-    pub(crate) fn is_observed(&self) -> bool {
-        self.observed
+        };
+        Parts { origin, changes, otherwise: *otherwise, observed: *observed, outer: outer.as_deref() }
     }
 
     /// The name of the profile that it is, and nothing else.
     pub(crate) fn unchanged_profile(&self) -> Option<&'static str> {
-        let changed = !self.changes.is_empty() || self.otherwise.is_some() || self.observed;
-        match self.origin() {
-            Origin::Profile(name) if !changed => Some(name),
+        match self.parts() {
+            Parts {
+                origin: Origin::Profile(name),
+                changes: [],
+                otherwise: None,
+                observed: false,
+                outer: None,
+            } => Some(name),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use belljar::{
     BlockDevice, Bytes, CgroupParent, CpuMax, CpuSet, DeviceAccess, DeviceRules, Feature, IoMax, IoPriority,
-    Landlock, LandlockAccess, Limits, Mount, Resource, Rootfs, Sandbox, Scheduler, Seccomp, SyscallAction,
-    SyscallArg, Upper, UserMap,
+    Landlock, LandlockAccess, Limits, Mount, Needs, Resource, Rootfs, Sandbox, Scheduler, Seccomp,
+    SyscallAction, SyscallArg, Upper, UserMap,
 };
 
 /// Each with the calls that it stands for.
@@ -323,12 +323,26 @@ fn filters() -> Vec<(&'static str, Sandbox)> {
              [[seccomp.on]]\ncalls = ['ptrace']\naction = { errno = 1 }",
             Sandbox::new().seccomp(engine.deny(["ptrace"])),
         ),
+        (
+            "[seccomp]\nallow_only = ['read', 'socket']\notherwise = { errno = 'EPERM' }\n[seccomp.within]\nprofile = 'judge'\n\
+             [landlock]\n[[landlock.rule]]\npath = '/usr/bin'\naccess = ['read_file']\noptional = true\n\
+             [[landlock.rule]]\nconnect_tcp = 80\n[[landlock.rule]]\nbind_tcp = 8080",
+            narrowed(),
+        ),
         // In the document itself, which is the same profile.
         (
             "[seccomp.from_json]\ndefaultAction = 'SCMP_ACT_ERRNO'\ndefaultErrnoRet = 38",
             Sandbox::new().seccomp(inline),
         ),
     ]
+}
+
+/// Something that was learned, under a sandbox that allows less of some of it.
+fn narrowed() -> Sandbox {
+    let needs =
+        "syscall read\nsyscall socket\nread_file /usr/bin\nconnect 127.0.0.1:80\nbind 127.0.0.1:8080\n";
+    let needs: Needs = needs.parse().expect("these are needs");
+    needs.apply(Sandbox::judge().landlock(Landlock::new().system().connect_tcp(80).bind_tcp(8080)))
 }
 
 fn rules() -> Vec<(&'static str, Sandbox)> {
