@@ -26,7 +26,7 @@ test-vm *args:
 soak *args:
     BELLJAR_SOAK=1 BELLJAR_TEST_TIMEOUT=3600 cargo test --release {{ args }}
 
-# Feeds a fuzz target (wire, proc_text, profile, archive, image) for some seconds; see docs/testing.md.
+# Feeds a fuzz target (wire, proc_text, policy, profile, archive, image) for some seconds; see docs/testing.md.
 fuzz target seconds="600":
     mkdir -p fuzz/corpus/{{ target }}
     cargo +nightly fuzz run {{ target }} fuzz/corpus/{{ target }} fuzz/seeds/{{ target }} -- -max_total_time={{ seconds }} -max_len=4096 -timeout=20 -print_final_stats=1

@@ -10,6 +10,8 @@ mod archive;
 mod image;
 #[cfg(all(test, feature = "oci"))]
 mod image_seeds;
+#[cfg(feature = "serde")]
+mod policy;
 mod proc_text;
 #[cfg(feature = "serde")]
 mod profile;
@@ -25,6 +27,8 @@ mod wire;
 pub use archive::archive;
 #[cfg(feature = "oci")]
 pub use image::image;
+#[cfg(feature = "serde")]
+pub use policy::policy;
 pub use proc_text::proc_text;
 #[cfg(feature = "serde")]
 pub use profile::profile;

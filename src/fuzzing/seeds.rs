@@ -153,3 +153,25 @@ pub(super) fn proc_text() -> Seeds {
         ("release", seed("6.18.0-rc1-amd64")),
     ]
 }
+
+/// The policies of the examples, and one with what they lack, in both formats.
+#[cfg(feature = "serde")]
+pub(super) fn policy() -> Seeds {
+    let many = "preset = 'bare'\nunshare = ['user', 'pid']\nuser_map = { ids = [{ inside = 0, outside = 1, count = 2 }] }\n\
+                rootfs = { overlay = ['/a'], upper = { dir = '/u', work = '/w', quota = { size = 1, inodes = 2 } } }\n\
+                scheduler = { fifo = 1 }\nio_priority = 'idle'\ncpu_affinity = '0-3,8'\ncgroup_parent = { path = 'x' }\n\
+                [[mount]]\nfile = '/f'\ncontent_hex = '00ff'\n[[mount]]\nbind = '/a'\ntarget = '/b'\n[[mount]]\n\
+                tmpfs = '/t'\nmode = '0700'\n[limits]\ncpu_rt = { quota = 'max', period = '1s' }\ndevices = { minimal = \
+                true, allow = ['c 10:* rw'] }\n[[limits.io_max]]\ndevice = '/'\nread = '1KiB'\n[seccomp]\nallow_only = \
+                ['@basic-io']\n[[seccomp.on]]\ncalls = ['read']\naction = { errno = 'EPERM' }\nconditions = [{ arg = 1, \
+                masked_eq = { mask = '0xff', value = -1 } }]\n[seccomp.within]\nprofile = 'judge'\n[landlock]\nsystem = \
+                true\nread = ['/']\n[[landlock.rule]]\npath = '/a'\naccess = ['read', 'refer']\n";
+    let json = crate::Sandbox::from_toml(many).and_then(|sandbox| sandbox.to_json()).expect("it is a policy");
+    vec![
+        ("judge", include_bytes!("../../examples/policies/judge.toml").to_vec()),
+        ("server", include_bytes!("../../examples/policies/server.toml").to_vec()),
+        ("unprivileged", include_bytes!("../../examples/policies/unprivileged.toml").to_vec()),
+        ("many", many.as_bytes().to_vec()),
+        ("json", json.into_bytes()),
+    ]
+}

@@ -30,6 +30,12 @@ fn any_bytes_are_an_archive_or_refused() {
     run("archive", super::image_seeds::archive(), 20_000, super::archive);
 }
 
+#[cfg(feature = "serde")]
+#[test]
+fn any_text_is_a_policy_or_refused() {
+    run("policy", seeds::policy(), 4_000, super::policy);
+}
+
 #[cfg(feature = "oci")]
 #[test]
 fn any_bytes_are_an_image_or_refused() {
