@@ -55,10 +55,8 @@ fn verify(args: &[OsString]) -> i32 {
             weak.push(format!("{key} {}", get(key)));
         }
     }
-    // One of them belongs to the rules of ports.
-    let landlocked = has_landlock() && support::roles::text(args, 3) == "container";
-    let filters = if landlocked { "2" } else { "1" };
-    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", filters)] {
+    // What belongs to the rules of ports is part of it.
+    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", "1")] {
         // Seccomp_filters is there since Linux 5.9.
         if get(key) != value {
             weak.push(format!("{key} {}", get(key)));

@@ -42,6 +42,7 @@ calls! {
         SYS_mkdirat: [Cgroup],
         SYS_unlinkat: [Cgroup],
         SYS_prlimit64: [Rlimit, Plan],
+        SYS_getrandom: [Plan],
         SYS_memfd_create: [Prepare],
         // Whether a core can be had alone, which best effort does without.
         SYS_prctl: [],
