@@ -9,6 +9,7 @@
 //! error; what a value means is checked by the plan, as for any other policy. `read` knows where in the document a value
 //! stands, so that every error names the key.
 
+mod difference;
 mod landlock;
 mod layout;
 mod limits;
@@ -117,7 +118,7 @@ impl Sandbox {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn to_toml(&self) -> Result<String> {
-        let node = sandbox::write(self)?;
+        let node = difference::write(self)?;
         let text = layout::document(&node).map_err(|error| cannot_write(&error))?;
         check_length(&text).map(|()| text)
     }
@@ -164,7 +165,7 @@ impl Sandbox {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn to_json(&self) -> Result<String> {
-        let node = sandbox::write(self)?;
+        let node = difference::write(self)?;
         let text = serde_json::to_string_pretty(&node).map_err(|error| cannot_write(&error))?;
         check_length(&text).map(|()| text)
     }
@@ -217,7 +218,7 @@ impl<'de> Deserialize<'de> for Sandbox {
 /// Behind the feature `serde`. It fails where [`to_toml`](Sandbox::to_toml) does.
 impl Serialize for Sandbox {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let node = sandbox::write(self).map_err(|error| S::Error::custom(whole(&error)))?;
+        let node = difference::write(self).map_err(|error| S::Error::custom(whole(&error)))?;
         node.serialize(serializer)
     }
 }
