@@ -134,7 +134,9 @@ impl Payload<'_> {
         }
     }
 
-    /// Hands on a filter that looks for this payload's own token.
+    /// Hands on a filter that looks for this payload's own token. Never a part of its caller: the init would touch the
+    /// pages of the copy when it forks.
+    #[inline(never)]
     fn with_own_token(
         &self,
         program: &[u8],

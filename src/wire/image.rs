@@ -3,18 +3,19 @@
 use super::operation::{Confine, Cursor, Field, Operations, Setup};
 
 /// First word of both images; changes when the layout does.
-pub(crate) const MAGIC: u32 = 0x626a_0004;
+pub(crate) const MAGIC: u32 = 0x626a_0005;
 
-/// The sections of a plan image.
+/// The sections of a plan image, in their order in it: what is needed for each program comes first, so that of a large plan
+/// the init comes to have a few pages only.
 pub(crate) mod section {
-    /// [`Setup`](super::Setup) operations.
-    pub(crate) const SETUP: usize = 0;
     /// [`Confine`](super::Confine) operations before descriptors are placed.
-    pub(crate) const JOIN: usize = 1;
+    pub(crate) const JOIN: usize = 0;
     /// [`Confine`](super::Confine) operations after that.
-    pub(crate) const CONFINE: usize = 2;
+    pub(crate) const CONFINE: usize = 1;
     /// [`Confine`](super::Confine) operations after the working directory was entered: the last.
-    pub(crate) const SEAL: usize = 3;
+    pub(crate) const SEAL: usize = 2;
+    /// [`Setup`](super::Setup) operations.
+    pub(crate) const SETUP: usize = 3;
     pub(crate) const COUNT: usize = 4;
 }
 
