@@ -15,6 +15,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belljar::{
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         a_program_that_is_not_there: ["userns"],
         limits_hold_meanwhile: ["userns"],
         paths_that_end_nowhere: ["userns", "landlock"],
+        paths_while_others_rename: ["userns", "landlock"],
         an_unprivileged_host: ["userns", "landlock-6", "setpriv"],
     ];
     let roles: &[support::Role] = &[
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         ("talk", talk),
         ("bind", bind),
         ("odd-paths", odd_paths),
+        ("upwards", upwards),
         ("chatter", chatter),
         ("unprivileged", unprivileged),
     ];
@@ -549,6 +552,35 @@ fn paths_that_end_nowhere() -> Result {
     assert!(learned.needs.contains(&file("read_file", "/etc/passwd")), "{text}");
     assert!(!text.contains("aaaa"), "{text}");
     Ok(())
+}
+
+fn upwards(_: &[OsString]) -> i32 {
+    std::os::unix::fs::symlink("../../../etc/passwd", "/tmp/up").ok();
+    println!("{}", fs::read_to_string("/tmp/up").is_ok());
+    0
+}
+
+/// The kernel gives up on a `..` while anything at all is renamed on the machine, by anybody.
+fn paths_while_others_rename() -> Result {
+    let dir = Scratch::new();
+    let [a, b] = ["a", "b"].map(|name| dir.join(name));
+    fs::write(&a, "")?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                fs::rename(&a, &b).and_then(|()| fs::rename(&b, &a)).ok();
+            }
+        });
+        let learned = (0..20).map(|_| closed().learn(payload("upwards", &[]))).collect::<Vec<_>>();
+        is_over.store(true, Ordering::Relaxed);
+        for learned in learned {
+            let learned = learned?;
+            assert_eq!(learned.output.stdout, b"true\n");
+            assert!(learned.needs.contains(&file("read_file", "/etc/passwd")), "{}", learned.needs);
+        }
+        Ok(())
+    })
 }
 
 fn unprivileged(_: &[OsString]) -> i32 {

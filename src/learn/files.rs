@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::broker::Notification;
@@ -31,6 +32,8 @@ struct Name {
 
 /// `AT_FDCWD`, as the low half of a register.
 const AT_CWD: u64 = 0xffff_ff9c;
+
+const TRIES: usize = 128;
 
 const ACCESS_MODE: u64 = 0o3;
 const WRITE_ONLY: u64 = 0o1;
@@ -352,6 +355,19 @@ struct Found {
     is_dir: bool,
 }
 
+/// `openat2(2)` asks for another try where anything on the machine was renamed or mounted while it went up a `..`. This
+/// many are enough for others' renames, and the program cannot hold us up with its own.
+fn open_in(root: &File, path: &Path, how: OpenHow) -> nix::Result<OwnedFd> {
+    let mut opened = Err(Errno::EAGAIN);
+    for _ in 0..TRIES {
+        opened = openat2(root, path, how);
+        if !matches!(opened, Err(Errno::EAGAIN)) {
+            break;
+        }
+    }
+    opened
+}
+
 /// Follows a path in the program's root, and no further than that.
 fn resolve(call: &Notification<'_>, path: &Path) -> io::Result<Found> {
     let root = File::open(format!("/proc/{}/root", call.thread_id()))?;
@@ -364,7 +380,7 @@ fn resolve(call: &Notification<'_>, path: &Path) -> io::Result<Found> {
         return Ok(Found { path: path.to_owned(), is_dir: false });
     }
     let how = how.flags(flags);
-    let file = File::from(openat2(&root, path, how)?);
+    let file = File::from(open_in(&root, path, how)?);
     let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let is_dir = file.metadata()?.is_dir();
     let host_root = std::fs::read_link(format!("/proc/{}/root", call.thread_id()))?;
