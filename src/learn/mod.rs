@@ -46,7 +46,9 @@ impl Sandbox {
     /// the rest of the sandbox hold all the same.
     ///
     /// Each system call waits for the host, which makes a program slower by some tens of microseconds for each. Limits of time go
-    /// on meanwhile.
+    /// on meanwhile. A signal that comes between a call and the host's hearing of it makes the call fail with `EINTR` if its
+    /// handler has no `SA_RESTART`, even a call that never does so otherwise: on a busy machine a shell may say that it
+    /// cannot fork. Learn again where the output is not the usual one.
     ///
     /// # Errors
     ///
