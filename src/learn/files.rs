@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
 use crate::broker::Notification;
 
@@ -34,6 +34,8 @@ struct Name {
 const AT_CWD: u64 = 0xffff_ff9c;
 
 const TRIES: usize = 128;
+/// As many links one after the other as the kernel follows (path_resolution(7)).
+const LINKS: usize = 40;
 
 const ACCESS_MODE: u64 = 0o3;
 const WRITE_ONLY: u64 = 0o1;
@@ -368,6 +370,22 @@ fn open_in(root: &File, path: &Path, how: OpenHow) -> nix::Result<OwnedFd> {
     opened
 }
 
+/// The same for a link that we may not follow though the program may: where `fs.protected_symlinks` is on (proc(5)), a
+/// link at the end of a path in a sticky directory, as `/tmp` is, leads only those who own it.
+fn follow(root: &File, path: &Path, how: OpenHow, flags: OFlag) -> nix::Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match open_in(root, &path, how.flags(flags)) {
+            Err(Errno::EACCES) => {}
+            other => return other,
+        }
+        let link = open_in(root, &path, how.flags(flags | OFlag::O_NOFOLLOW))?;
+        let target = readlinkat(&link, "").map_err(|_| Errno::EACCES)?;
+        path = path.parent().ok_or(Errno::EACCES)?.join(target);
+    }
+    Err(Errno::ELOOP)
+}
+
 /// Follows a path in the program's root, and no further than that.
 fn resolve(call: &Notification<'_>, path: &Path) -> io::Result<Found> {
     let root = File::open(format!("/proc/{}/root", call.thread_id()))?;
@@ -379,8 +397,7 @@ fn resolve(call: &Notification<'_>, path: &Path) -> io::Result<Found> {
         openat2(&root, "/proc/self", how.flags(flags | OFlag::O_NOFOLLOW))?;
         return Ok(Found { path: path.to_owned(), is_dir: false });
     }
-    let how = how.flags(flags);
-    let file = File::from(open_in(&root, path, how)?);
+    let file = File::from(follow(&root, path, how, flags)?);
     let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let is_dir = file.metadata()?.is_dir();
     let host_root = std::fs::read_link(format!("/proc/{}/root", call.thread_id()))?;
