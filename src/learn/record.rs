@@ -127,7 +127,7 @@ impl Recorder {
     pub(super) fn needs(&self) -> Result<Needs> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.room == 0 {
-            let message = format!("the program needs more than {} MiB of names are", ROOM >> 20);
+            let message = format!("what the program needs is more than {} MiB of names", ROOM >> 20);
             return Err(Error::message(ErrorKind::LimitExceeded, Step::Wait, message)
                 .with_hint("learn from a program that ends sooner, or from its parts"));
         }

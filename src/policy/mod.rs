@@ -263,7 +263,7 @@ const SCHEMA: [(&str, &[&str]); 24] = [
     ("rootfs", &rootfs::KEYS),
     ("rootfs.upper", &rootfs::UPPER_KEYS),
     ("rootfs.upper.quota", &rootfs::QUOTA_KEYS),
-    ("mount", &mount::KEYS),
+    ("mount", mount::KEYS),
     ("limits", &limits::KEYS),
     ("limits.cpu_max", &limits::CPU_KEYS),
     ("limits.io_max", &limits::IO_KEYS),

@@ -9,23 +9,7 @@ use super::write::{Out, text};
 use crate::error::Result;
 use crate::mount::{Kind, Mount, ProcVisibility};
 
-/// What it is, by the name of the function that makes it. The value is what that takes first.
-const KINDS: [&str; 12] = [
-    "bind",
-    "bind_writable",
-    "tmpfs",
-    "proc",
-    "dev",
-    "devpts",
-    "mqueue",
-    "file",
-    "dir",
-    "symlink",
-    "mask",
-    "read_only",
-];
-
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: &[&str] = &[
     "bind",
     "bind_writable",
     "tmpfs",
@@ -47,9 +31,12 @@ pub(super) const KEYS: [&str; 19] = [
     "full",
 ];
 
+/// What it is, by the name of the function that makes it. The value is what that takes first.
+const KINDS: &[&str] = KEYS.split_at(12).0;
+
 pub(super) fn read(item: Item) -> Result<Mount> {
-    let mut table = item.table(&KEYS)?;
-    let (kind, first) = table.one(&KINDS)?;
+    let mut table = item.table(KEYS)?;
+    let (kind, first) = table.one(KINDS)?;
     let first = first.path()?;
     let mount = match kind {
         "bind" => Mount::bind(first, table.need("target")?.path()?),
