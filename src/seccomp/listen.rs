@@ -20,8 +20,7 @@ pub(super) fn observe(verdicts: &mut [Verdict], arch: Arch) {
     let unobserved = UNOBSERVED.map(|name| arch.number(name));
     for (number, verdict) in (0..).zip(verdicts) {
         if !unobserved.contains(&Some(number)) {
-            let cases = verdict.cases.iter_mut().map(|case| &mut case.answer);
-            for answer in cases.chain([&mut verdict.otherwise]).filter(|answer| answer.lets_through()) {
+            for answer in verdict.answers_mut().filter(|answer| answer.lets_through()) {
                 *answer = Answer::Notify;
             }
         }
@@ -42,8 +41,7 @@ pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {
         // The listener is told the number only: of a call that is sometimes for the host, it could not say when to kill.
         if has(verdict, Answer::Kill) && !has(verdict, Answer::Notify) {
             needed = true;
-            let cases = verdict.cases.iter_mut().map(|case| &mut case.answer);
-            for answer in cases.chain([&mut verdict.otherwise]).filter(|answer| **answer == Answer::Kill) {
+            for answer in verdict.answers_mut().filter(|answer| **answer == Answer::Kill) {
                 *answer = Answer::Notify;
             }
         }

@@ -240,7 +240,8 @@ impl Seccomp {
         }
     }
 
-    /// The same policy, for what `outer` lets through: every other call gets the answer that it gives.
+    /// What this policy refuses stays refused; what it lets through gets the answer of `outer`. So a log or a question to the
+    /// host of this one counts only where `outer` has it too.
     pub(crate) fn within(self, outer: Self) -> Self {
         Self { outer: Some(Box::new(outer)), ..self }
     }
@@ -308,10 +309,19 @@ pub(crate) struct Options {
 impl Options {
     /// Whether the default profile is compiled to the same filter for both: it does not look at capabilities.
     pub(crate) fn is_like(&self, other: Self) -> bool {
-        let unlike = |options: &Self| {
-            (options.setuid_guard, options.fixed_processors, options.fixed_io_priority, options.refused)
+        // Named one by one, so that a new one is not forgotten.
+        let unlike = |options: Self| {
+            let Self {
+                setuid_guard,
+                fixed_processors,
+                fixed_io_priority,
+                refused,
+                #[cfg(feature = "serde")]
+                    capabilities: _,
+            } = options;
+            (setuid_guard, fixed_processors, fixed_io_priority, refused)
         };
-        unlike(self) == unlike(&other)
+        unlike(*self) == unlike(other)
     }
 }
 

@@ -72,6 +72,10 @@ impl Verdict {
         self.cases.iter().map(|case| case.answer).chain([self.otherwise])
     }
 
+    pub(super) fn answers_mut(&mut self) -> impl Iterator<Item = &mut Answer> {
+        self.cases.iter_mut().map(|case| &mut case.answer).chain([&mut self.otherwise])
+    }
+
     /// Lets through only what one of the rules matches as well; all else that it let through gets the answer
     /// `refusal`. What it did not let through stays as it is.
     pub(super) fn narrow(self, rules: &[Rule], refusal: Answer) -> Self {
@@ -119,8 +123,7 @@ impl Verdict {
 
     /// Replaces every answer that lets the call through.
     pub(super) fn refuse(mut self, refusal: Answer) -> Self {
-        let answers = self.cases.iter_mut().map(|case| &mut case.answer);
-        for answer in answers.chain([&mut self.otherwise]).filter(|answer| answer.lets_through()) {
+        for answer in self.answers_mut().filter(|answer| answer.lets_through()) {
             *answer = refusal;
         }
         self
