@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         a_policy_is_never_wider_than_the_sandbox: ["userns", "landlock-6"],
         a_policy_keeps_the_conditions_of_the_filter: ["userns", "landlock-6"],
         files_without_a_name: ["userns", "landlock-6"],
+        files_that_lost_their_name: ["userns", "landlock-6"],
         what_is_remembered_has_a_bound: ["userns"],
         a_bare_sandbox: ["bare", "landlock"],
         commands_that_cannot_be_learned_from: ["userns"],
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("bind", bind),
         ("odd-paths", odd_paths),
         ("upwards", upwards),
+        ("unlinked", unlinked),
         ("chatter", chatter),
         ("unprivileged", unprivileged),
     ];
@@ -460,6 +462,24 @@ fn files_without_a_name() -> Result {
     let needs = again(&closed(), &payload("unnamed", &[]))?;
     assert!(needs.contains(&file("write_file", "/tmp")), "{needs}");
     assert_eq!(needs.apply(closed()).output(payload("unnamed", &[]))?.stdout, b"Ok(\"text\")\n");
+    Ok(())
+}
+
+/// A file that lost its name while it was open.
+fn unlinked(_: &[OsString]) -> i32 {
+    let result = (|| -> std::io::Result<()> {
+        let file = fs::File::create("/tmp/gone")?;
+        fs::remove_file("/tmp/gone")?;
+        file.set_len(10)
+    })();
+    println!("{result:?}");
+    0
+}
+
+fn files_that_lost_their_name() -> Result {
+    let needs = again(&closed(), &payload("unlinked", &[]))?;
+    assert!(needs.contains(&file("truncate", "/tmp")), "{needs}");
+    assert!(!needs.to_string().contains("deleted"), "{needs}");
     Ok(())
 }
 

@@ -170,9 +170,8 @@ impl Files {
         if let Ok(found) = resolve(call, program) {
             self.all(&found.path, &["execute", "read_file"], needs);
         }
-        let is_there = |path: &Path| !path.as_os_str().as_bytes().ends_with(b" (deleted)");
         if let Ok(exe) = std::fs::read_link(format!("/proc/{thread}/exe")) {
-            if is_there(&exe) {
+            if has_a_name(&exe) {
                 self.all(&exe, &["execute", "read_file"], needs);
             }
         }
@@ -184,7 +183,7 @@ impl Files {
             let is_executable = words.next().is_some_and(|mode| mode.contains('x'));
             let is_file = words.nth(2).is_some_and(|inode| inode != "0");
             let path = line.find('/').map(|start| Path::new(&line[start..]));
-            if let Some(path) = path.filter(|path| is_executable && is_file && is_there(path)) {
+            if let Some(path) = path.filter(|path| is_executable && is_file && has_a_name(path)) {
                 self.all(path, &["execute", "read_file"], needs);
             }
         }
@@ -192,8 +191,13 @@ impl Files {
 
     fn open_file(&self, call: &Notification<'_>, fd: u64, right: &str, needs: &mut Needs) -> io::Result<()> {
         let path = target(call, fd)?;
-        if path.is_absolute() && !path.to_string_lossy().starts_with("/memfd:") {
-            self.all(&path, &[right], needs);
+        if !path.is_absolute() || path.as_os_str().as_bytes().starts_with(b"/memfd:") {
+            return Ok(());
+        }
+        match has_a_name(&path) {
+            true => self.all(&path, &[right], needs),
+            // It will not be there when a rule for it is made: its directory stands for it.
+            false => self.above(&path, &[right], needs),
         }
         Ok(())
     }
@@ -349,6 +353,11 @@ fn base(call: &Notification<'_>, dir: u64) -> io::Result<PathBuf> {
 /// What a descriptor of the program leads to.
 fn target(call: &Notification<'_>, fd: u64) -> io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/{}/fd/{}", call.thread_id(), fd & 0xffff_ffff))
+}
+
+/// Whether what procfs says of an open file still leads to one (proc(5)).
+fn has_a_name(path: &Path) -> bool {
+    !path.as_os_str().as_bytes().ends_with(b" (deleted)")
 }
 
 struct Found {

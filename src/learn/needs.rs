@@ -29,7 +29,8 @@ pub enum Need {
         /// The path inside, without symlinks. Of what did not exist before the program made it: the directory.
         path: PathBuf,
     },
-    /// An address that it connected to or sent to: `connect 192.0.2.1:443`, `connect unix:/run/x`, `connect abstract:x`.
+    /// An address that it connected to, or sent to by `sendto(2)`: `connect 192.0.2.1:443`, `connect unix:/run/x`,
+    /// `connect abstract:x`. Addresses of `sendmsg(2)` are not seen, and bytes that are not UTF-8 are shown as U+FFFD.
     Connect(String),
     /// An address that it bound a socket to.
     Bind(String),

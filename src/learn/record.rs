@@ -93,7 +93,7 @@ impl Recorder {
             combinations.insert(arguments::values(name, call.args()));
         }
         let mut seen = Needs::default();
-        self.note_program(call, state, &mut seen);
+        let started = self.note_program(call, state, &mut seen);
         // A call with a path or an address that cannot be read fails by itself.
         state.files.note(call, &mut seen).ok();
         let port = note_address(call, name, state, &mut seen);
@@ -103,20 +103,23 @@ impl Recorder {
         // Whose /proc it was is certain only if the thread waits even now.
         if call.is_waiting() {
             state.keep(seen);
+            if let Some(exe) = started {
+                state.use_up(exe.as_os_str().len());
+                state.started.insert(exe);
+            }
         }
     }
 
     /// The program that a thread runs, when it is first seen.
-    fn note_program(&self, call: &Notification<'_>, state: &mut State, seen: &mut Needs) {
-        let Ok(exe) = std::fs::read_link(format!("/proc/{}/exe", call.thread_id())) else { return };
+    fn note_program(&self, call: &Notification<'_>, state: &State, seen: &mut Needs) -> Option<PathBuf> {
+        let exe = std::fs::read_link(format!("/proc/{}/exe", call.thread_id())).ok()?;
         if state.started.contains(&exe) {
-            return;
+            return None;
         }
         for candidate in &self.candidates {
             state.files.started(call, candidate, seen);
         }
-        state.use_up(exe.as_os_str().len());
-        state.started.insert(exe);
+        Some(exe)
     }
 
     /// What was needed until now.
