@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
-//! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`.
+//! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
+//! that lives on: see `warm.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
@@ -11,6 +12,7 @@ mod layers;
 mod ratio;
 mod rules;
 mod tiny;
+mod warm;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -25,6 +27,7 @@ fn main() {
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
         args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
+        args if args.iter().any(|arg| arg == "--warm") => return warm::measure(),
         _ => {}
     }
     let mut criterion = Criterion::default()
