@@ -17,7 +17,7 @@ use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
-use crate::runtime::{self, Purpose, Runtime, Started};
+use crate::runtime::{self, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
 use crate::sys;
 use crate::teardown::Init;
@@ -105,7 +105,7 @@ impl Child {
             Role::Owner => Counters::default(),
             Role::Guest => {
                 runtime.refuse_if_frozen()?;
-                runtime.counters()?
+                runtime.counters_of_many()?
             }
         };
         let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
@@ -113,8 +113,7 @@ impl Child {
             true => None,
             false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
         };
-        let streams = runtime.request_run(number, command)?;
-        let Started { pidfd, listener } = runtime.await_started(number, command)?;
+        let (streams, Started { pidfd, listener }) = begin(&runtime, number, command)?;
         drop(starting);
         let Streams { stdin, stdout, stderr, captured } = streams;
         let mut child = Self {
@@ -416,6 +415,19 @@ impl Child {
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
         Ok(Outcome { status, verdict, usage, oom, denied, enforced: lowered.enforced.clone() })
+    }
+}
+
+/// Has the program executed. One that was prepared and is lost has not begun, so it is asked for once more.
+fn begin(runtime: &Runtime, number: u32, command: &Command) -> Result<(Streams, Started)> {
+    let streams = runtime.request_run(number, command, Tries::First)?;
+    if let Start::Executed(started) = runtime.await_started(number, command)? {
+        return Ok((streams, started));
+    }
+    let streams = runtime.request_run(number, command, Tries::Again)?;
+    match runtime.await_started(number, command)? {
+        Start::Executed(started) => Ok((streams, started)),
+        Start::Lost => Err(Error::internal(Step::Fork, "a program was lost that was not prepared")),
     }
 }
 

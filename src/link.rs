@@ -89,7 +89,12 @@ impl Link {
 
     /// Sends a request. An init that is gone is not an error here: its last words, or their absence, are.
     pub(crate) fn send(&self, request: &Request, fds: &[RawFd]) -> Result<()> {
-        match sys::send(self.socket.as_fd(), request, fds) {
+        self.send_long(request, &[], fds)
+    }
+
+    /// Sends a request and what follows it in the same message.
+    pub(crate) fn send_long(&self, request: &Request, tail: &[u8], fds: &[RawFd]) -> Result<()> {
+        match sys::send(self.socket.as_fd(), request, tail, fds) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
             Err(error) => Err(Error::os(Step::Handshake, "sending a request to the init", error)),

@@ -15,14 +15,16 @@ use crate::gate;
 use crate::idmap::{self, IdBlock, MapPlan};
 use crate::link::{Link, Received};
 use crate::namespace::Namespaces;
-use crate::plan::{Lowered, Plan};
+use crate::plan::{Lowered, Plan, Warmth};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
 use crate::source::{self, Viewer};
 use crate::sys::{self, LaunchFailure, Launched};
 use crate::upper::UpperDir;
-use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::wire::{
+    BOX_SLOTS, CONTAINER, INLINE_IMAGE, MAX_FDS, NO_SLOT, Reply, Request, flag, line, reply, request, stage,
+};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
@@ -56,6 +58,7 @@ pub(crate) struct Runtime {
     pub(crate) starting: RwLock<()>,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
+    pub(crate) purpose: Purpose,
     /// The process that launched it, and alone ends it.
     pub(crate) owner: u32,
 }
@@ -67,6 +70,22 @@ pub(crate) enum Purpose {
     OneProgram,
     /// Any number of programs.
     Container,
+}
+
+/// How often the init was asked for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    First,
+    /// A prepared payload was lost, and no other one shall be taken.
+    Again,
+}
+
+/// How a program came to start.
+#[derive(Debug)]
+pub(crate) enum Start {
+    Executed(Started),
+    /// The payload that was prepared for it was killed or stopped before it had done anything.
+    Lost,
 }
 
 /// A program that was executed.
@@ -85,12 +104,18 @@ fn no_room(what: &'static str, errno: i32) -> Error {
 
 /// Launches an init and sends all that its set-up needs.
 pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
-    let flags = if purpose == Purpose::OneProgram { flag::QUIET } else { 0 };
     let lowered = &*plan.0;
+
     let prepare = |what: &'static str| move |error: std::io::Error| Error::os(Step::Prepare, what, error);
     let init = init_program()?;
     // The init starts in this process's cgroup.
     lowered.placement.ready()?;
+    let flags = match (purpose, lowered.warmth) {
+        (Purpose::OneProgram, _) => flag::QUIET,
+        (Purpose::Container, Warmth::Template) if lowered.placement.ways_out().is_none() => 0,
+        (Purpose::Container, Warmth::Template) => flag::TEMPLATE,
+        (Purpose::Container, Warmth::Alone | Warmth::Cold) => 0,
+    };
     let block = match &lowered.maps {
         Some(MapPlan::Block) => Some(IdBlock::reserve()?),
         _ => None,
@@ -120,6 +145,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         next_child: AtomicU32::new(1),
         starting: RwLock::new(()),
         sending: Mutex::new(()),
+        purpose,
         owner: std::process::id(),
     };
     match runtime.request_go().and_then(|()| runtime.make_box()) {
@@ -183,7 +209,7 @@ fn send_start(
     if !lowered.placement.is_empty() {
         message.flags |= flag::EXPECT_BOX;
     }
-    sys::send(socket, &message, &fds)
+    sys::send(socket, &message, &[], &fds)
         .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
 }
 
@@ -197,14 +223,19 @@ fn processors() -> usize {
 }
 
 /// Sends a request whose table may be longer than one message can carry.
-fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) -> Result<()>) -> Result<()> {
+fn send_all(
+    message: &Request,
+    tail: &[u8],
+    fds: &[RawFd],
+    send: impl Fn(&Request, &[u8], &[RawFd]) -> Result<()>,
+) -> Result<()> {
     let mut rest = fds;
     while rest.len() > MAX_FDS {
-        let (head, tail) = rest.split_at(MAX_FDS);
-        send(&Request { kind: request::FDS, ..Request::default() }, head)?;
-        rest = tail;
+        let (head, more) = rest.split_at(MAX_FDS);
+        send(&Request { kind: request::FDS, ..Request::default() }, &[], head)?;
+        rest = more;
     }
-    send(message, rest)
+    send(message, tail, rest)
 }
 
 impl Runtime {
@@ -245,6 +276,7 @@ impl Runtime {
             cgroup_slot: NO_SLOT,
             usage_slot: NO_SLOT,
             thaw_slot: NO_SLOT,
+            leave_slot: NO_SLOT,
             ..Request::default()
         };
         let mut fds: Vec<RawFd> = Vec::new();
@@ -270,13 +302,22 @@ impl Runtime {
             message.thaw_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
             fds.push(thaw.as_raw_fd());
         }
+        // A template has to leave what it has seen from within.
+        if let Some(leave) = lowered.placement.ways_out().filter(|_| self.purpose == Purpose::Container) {
+            message.leave_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            fds.extend(leave.iter().map(AsRawFd::as_raw_fd));
+        }
         self.send(&message, &fds)
     }
 
     pub(crate) fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
+        self.send_long(message, &[], fds)
+    }
+
+    fn send_long(&self, message: &Request, tail: &[u8], fds: &[RawFd]) -> Result<()> {
         // The init adds the descriptors of all messages up to a request to that request.
         let _whole = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        send_all(message, fds, |message, fds| self.link.send(message, fds))
+        send_all(message, tail, fds, |message, tail, fds| self.link.send_long(message, tail, fds))
     }
 
     /// A number that no other program of this container has.
@@ -285,16 +326,12 @@ impl Runtime {
     }
 
     /// Sends a program to run.
-    pub(crate) fn request_run(&self, number: u32, command: &Command) -> Result<Streams> {
+    pub(crate) fn request_run(&self, number: u32, command: &Command, tries: Tries) -> Result<Streams> {
         let flags = if number == CONTAINER { flag::ONE_SHOT } else { 0 };
         let lowered = &*self.plan.0;
-        let mut table = vec![];
         let (streams, theirs) = Streams::open(command)?;
+        let mut table = theirs.table(command);
         let image = run_image::encode(command, &lowered.environment, theirs.placements(command))?;
-        let image = sys::sealed_memfd(c"belljar-run", &image)
-            .map_err(|error| Error::os(Step::Prepare, "making the run's memfd", error))?;
-        table.push(image.as_raw_fd());
-        table.extend(theirs.table(command));
         let nanoseconds = |limit: Option<Duration>| {
             limit.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
         };
@@ -304,6 +341,7 @@ impl Runtime {
             kind: request::RUN,
             flags,
             child: number,
+            image_slot: NO_SLOT,
             pump_from: [NO_SLOT; 2],
             pump_to: [NO_SLOT; 2],
             wall_ns: late(lowered.wall_time),
@@ -329,6 +367,18 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if image.len() <= INLINE_IMAGE {
+            // A prepared payload has its streams and nothing else.
+            if tries == Tries::First && command.kept.is_empty() {
+                message.flags |= flag::WARM;
+            }
+            self.send_long(&message, &image, &table)?;
+            return Ok(streams);
+        }
+        let image = sys::sealed_memfd(c"belljar-run", &image)
+            .map_err(|error| Error::os(Step::Prepare, "making the run's memfd", error))?;
+        message.image_slot = slot_of(&table)?;
+        table.push(image.as_raw_fd());
         self.send(&message, &table)?;
         Ok(streams)
     }
@@ -344,7 +394,7 @@ impl Runtime {
     }
 
     /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Started> {
+    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Start> {
         let mut refused = None;
         let mut listener = None;
         loop {
@@ -365,6 +415,7 @@ impl Runtime {
                 Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
                     listener = Some(fd);
                 }
+                Received::Message((message, _)) if is_loss(&message) => return Ok(Start::Lost),
                 // It was sent, and there was no number for it here.
                 Received::Message((message, None)) if message.kind == reply::LISTENER => {
                     refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
@@ -376,7 +427,9 @@ impl Runtime {
                     if refused.is_some() && started.is_ok() {
                         self.link.forget(number);
                     }
-                    return refused.map_or(started, Err).map(|pidfd| Started { pidfd, listener });
+                    return refused
+                        .map_or(started, Err)
+                        .map(|pidfd| Start::Executed(Started { pidfd, listener }));
                 }
             }
         }
@@ -453,6 +506,17 @@ impl Runtime {
         }
     }
 
+    /// As [`counters`](Self::counters), for a box that is asked once and again.
+    pub(crate) fn counters_of_many(&self) -> Result<Counters> {
+        match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) => {
+                cgroup.keep_open();
+                cgroup.counters()
+            }
+            None => Ok(Counters::default()),
+        }
+    }
+
     /// A program that is started in a frozen box would stop on its way.
     pub(crate) fn refuse_if_frozen(&self) -> Result<()> {
         match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -486,6 +550,10 @@ impl Runtime {
     pub(crate) fn ended_by_host(&self) -> bool {
         self.ended_by_host.load(Ordering::Relaxed)
     }
+}
+
+fn is_loss(message: &Reply) -> bool {
+    (message.kind, message.stage, message.index) == (reply::FAILED, stage::PROTOCOL, line::GONE)
 }
 
 /// The slot that the next descriptor of a table will have.

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ pub(super) struct Group {
     parent: Arc<Parent>,
     name: String,
     dir: OwnedFd,
+    /// Files that stay open once they were read, for a group that is looked at again and again.
+    kept: Option<Mutex<Vec<(String, OwnedFd)>>>,
 }
 
 /// How many rounds of SIGKILL a group gets where the kernel cannot kill it in one step. With the pauses below they
@@ -86,7 +88,7 @@ impl Group {
     pub(super) fn open(parent: &Arc<Parent>, name: &str) -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&parent.fd, name, flags, Mode::empty())?;
-        Ok(Self { parent: Arc::clone(parent), name: name.to_owned(), dir })
+        Ok(Self { parent: Arc::clone(parent), name: name.to_owned(), dir, kept: None })
     }
 
     pub(super) fn version(&self) -> Version {
@@ -213,17 +215,34 @@ impl Group {
 
     /// The text of a small control file; `None` if this kernel does not have it.
     pub(super) fn read<'b>(&self, file: &str, buffer: &'b mut [u8; 4096]) -> Result<Option<&'b str>> {
-        let fd = match self.try_open(file, OFlag::O_RDONLY) {
-            Err(Errno::ENOENT) => return Ok(None),
-            opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
-        };
+        let mut kept = self.kept.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let place = kept.as_ref().and_then(|kept| kept.iter().position(|(name, _)| name == file));
+        let found = kept.as_ref().zip(place).and_then(|(kept, place)| kept.get(place));
         // One read is enough: kernfs hands out a whole file that fits the buffer, and all we read do.
-        match pread(&fd, buffer, 0) {
+        let read = if let Some((_, fd)) = found {
+            pread(fd, buffer, 0)
+        } else {
+            let fd = match self.try_open(file, OFlag::O_RDONLY) {
+                Err(Errno::ENOENT) => return Ok(None),
+                opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
+            };
+            let read = pread(&fd, buffer, 0);
+            if let Some(kept) = &mut kept {
+                kept.push((file.to_owned(), fd));
+            }
+            read
+        };
+        match read {
             Ok(length) => Ok(str::from_utf8(&buffer[..length]).ok()),
             // memory.peak and its like are there but not supported for some groups.
             Err(Errno::EOPNOTSUPP) => Ok(None),
             Err(errno) => Err(self.failed("reading", file, errno)),
         }
+    }
+
+    /// From now on files that are read stay open.
+    pub(super) fn keep_open(&mut self) {
+        self.kept.get_or_insert_default();
     }
 
     /// The text of a control file that has a line for each device of the machine; `None` if this kernel does not have it.

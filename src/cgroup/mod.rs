@@ -200,6 +200,11 @@ impl Cgroup {
         self.groups.iter().map(Group::path)
     }
 
+    /// From now on it is looked at often, so the files with its counters stay open.
+    pub(crate) fn keep_open(&mut self) {
+        self.groups.iter_mut().for_each(Group::keep_open);
+    }
+
     /// What the kernel has counted so far. Of use until the box is removed.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::default();

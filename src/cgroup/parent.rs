@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -156,6 +156,8 @@ pub(super) struct Parent {
     /// Whether it is our own cgroup, which we may leave for the leaf beside the boxes.
     may_move: bool,
     ready: AtomicBool,
+    /// The file by which a process goes to the cgroup of this one.
+    way_out: OnceLock<Option<OwnedFd>>,
 }
 
 impl Parent {
@@ -191,6 +193,7 @@ impl Parent {
             controllers,
             may_move,
             ready: AtomicBool::new(false),
+            way_out: OnceLock::new(),
         }))
     }
 
@@ -200,6 +203,20 @@ impl Parent {
             Version::V1 => Ok(()),
             Version::V2 => enable::check(&self.dir, &self.controllers, self.may_move),
         }
+    }
+
+    /// The file by which a process goes to where this one was when it was asked first, after [`ready`](Self::ready).
+    pub(super) fn way_out(&self) -> Option<BorrowedFd<'_>> {
+        let opened = self.way_out.get_or_init(|| {
+            let layout = Layout::discover().ok()?;
+            let (hierarchy, file) = match self.version {
+                Version::V1 => (layout.v1(*self.controllers.first()?)?, "tasks"),
+                Version::V2 => (layout.v2()?, "cgroup.procs"),
+            };
+            let file = hierarchy.own_dir().ok()?.join(file);
+            open(&file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+        });
+        opened.as_ref().map(AsFd::as_fd)
     }
 
     /// Prepares the directory when the first box is made in it: passes the controllers on, and removes the boxes

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,6 +111,12 @@ impl Placement {
     /// cgroup to the boxes, and must be alone there to do so. Does nothing the second time.
     pub(crate) fn ready(&self) -> Result<()> {
         self.parents.iter().try_for_each(Parent::ready)
+    }
+
+    /// The files by which a process goes to the cgroup of this one, in the order of the joins. `None` if one cannot be
+    /// written to.
+    pub(crate) fn ways_out(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        self.parents.iter().map(|parent| parent.way_out()).collect()
     }
 
     pub(super) fn parents(&self) -> &[Arc<Parent>] {

@@ -28,7 +28,7 @@ use crate::tenants;
 use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
 
-use super::Lowered;
+use super::{Lowered, Warmth};
 
 /// The slot of the first file to join the cgroup by.
 #[expect(clippy::cast_possible_truncation, reason = "there are 1024 slots")]
@@ -131,12 +131,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if sandbox.cross_tenant {
         tenants::lower(sandbox, &mut lowering, &mut enforced)?;
     }
-    let asked = match &sandbox.seccomp {
+    let (asked, inheritable) = match &sandbox.seccomp {
         None => {
             if landlock.ports {
                 landlock::refuse_detours(&mut lowering);
             }
-            None
+            (None, true)
         }
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
@@ -159,7 +159,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                     None => caller.capabilities,
                 },
             };
-            let Filter { program, token, asked } = compile_filter(sandbox, options)?;
+            let Filter { program, token, asked, inheritable } = compile_filter(sandbox, options)?;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
             let numbers: Vec<u8> = asked.iter().flatten().flat_map(|number| number.to_ne_bytes()).collect();
             let program = program.as_bytes();
@@ -169,8 +169,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
             };
             lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
             enforced.add(Feature::Seccomp);
-            asked
+            (asked, inheritable)
         }
+    };
+    let shares_label = !security.is_empty();
+    let warmth = match gate.is_empty() {
+        false => Warmth::Cold,
+        true => warmth(sandbox, maps.as_ref(), inheritable && !shares_label, &placement),
     };
     note_run_limits(sandbox, &mut enforced);
     if namespaces.contains(Namespaces::PID) || !placement.is_empty() {
@@ -202,6 +207,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
+        warmth,
         limits,
         wall_time: sandbox.wall_time,
         cpu_time: times.cpu,
@@ -218,6 +224,24 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         labelled: !security.is_empty(),
         enforced,
     })
+}
+
+/// What can be done for the programs of a sandbox before their commands come.
+fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placement: &Placement) -> Warmth {
+    let limit = |wanted| sandbox.rlimits.iter().find(|(resource, _, _)| *resource == wanted);
+    // The standard streams are received, so there must be numbers for them.
+    if limit(Resource::Nofile).is_some_and(|(_, soft, _)| *soft < 3) {
+        return Warmth::Cold;
+    }
+    // A keyring and a cookie are each program's own; and a template would be one of its user's processes.
+    if !inheritable || sandbox.cross_tenant || limit(Resource::Nproc).is_some() {
+        return Warmth::Alone;
+    }
+    // Entering a cgroup of version 2 can take milliseconds where nobody else does it (an RCU grace period). Without ids of its
+    // own the init may fork into it, which does not.
+    let forks_into =
+        placement.versions().any(|version| version == Version::V2) && maps != Some(&MapPlan::Block);
+    if forks_into { Warmth::Alone } else { Warmth::Template }
 }
 
 /// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.

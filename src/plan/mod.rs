@@ -46,6 +46,17 @@ use crate::wire::{Reply, line, section, stage};
 #[derive(Clone)]
 pub struct Plan(pub(crate) Arc<Lowered>);
 
+/// What can be done for a program before its command comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// Nothing: the host has a part in it.
+    Cold,
+    /// One payload can be prepared at a time, each by itself.
+    Alone,
+    /// A template can fork one after the other.
+    Template,
+}
+
 /// What a plan consists of.
 #[derive(Debug)]
 pub(crate) struct Lowered {
@@ -74,6 +85,7 @@ pub(crate) struct Lowered {
     /// Layers and directories of the host show the ids inside that they have on disk.
     pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,
+    pub(crate) warmth: Warmth,
     pub(crate) limits: Limits,
     pub(crate) wall_time: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,

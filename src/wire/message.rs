@@ -4,6 +4,8 @@
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 /// The most file descriptors that one message carries (`SCM_MAX_FD` of the kernel).
 pub(crate) const MAX_FDS: usize = 253;
+/// The most bytes of an image that follow a message.
+pub(crate) const INLINE_IMAGE: usize = 8192;
 /// The most file descriptors that the init holds for a container, and for one run.
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
@@ -19,7 +21,8 @@ pub(crate) mod request {
     /// Set the container up. Table: plan image, pidfd of the host, then what shall live as long as the init. Sent before
     /// the init exists, so that it has something to do from its first instruction.
     pub(crate) const START: u32 = 2;
-    /// Start a program. Table: run image, then the slots of the run.
+    /// Start a program. Table: the standard streams, what else it gets, and what the init needs for it. Its image follows the
+    /// message, if `image_slot` does not say where it is.
     pub(crate) const RUN: u32 = 3;
     /// Kill a program and everything that descends from it.
     pub(crate) const KILL: u32 = 4;
@@ -61,6 +64,12 @@ pub(crate) mod flag {
     pub(crate) const REFUSED: u32 = 128;
     /// `RUN`: the listener of the program's filter goes to the host.
     pub(crate) const HOST_LISTENS: u32 = 256;
+    /// `START`: a payload is prepared before its command comes.
+    pub(crate) const PREPARE: u32 = 512;
+    /// `START`: payloads are forked from one that is prepared, again and again.
+    pub(crate) const TEMPLATE: u32 = 1024;
+    /// `RUN`: a prepared payload may become the program.
+    pub(crate) const WARM: u32 = 4096;
 }
 
 /// A message of the host.
@@ -77,6 +86,11 @@ pub(crate) struct Request {
     pub(crate) usage_slot: u32,
     /// `BOX`: slot of the file that a frozen version 1 box is thawed by, or [`NO_SLOT`].
     pub(crate) thaw_slot: u32,
+    /// `BOX`: slot of the first of the files by which a process leaves the box again, in the order in which it was joined, or
+    /// [`NO_SLOT`].
+    pub(crate) leave_slot: u32,
+    /// `RUN`: slot of the image, or [`NO_SLOT`] if it follows the message.
+    pub(crate) image_slot: u32,
     /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
     pub(crate) pump_from: [u32; 2],
     /// `RUN`: slots of what captured stdout and stderr are written to.
@@ -217,6 +231,9 @@ pub(crate) mod line {
     pub(crate) const OUTPUT: u32 = 15;
     /// The listener of the program's filter is received, or sent to the host.
     pub(crate) const LISTENER: u32 = 17;
+    /// A prepared payload that was given the command did not execute it: it was killed before, or stopped. The command may be
+    /// sent again.
+    pub(crate) const GONE: u32 = 18;
     /// Waiting for events; the init ends.
     pub(crate) const EVENTS: u32 = 16;
     /// The signal actions and the mask that a host may have left.
@@ -253,6 +270,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 104 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 112 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);
