@@ -7,6 +7,7 @@ use crate::child::Child;
 use crate::command::Command;
 use crate::error::Result;
 use crate::feature::Enforced;
+use crate::joining::Sharer;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
 use crate::runtime::{self, Runtime};
@@ -70,6 +71,17 @@ impl Container {
 
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// What others need to be in its namespaces.
+    pub(crate) fn sharer(&self) -> Sharer {
+        let lowered = &*self.runtime.plan.0;
+        Sharer {
+            init: Arc::clone(self.runtime.link.init()),
+            pid: self.runtime.pid,
+            namespaces: lowered.namespaces | lowered.entrances.kinds().collect(),
+            cross_tenant: lowered.cross_tenant,
+        }
     }
 
     /// What is in force.

@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Unsupported,
     /// The kernel has the feature but this process may not use it.
     PermissionDenied,
-    /// A file, directory or program of the host that the policy names does not exist.
+    /// A file, directory or program of the host that the policy names does not exist, or a sandbox that it joins has ended.
     NotFound,
     /// The host ran out of file descriptors, processes, memory or ids.
     ResourceExhausted,
@@ -68,6 +68,8 @@ pub enum Step {
     Prepare,
     /// Creating the namespaces with `clone3(2)`.
     Clone,
+    /// Entering namespaces of another sandbox with `setns(2)`.
+    JoinNs,
     /// Executing the sandbox's init program, and what that does for itself before anything of the plan.
     Init,
     /// Writing the user and group id maps.

@@ -148,6 +148,7 @@ mod init_deadline;
 #[path = "init/token.rs"]
 mod init_token;
 mod interaction;
+mod joining;
 mod landlock;
 #[cfg(feature = "oci")]
 mod layer;
@@ -204,6 +205,7 @@ pub use layer::{Collected, Damage, Digest, LayerInfo, LayerStore, Progress};
 pub use learn::{Learned, Need, Needs, NeedsDiff};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
+pub use namespace::Namespace;
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
 pub use rootfs::{Rootfs, Upper};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use crate::wire::{CONTAINER, Reply, Request, reply};
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: OwnedFd,
-    init: OwnedFd,
+    init: Arc<OwnedFd>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -66,12 +66,12 @@ pub(crate) enum Received {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, init: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd, init: Arc<OwnedFd>) -> Self {
         Self { socket, init, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The init's pidfd.
-    pub(crate) fn init(&self) -> &OwnedFd {
+    pub(crate) fn init(&self) -> &Arc<OwnedFd> {
         &self.init
     }
 

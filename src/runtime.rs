@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::capture::Streams;
@@ -130,12 +130,14 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let kept =
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
-        .map_err(|failure| launch_error(failure, lowered.namespaces))?;
+    let entrances = lowered.entrances.as_given();
+    let flags = lowered.namespaces.clone_flags();
+    let Launched { pid, pidfd, seen_as } = sys::launch(flags, &entrances, theirs.as_fd(), init)
+        .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
     let runtime = Runtime {
         plan: plan.clone(),
-        link: Link::new(ours, pidfd),
+        link: Link::new(ours, Arc::new(pidfd)),
         pid,
         cgroup: Mutex::new(None),
         reaped: AtomicBool::new(false),
@@ -148,7 +150,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         purpose,
         owner: std::process::id(),
     };
-    match runtime.request_go().and_then(|()| runtime.make_box()) {
+    match runtime.request_go(seen_as).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
@@ -164,12 +166,21 @@ fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
     Ok(lock)
 }
 
-fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
+fn launch_error(failure: LaunchFailure, lowered: &Lowered) -> Error {
+    let namespaces = lowered.namespaces;
     match failure {
+        LaunchFailure::Enter { number, source } => {
+            let name = lowered.entrances.kinds().nth(number).and_then(Namespaces::file).unwrap_or("other");
+            Error::os(Step::JoinNs, format!("entering the {name} namespace of the joined sandbox"), source)
+                .with_hint("it takes CAP_SYS_ADMIN over that sandbox: join as the user that started it")
+        }
         LaunchFailure::Clone(error) => {
             let errno = error.raw_os_error();
             let what = Error::os(Step::Clone, "creating the namespaces with clone3", error);
             match errno {
+                Some(libc::EPERM) if lowered.entrances.is_nested() => {
+                    what.with_hint("the joined sandbox must map the caller's user and group id")
+                }
                 Some(libc::EPERM) if namespaces.contains(Namespaces::USER) => what.with_hint(
                     "user namespaces are refused here: check kernel.unprivileged_userns_clone, \
                      kernel.apparmor_restrict_unprivileged_userns, and the seccomp profile of the container this runs in",
@@ -240,7 +251,7 @@ fn send_all(
 
 impl Runtime {
     /// Writes the id maps, makes the mount trees, and lets the init go on with them.
-    fn request_go(&self) -> Result<()> {
+    fn request_go(&self, seen_as: (u32, u32)) -> Result<()> {
         let lowered = &*self.plan.0;
         if !lowered.waits {
             return Ok(());
@@ -260,7 +271,8 @@ impl Runtime {
         let viewer = Viewer { pid: self.pid, maps: maps.as_ref(), program: lowered.program_ids };
         let trees = source::open_all(&lowered.sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
-        self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
+        let (uid, gid) = seen_as;
+        self.send(&Request { kind: request::GO, uid, gid, ..Request::default() }, &fds)
     }
 
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.

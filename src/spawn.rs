@@ -30,6 +30,7 @@ use crate::child::Child;
 use crate::command::Command;
 use crate::container::Container;
 use crate::error::Result;
+use crate::namespace::{Namespace, Namespaces};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
 use crate::sandbox::Sandbox;
@@ -113,6 +114,52 @@ impl Sandbox {
     /// ```
     pub fn start(&self) -> Result<Container> {
         self.plan()?.start()
+    }
+}
+
+impl Sandbox {
+    /// Uses namespaces of a container in place of own ones: the same network, for instance, and different process ids.
+    ///
+    /// The [plan](Sandbox::plan) takes them by descriptor from the init of the container, which has to be there at that
+    /// moment; a process id that is used again is not mistaken for it. From then on they exist as long as the plan, its
+    /// clones and its sandboxes do: what has joined a network goes on with it when the container is dropped, which ends the
+    /// container's programs and nobody else's.
+    ///
+    /// What belongs to a namespace is the container's: the interfaces, whether and how they are up, the host name. Ids
+    /// are not shared: where sandboxes have host ids of their own, a System V object that is for the others has to be open to
+    /// all (mode 666). Capabilities that are [kept](Sandbox::keep_capability) are not over what is joined.
+    /// [`Plan::enforced`](crate::Plan::enforced) lists a joined namespace as skipped, because it is not the sandbox's own.
+    ///
+    /// The last call counts, of those about the same namespace: [`net_ns`](Sandbox::net_ns) or
+    /// [`share_net`](Sandbox::share_net) afterwards take it back.
+    ///
+    /// Without `CAP_SYS_ADMIN` nobody has power over a namespace but from the user namespace that owns it. The sandbox then
+    /// has its user namespace within that of the container, which needs one, and must map the caller's id.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`NotFound`](crate::ErrorKind::NotFound) for a container that is gone, and
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a namespace that the container itself shares with the host,
+    /// together with [`cross_tenant`](Sandbox::cross_tenant) on either side, and for what cannot work in a namespace of
+    /// another sandbox: [`Mount::mqueue`](crate::Mount::mqueue), capabilities over the network.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), where the caller lacks `CAP_SYS_ADMIN`, for a sandbox without a
+    /// user namespace of its own or with more than one id.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Namespace, Sandbox};
+    ///
+    /// let database = Sandbox::new().start()?;
+    /// let server = database.spawn(Command::new("/usr/bin/python3").args(["-m", "http.server", "8000"]))?;
+    /// let client = Sandbox::new().join(&database, [Namespace::Net]);
+    /// let output = client.output(Command::new("/usr/bin/curl").arg("http://127.0.0.1:8000/"))?;
+    /// # drop((server, output));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn join(self, container: &Container, namespaces: impl IntoIterator<Item = Namespace>) -> Self {
+        let namespaces = namespaces.into_iter().fold(Namespaces::empty(), |all, one| all | one.into());
+        self.join_namespaces(container.sharer(), namespaces)
     }
 }
 

@@ -115,6 +115,8 @@ pub(crate) enum Writer {
     Privileged,
     /// `newuidmap(1)` and `newgidmap(1)`.
     Helpers,
+    /// The init, in a user namespace within that of another sandbox, where the caller's ids have other numbers.
+    Init,
 }
 
 /// Maps that are ready to be written.
@@ -241,11 +243,26 @@ impl MapPlan {
         }
     }
 
+    /// The same where the init has to write the maps.
+    pub(crate) fn written_inside(self) -> Result<Self> {
+        match self {
+            Self::Fixed(maps) if maps.writer == Writer::Own => {
+                Ok(Self::Fixed(Maps { writer: Writer::Init, ..maps }))
+            }
+            _ => Err(Error::message(
+                ErrorKind::PermissionDenied,
+                Step::IdMap,
+                "a sandbox that joins another maps one id, the caller's own",
+            )
+            .with_hint("use UserMap::auto(), or join with CAP_SYS_ADMIN")),
+        }
+    }
+
     /// Whether supplementary groups can be dropped inside: not with `setgroups` denied.
     pub(crate) fn may_set_groups(&self) -> bool {
         match self {
             Self::Block => true,
-            Self::Fixed(maps) => maps.writer != Writer::Own,
+            Self::Fixed(maps) => !matches!(maps.writer, Writer::Own | Writer::Init),
         }
     }
 }

@@ -123,7 +123,8 @@ impl Container {
             let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {
                 // What follows needs the ids that the host maps, or the mounts that it makes.
-                Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
+                let go = Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
+                setup.caller = (go.uid, go.gid);
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {

@@ -55,6 +55,14 @@ impl fmt::Display for Plan {
             let path = dir.upper.display().to_string();
             writeln!(f, "  limit {} to {} and {inodes} inodes", one_line(path), quota.size)?;
         }
+        for (kind, name) in plan.entrances.kinds().filter_map(|kind| Some((kind, kind.file()?))) {
+            let whose = if kind == Namespaces::USER {
+                "the user namespace that owns those"
+            } else {
+                "the joined sandbox's"
+            };
+            writeln!(f, "  enter {whose}: {name}")?;
+        }
         writeln!(f, "  clone3 into new namespaces: {unshared}")?;
         match &plan.maps {
             Some(MapPlan::Block) => writeln!(f, "  map ids to a fresh block of host ids")?,

@@ -12,6 +12,7 @@ use crate::fallback::StandIn;
 use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
+use crate::joining::{self, Entrances};
 use crate::landlock;
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
@@ -42,6 +43,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let mut enforced = Enforced::default();
     let (namespaces, stand_in) = available_namespaces(sandbox, caller.uid, &mut enforced)?;
     let in_user_ns = namespaces.contains(Namespaces::USER);
+    let entrances = Entrances::open(&sandbox.joins, &caller)?;
+    sandbox.joins.tell(&mut enforced);
     let mode = match (caller.may_mount(), in_user_ns) {
         (false, _) => SourceMode::Paths,
         (true, false) => SourceMode::Descriptors,
@@ -53,8 +56,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     } else {
         Ids { uid: caller.uid, gid: caller.gid }
     });
-    let maps =
-        if in_user_ns { Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?) } else { None };
+    let maps = match (in_user_ns, entrances.is_nested()) {
+        (true, false) => Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?),
+        (true, true) => Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?.written_inside()?),
+        (false, false) => None,
+        (false, true) => return Err(joining::needs_user_ns()),
+    };
 
     let security = lsm::wanted(sandbox, &mut enforced)?;
     if !security.is_empty() {
@@ -68,6 +75,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let waits = maps.is_some() || namespaces.contains(Namespaces::MOUNT);
     if waits {
         lowering.setup(Step::Handshake, "waiting for the host's part", None, &Setup::Await {});
+    }
+    if entrances.is_nested() {
+        let Ids { uid, gid } = program_ids;
+        let what = format!("mapping user id {uid} and group id {gid} to the caller's in the joined sandbox");
+        lowering.setup(Step::IdMap, what, None, &Setup::MapIds { uid, gid });
     }
     if let Some(maps) = &maps {
         let Ids { uid, gid } = maps.setup_ids(program_ids);
@@ -200,6 +212,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         gate,
         waits,
         namespaces,
+        entrances,
+        cross_tenant: sandbox.cross_tenant,
         maps,
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),

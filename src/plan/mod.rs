@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
 use crate::gate::HostStep;
 use crate::idmap::{Ids, MapPlan};
+use crate::joining::Entrances;
 use crate::limits::Bytes;
 use crate::lowering::{Held, Labels};
 use crate::namespace::Namespaces;
@@ -73,6 +74,9 @@ pub(crate) struct Lowered {
     /// The init waits for the host in its setup.
     pub(crate) waits: bool,
     pub(crate) namespaces: Namespaces,
+    /// The namespaces of other sandboxes that it starts in.
+    pub(crate) entrances: Entrances,
+    pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,
     pub(crate) program_ids: Ids,

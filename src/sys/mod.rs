@@ -11,6 +11,7 @@ mod listener;
 mod loop_device;
 mod memfd;
 mod mount;
+mod namespace;
 mod pipe;
 mod process;
 mod quota;
@@ -24,7 +25,7 @@ pub(crate) use btrfs::{
     create_subvolume, destroy_subvolume, make_subvolume_writable, share_content, snapshot_subvolume,
 };
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
-pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
+pub(crate) use launch::{Entrance, LaunchFailure, Launched, launch, try_clone};
 pub(crate) use listener::{
     SeccompNotification, answer_notification, answer_with_fd, continue_notification, has_thread,
     is_notification_valid, receive_notification, replace_fd,
@@ -35,6 +36,7 @@ pub(crate) use mount::{
     Reach, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
     make_filesystem_read_only, map_namespace,
 };
+pub(crate) use namespace::{owner_of_namespace, parent_of_namespace};
 pub(crate) use pipe::unread;
 pub(crate) use process::{
     ProcessOf, core_cookie, effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, random,

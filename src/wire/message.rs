@@ -97,7 +97,7 @@ pub(crate) struct Request {
     pub(crate) pump_to: [u32; 2],
     /// `START`: how many processors can use CPU time at once.
     pub(crate) processors: u32,
-    /// `MAKE_FILE`: permissions and owner.
+    /// `MAKE_FILE`: permissions and owner. `GO`: the caller's ids as the user namespace has them that the init's is within.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
