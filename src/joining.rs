@@ -158,9 +158,11 @@ impl Sharer {
     fn open(&self, name: &str) -> Result<OwnedFd> {
         let path = format!("/proc/{}/ns/{name}", self.pid);
         let opened = File::open(&path);
-        // Readable from its end on; what cannot be polled may as well be gone.
+        // Readable from its end on; what cannot be polled may as well be gone. Before it ends it has neither memory nor
+        // namespaces any more, and the file says so by errors that could mean something else.
+        let patience = if opened.is_ok() { PollTimeout::ZERO } else { PollTimeout::from(1000_u16) };
         let mut ended = [PollFd::new(self.init.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ended, PollTimeout::ZERO) != Ok(0) {
+        if poll(&mut ended, patience) != Ok(0) {
             return Err(self.gone(name));
         }
         opened.and_then(|file| sys::above_stdio(file.into())).map_err(|error| {

@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use belljar::{
-    Capability, Command, Container, Error, ErrorKind, Feature, Mount, Namespace, Sandbox, Stdio, Step,
-    UserMap,
+    Capability, Command, Container, Error, ErrorKind, Feature, Mount, Namespace, Sandbox, Seccomp, Stdio,
+    Step, UserMap,
 };
 use support::oracle::{NAMESPACES, namespace};
 use support::roles::{int, text};
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         without_a_user_namespace: ["root"],
         nothing_of_the_other_can_be_changed: ["userns"],
         an_unprivileged_host: ["userns"],
+        where_a_filter_knows_no_clone3: ["root"],
+        where_a_filter_refuses_setns: ["root"],
         the_plan_says_so: ["userns"],
         nothing_is_left_behind: ["userns"],
     ];
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
             ("make-memory", make_memory),
             ("read-memory", read_memory),
             ("nobody", |_| role_result(nobody())),
+            ("join-bare", |_| role_result(join_bare())),
         ],
     )
 }
@@ -552,6 +555,59 @@ fn nobody() -> Result {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", explain(&error));
         assert!(error.hint().is_some());
     }
+    Ok(())
+}
+
+/// A host that makes a network namespace and nothing else, and joins it.
+fn join_bare() -> Result {
+    let mut here = Command::new(support::own_exe());
+    here.args(["--role", "hold"]);
+    let container = Sandbox::bare().net_ns().start()?;
+    let first = held(here.clone(), |command| container.spawn(command))?;
+    let fds = oracle::open_fds();
+    let children = oracle::children(std::process::id()).len();
+    let sandbox = Sandbox::bare().ipc_ns().join(&container, [Namespace::Net]);
+    let second = match held(here, |command| sandbox.spawn(command)) {
+        Ok(second) => second,
+        Err(failure) => {
+            assert_eq!(oracle::open_fds(), fds, "of a launch that failed nothing stays");
+            assert_eq!(oracle::children(std::process::id()).len(), children);
+            return Err(failure);
+        }
+    };
+    assert_eq!(namespace(first.pid, "net"), namespace(second.pid, "net"));
+    assert_ne!(namespace(first.pid, "ipc"), namespace(second.pid, "ipc"));
+    second.release()?;
+    first.release().map(drop)
+}
+
+/// That host, in a sandbox without namespaces whose filter allows these calls in addition to the usual ones.
+fn join_bare_under(calls: &[&str]) -> Result<(bool, String)> {
+    let mut command = Command::new(support::own_exe());
+    command.args(["--role", "join-bare"]);
+    let filter = Seccomp::new().allow(calls.iter().copied());
+    let output = Sandbox::bare().seccomp(filter).output(&command)?;
+    let said = format!(
+        "{:?} {}{}",
+        output.outcome.verdict,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok((output.outcome.success(), said))
+}
+
+fn where_a_filter_knows_no_clone3() -> Result {
+    let (success, said) = join_bare_under(&["clone", "unshare", "setns"])?;
+    if success { Ok(()) } else { fail(said) }
+}
+
+fn where_a_filter_refuses_setns() -> Result {
+    let (success, said) = join_bare_under(&["clone", "unshare"])?;
+    assert!(!success, "the filter is of no use: {said}");
+    assert!(
+        said.contains("entering the net namespace") && said.contains("PermissionDenied at JoinNs"),
+        "{said}"
+    );
     Ok(())
 }
 
