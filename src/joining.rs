@@ -142,6 +142,10 @@ impl Entrances {
         self.namespaces.first().is_some_and(|(kind, _)| *kind == Namespaces::USER)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
     pub(crate) fn kinds(&self) -> impl Iterator<Item = Namespaces> {
         self.namespaces.iter().map(|(kind, _)| *kind)
     }

@@ -114,6 +114,7 @@
 //! decisions behind all that (`docs/`), a specification that names the test of every promise, and examples: an online judge, a
 //! plugin host, and the library as a command line.
 
+mod ahead;
 mod broker;
 mod capability;
 mod capture;

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use crate::ahead::Prepared;
 use crate::capture::Streams;
 use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
 use crate::changes::{self, UpperUse};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
-use crate::idmap::{self, IdBlock, MapPlan};
+use crate::idmap::{self, IdBlock};
 use crate::link::{Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan, Warmth};
@@ -88,6 +89,13 @@ pub(crate) enum Start {
     Lost,
 }
 
+/// Whether the id maps of an init were written before there was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MapsAre {
+    Written,
+    ToBeWritten,
+}
+
 /// A program that was executed.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -116,9 +124,11 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         (Purpose::Container, Warmth::Template) => flag::TEMPLATE,
         (Purpose::Container, Warmth::Alone | Warmth::Cold) => 0,
     };
-    let block = match &lowered.maps {
-        Some(MapPlan::Block) => Some(IdBlock::reserve()?),
-        _ => None,
+    let mut prepared = plan.take_prepared();
+    let block = match (&mut prepared, &lowered.maps) {
+        (Some(prepared), _) => prepared.block.take(),
+        (None, Some(maps)) => maps.reserve()?,
+        (None, None) => None,
     };
     let upper = match lowered.changeable.as_ref().map(|changeable| &changeable.kept) {
         Some(Kept::Copy(dir)) => Some(changes::lock_upper(dir, UpperUse::Writing)?),
@@ -129,14 +139,20 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
     let kept =
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
+    let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let entrances = lowered.entrances.as_given();
-    let flags = lowered.namespaces.clone_flags();
-    let Launched { pid, pidfd, seen_as } = sys::launch(flags, &entrances, theirs.as_fd(), init)
+    let entrances = match &prepared {
+        Some(prepared) => prepared.as_given(),
+        None => lowered.entrances.as_given(),
+    };
+    let there = prepared.as_ref().map_or(Namespaces::empty(), Prepared::kinds);
+    let made = (lowered.namespaces - there).clone_flags();
+    let Launched { pid, pidfd, seen_as } = sys::launch(made, &entrances, theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
+    let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
     let runtime = Runtime {
-        plan: plan.clone(),
+        plan: plan.alone(),
         link: Link::new(ours, Arc::new(pidfd)),
         pid,
         cgroup: Mutex::new(None),
@@ -150,7 +166,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         purpose,
         owner: std::process::id(),
     };
-    match runtime.request_go(seen_as).and_then(|()| runtime.make_box()) {
+    match runtime.request_go(maps, seen_as).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
@@ -169,6 +185,9 @@ fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
 fn launch_error(failure: LaunchFailure, lowered: &Lowered) -> Error {
     let namespaces = lowered.namespaces;
     match failure {
+        LaunchFailure::Enter { source, .. } if lowered.entrances.is_empty() => {
+            Error::os(Step::Clone, "entering the namespaces that were made ahead", source)
+        }
         LaunchFailure::Enter { number, source } => {
             let name = lowered.entrances.kinds().nth(number).and_then(Namespaces::file).unwrap_or("other");
             Error::os(Step::JoinNs, format!("entering the {name} namespace of the joined sandbox"), source)
@@ -251,21 +270,14 @@ fn send_all(
 
 impl Runtime {
     /// Writes the id maps, makes the mount trees, and lets the init go on with them.
-    fn request_go(&self, seen_as: (u32, u32)) -> Result<()> {
+    fn request_go(&self, maps_are: MapsAre, seen_as: (u32, u32)) -> Result<()> {
         let lowered = &*self.plan.0;
         if !lowered.waits {
             return Ok(());
         }
-        let block = self.block();
-        let maps = match (&lowered.maps, &*block) {
-            (None, _) => None,
-            (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
-            (Some(MapPlan::Block), Some(block)) => Some(block.maps(lowered.program_ids)),
-            (Some(MapPlan::Block), None) => {
-                return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
-            }
-        };
-        if let Some(maps) = &maps {
+        let (block, program) = (self.block(), lowered.program_ids);
+        let maps = lowered.maps.as_ref().map(|maps| maps.maps(block.as_ref(), program)).transpose()?;
+        if let (Some(maps), MapsAre::ToBeWritten) = (&maps, maps_are) {
             idmap::write_maps(self.pid, maps)?;
         }
         let viewer = Viewer { pid: self.pid, maps: maps.as_ref(), program: lowered.program_ids };

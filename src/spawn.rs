@@ -25,11 +25,13 @@
 //! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the start and one for the end.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
+use crate::ahead::{Keeper, Recipe};
 use crate::child::Child;
 use crate::command::Command;
 use crate::container::Container;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::namespace::{Namespace, Namespaces};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
@@ -164,6 +166,51 @@ impl Sandbox {
 }
 
 impl Plan {
+    /// The same plan with the slowest part of a spawn made ahead: a thread keeps up to `count` network namespaces ready,
+    /// loopback up, each with the user namespace that owns it, its id map written. A sandbox takes one that nothing has
+    /// run in, and makes its own where none is left. Everything else of it is as fresh as ever, and a program cannot tell
+    /// the difference. `count` is the number of sandboxes that may start at about the same time.
+    ///
+    /// What is ready is shared by the clones of this plan; the last to be dropped ends the thread and waits for it. Each of
+    /// the ready ones takes two or three descriptors of this process, a block of host ids if the host is privileged, and some
+    /// kernel memory. A network namespace has the kernel's defaults as they were when it was made.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a plan without a network namespace of its own or with
+    /// [joined](Sandbox::join) ones, and for a `count` of 0 or more than 1024; and whatever a spawn would say about
+    /// namespaces and ids, because the first is made before this returns.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let plan = Sandbox::new().plan()?.prepare_ahead(4)?;
+    /// let output = plan.output(Command::new("/usr/bin/id"))?;
+    /// # drop(output);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn prepare_ahead(&self, count: usize) -> Result<Self> {
+        let lowered = &*self.0;
+        if !lowered.namespaces.contains(Namespaces::NET) {
+            return Err(Error::invalid(
+                "nothing of this plan can be made ahead: it makes no network namespace",
+            )
+            .with_hint("add net_ns(), or spawn from the plan as it is"));
+        }
+        if !lowered.entrances.is_empty() {
+            return Err(Error::invalid("namespaces cannot be made ahead for a sandbox that joins another")
+                .with_hint("spawn from the plan as it is"));
+        }
+        let recipe = Recipe {
+            namespaces: lowered.namespaces,
+            maps: lowered.maps.clone(),
+            program: lowered.program_ids,
+        };
+        Ok(Self(Arc::clone(&self.0), Some(Arc::new(Keeper::start(recipe, count)?))))
+    }
+
     /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].
     ///
     /// # Errors

@@ -3,12 +3,13 @@
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
-//! that lives on: see `warm.rs`.
+//! that lives on: see `warm.rs`; with `--prepared` sandboxes whose namespaces were made ahead: see `prepared.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
 mod floor;
 mod layers;
+mod prepared;
 mod ratio;
 mod rules;
 mod tiny;
@@ -27,6 +28,7 @@ fn main() {
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
         args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
+        args if args.iter().any(|arg| arg == "--prepared") => return prepared::measure(),
         args if args.iter().any(|arg| arg == "--warm") => return warm::measure(),
         _ => {}
     }

@@ -230,6 +230,23 @@ impl MapPlan {
         }
     }
 
+    /// The block that a sandbox needs for its maps.
+    pub(crate) fn reserve(&self) -> Result<Option<IdBlock>> {
+        match self {
+            Self::Block => IdBlock::reserve().map(Some),
+            Self::Fixed(_) => Ok(None),
+        }
+    }
+
+    /// The maps of a sandbox that was given this block.
+    pub(crate) fn maps(&self, block: Option<&IdBlock>, program: Ids) -> Result<Maps> {
+        match (self, block) {
+            (Self::Fixed(maps), _) => Ok(maps.clone()),
+            (Self::Block, Some(block)) => Ok(block.maps(program)),
+            (Self::Block, None) => Err(Error::internal(Step::IdBlock, "a block of ids was not reserved")),
+        }
+    }
+
     /// The ids that the init takes to set up: 0 where it is mapped, because then it owns the root's files; else the
     /// program's.
     pub(crate) fn setup_ids(&self, program: Ids) -> Ids {

@@ -127,6 +127,9 @@ impl Container {
                 setup.caller = (go.uid, go.gid);
                 continue;
             }
+            if matches!(operation, Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {
+                continue;
+            }
             setup.apply(&operation, &table.slots).map_err(|errno| {
                 failed(CONTAINER, ChildFailure { stage: stage::SETUP, index: index as u32, errno: errno.0 })
             })?;

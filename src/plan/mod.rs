@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ahead::{Keeper, Prepared};
 use crate::cgroup::{Limits, Placement};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::feature::Enforced;
@@ -45,7 +46,11 @@ use crate::wire::{Reply, line, section, stage};
 /// # Ok::<(), belljar::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Plan(pub(crate) Arc<Lowered>);
+pub struct Plan(
+    pub(crate) Arc<Lowered>,
+    /// What is made ahead for it.
+    pub(crate) Option<Arc<Keeper>>,
+);
 
 /// What can be done for a program before its command comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +144,17 @@ impl Sandbox {
 impl Plan {
     pub(crate) fn new(sandbox: &Sandbox) -> Result<Self> {
         validate::validate(sandbox)?;
-        Ok(Self(Arc::new(lower::lower(sandbox)?)))
+        Ok(Self(Arc::new(lower::lower(sandbox)?), None))
+    }
+
+    /// The plan for its sandboxes, which do not keep namespaces for others.
+    pub(crate) fn alone(&self) -> Self {
+        Self(Arc::clone(&self.0), None)
+    }
+
+    /// Namespaces that are ready for a sandbox.
+    pub(crate) fn take_prepared(&self) -> Option<Prepared> {
+        self.1.as_ref()?.take()
     }
 
     /// What will be in force.

@@ -43,10 +43,10 @@ pub(crate) enum LaunchFailure {
 }
 
 /// Enough for the few frames of `child`, unoptimised.
-const STACK: usize = 32 * 1024;
-const CLONE_VM: u64 = libc::CLONE_VM as u64;
+pub(super) const STACK: usize = 32 * 1024;
+pub(super) const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
-const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+pub(super) const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
@@ -60,7 +60,7 @@ const STEPS: [&str; 5] = [
     "executing the init from a memfd",
 ];
 
-type Stack = Vec<MaybeUninit<u8>>;
+pub(super) type Stack = Vec<MaybeUninit<u8>>;
 
 /// What the children read and write, each its own part.
 #[repr(C)]
@@ -146,7 +146,7 @@ pub(crate) fn launch(
     };
 
     let old_mask = block_all_signals();
-    let result = clone_child(first_flags, &raw mut pidfd, &mut stack, &raw mut *shared, entry);
+    let result = clone_child(first_flags, &raw mut pidfd, &mut stack, (&raw mut *shared).cast(), entry);
     restore_signals(old_mask);
 
     let mut result = made(result)?;
@@ -263,18 +263,25 @@ fn stack_top(stack: &mut Stack) -> (usize, usize) {
 }
 
 /// What a child does, on memory that it shares with its parent.
-type Entry = extern "C" fn(*mut Shared) -> !;
+pub(super) type Entry = extern "C" fn(*mut libc::c_void) -> !;
 
-/// Clones a child with these flags, which share memory and suspend the caller, by `clone3` or what there is of it.
+/// Clones a child with these flags, which share memory, by `clone3` or what there is of it. The stack, and what `shared`
+/// points to, must outlive the child's use of them: by `CLONE_VFORK`, or because the caller waits for its end.
 ///
 /// It is called on the host's memory by a child, too: raw system calls only.
-fn clone_child(flags: u64, pidfd: *mut i32, stack: &mut Stack, shared: *mut Shared, entry: Entry) -> isize {
+pub(super) fn clone_child(
+    flags: u64,
+    pidfd: *mut i32,
+    stack: &mut Stack,
+    shared: *mut libc::c_void,
+    entry: Entry,
+) -> isize {
     let (base, size) = stack_top(stack);
     // struct clone_args of <linux/sched.h>: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
     // exit_signal 0: nothing to tell anybody before the exec, which resets it to SIGCHLD.
     let args: [u64; 8] = [flags | CLONE_CLEAR_SIGHAND, pidfd as u64, 0, 0, 0, base as u64, size as u64, 0];
-    // SAFETY: `args` is a valid clone_args; the stack and `shared` outlive the child's use of them, because CLONE_VFORK
-    // suspends this thread until the child has executed the init or exited.
+    // SAFETY: `args` is a valid clone_args; that the stack and `shared` outlive the child's use of them is the caller's
+    // promise.
     let result = unsafe {
         trampoline(nr::CLONE3, [std::ptr::from_ref(&args) as usize, size_of_val(&args), 0], shared, entry)
     };
@@ -293,9 +300,9 @@ fn clone_child(flags: u64, pidfd: *mut i32, stack: &mut Stack, shared: *mut Shar
 ///
 /// # Safety
 ///
-/// The arguments must describe a child that shares memory, has a stack of its own, and suspends the caller.
+/// The arguments must describe a child that shares memory and has a stack of its own; both must outlive its use of them.
 #[cfg(target_arch = "x86_64")]
-unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut Shared, entry: Entry) -> isize {
+unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut libc::c_void, entry: Entry) -> isize {
     let result: isize;
     // SAFETY: in the parent the asm is a plain system call. In the child, which has rax = 0 and the new stack pointer
     // (16-aligned), it calls `entry`; that never returns, so nothing of this frame is popped twice. r12 and r13 are
@@ -329,9 +336,9 @@ unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut Shared, entry
 ///
 /// # Safety
 ///
-/// The arguments must describe a child that shares memory, has a stack of its own, and suspends the caller.
+/// The arguments must describe a child that shares memory and has a stack of its own; both must outlive its use of them.
 #[cfg(target_arch = "aarch64")]
-unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut Shared, entry: Entry) -> isize {
+unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut libc::c_void, entry: Entry) -> isize {
     let result: isize;
     // SAFETY: as for x86-64, with x0 = 0 in the child; x20 and x21 are preserved by the kernel.
     unsafe {
@@ -359,7 +366,8 @@ unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut Shared, entry
 
 /// The first of two children: enters the namespaces and clones the second. Runs on the host's memory: raw system calls
 /// only.
-extern "C" fn enter(shared: *mut Shared) -> ! {
+extern "C" fn enter(shared: *mut libc::c_void) -> ! {
+    let shared: *mut Shared = shared.cast();
     // SAFETY: the parent holds `Shared` and is suspended until we exit; nobody else uses this part of it meanwhile.
     let passage = unsafe { &mut (*shared).passage };
     while passage.entered < passage.count {
@@ -385,7 +393,7 @@ extern "C" fn enter(shared: *mut Shared) -> ! {
         three(nr::GETRESUID, &mut passage.uids);
         three(nr::GETRESGID, &mut passage.gids);
         let pidfd = &raw mut passage.pidfd;
-        passage.result = clone_child(passage.flags, pidfd, &mut passage.stack, shared, child);
+        passage.result = clone_child(passage.flags, pidfd, &mut passage.stack, shared.cast(), child);
     }
     // Not before what it says is true: the second child has written to `Shared` for the last time.
     // SAFETY: a live field.
@@ -393,7 +401,7 @@ extern "C" fn enter(shared: *mut Shared) -> ! {
     exit()
 }
 
-fn exit() -> ! {
+pub(super) fn exit() -> ! {
     loop {
         // SAFETY: exit_group of this child only (CLONE_VM without CLONE_THREAD); it touches no memory.
         unsafe { raw::syscall(nr::EXIT_GROUP, [1, 0, 0, 0, 0, 0]) };
@@ -401,7 +409,8 @@ fn exit() -> ! {
 }
 
 /// The init's process. Runs on the host's memory: raw system calls only.
-extern "C" fn child(shared: *mut Shared) -> ! {
+extern "C" fn child(shared: *mut libc::c_void) -> ! {
+    let shared: *mut Shared = shared.cast();
     // SAFETY: the parent holds `Shared` and is suspended until we execute or exit; nobody else uses this part of it
     // meanwhile.
     let shared = unsafe { &mut (*shared).execution };

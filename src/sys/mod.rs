@@ -34,9 +34,9 @@ pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
     Reach, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
-    make_filesystem_read_only, map_namespace,
+    make_filesystem_read_only,
 };
-pub(crate) use namespace::{owner_of_namespace, parent_of_namespace};
+pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
 pub(crate) use pipe::unread;
 pub(crate) use process::{
     ProcessOf, core_cookie, effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, random,

@@ -62,10 +62,12 @@ pub(crate) mod flag {
     pub(crate) const GATE: u32 = 64;
     /// `PASS`: the host could not do its part.
     pub(crate) const REFUSED: u32 = 128;
+    /// `START`: the network namespace was made ahead, and its loopback interface is up.
+    pub(crate) const LOOPBACK_IS_UP: u32 = 512;
     /// `RUN`: the listener of the program's filter goes to the host.
     pub(crate) const HOST_LISTENS: u32 = 256;
     /// `START`: a payload is prepared before its command comes.
-    pub(crate) const PREPARE: u32 = 512;
+    pub(crate) const PREPARE: u32 = 2048;
     /// `START`: payloads are forked from one that is prepared, again and again.
     pub(crate) const TEMPLATE: u32 = 1024;
     /// `RUN`: a prepared payload may become the program.
