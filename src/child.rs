@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{self, Denied};
 use crate::capture::{self, PipeReader, Streams};
-use crate::cgroup::{self, Counters, Log};
+use crate::cgroup::{self, Cgroup, Counters, Log, Oom};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
+use crate::run_limits::RunLimits;
 use crate::runtime::{self, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
 use crate::sys;
@@ -57,6 +58,10 @@ pub struct Child {
     number: u32,
     pidfd: Option<OwnedFd>,
     role: Role,
+    /// What is in force for this program.
+    limits: RunLimits,
+    /// Its own cgroups, if it has limits of its own.
+    cgroup: Option<Cgroup>,
     /// What the box had counted before the program started: the counters go on from program to program.
     before: Counters,
     /// The kernel's log since then, if processes of this box had been killed for memory already.
@@ -88,18 +93,30 @@ impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
+        let limits = plan.run_limits(&command.own)?;
+        if let Some(placement) = &limits.placement {
+            // Before the init starts in this process's cgroup.
+            placement.ready()?;
+        }
         let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
         // The program has the container's number, so that a failure of either is the answer.
-        Self::start(runtime, CONTAINER, command, Role::Owner)
+        Self::start(runtime, CONTAINER, command, limits, Role::Owner)
     }
 
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
-        Self::start(Arc::clone(runtime), runtime.next_number(), command, Role::Guest)
+        let limits = runtime.plan.run_limits(&command.own)?;
+        Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
 
-    fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+    fn start(
+        runtime: Arc<Runtime>,
+        number: u32,
+        command: &Command,
+        limits: RunLimits,
+        role: Role,
+    ) -> Result<Self> {
         let starting = runtime.starting.read().unwrap_or_else(PoisonError::into_inner);
         let before = match role {
             Role::Owner => Counters::default(),
@@ -108,12 +125,15 @@ impl Child {
                 runtime.counters_of_many()?
             }
         };
+        let cgroup =
+            limits.placement.as_ref().map(|placement| runtime.make_run(placement, number)).transpose()?;
         let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
         let handlers = match command.handlers.is_empty() {
             true => None,
             false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
         };
-        let (streams, Started { pidfd, listener }) = begin(&runtime, number, command)?;
+        let (streams, Started { pidfd, listener }) =
+            begin(&runtime, number, command, &limits, cgroup.as_ref())?;
         drop(starting);
         let Streams { stdin, stdout, stderr, captured } = streams;
         let mut child = Self {
@@ -125,6 +145,8 @@ impl Child {
             number,
             pidfd: None,
             role,
+            limits,
+            cgroup,
             before,
             log,
             report: None,
@@ -234,7 +256,7 @@ impl Child {
 
     /// Reads both pipes at once, so that neither fills while the other is waited for, and waits for the end.
     fn wait_reading(&mut self) -> Result<(Outcome, [Vec<u8>; 2])> {
-        let most = self.runtime.plan.0.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
+        let most = self.limits.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
         let (ended, flood) = (AtomicBool::new(false), AtomicBool::new(false));
         let reader = PipeReader { most, ended: &ended, flood: &flood };
         let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
@@ -339,15 +361,20 @@ impl Child {
         // It is true whatever comes of the removal, after which nothing could be read again.
         self.outcome = Some(outcome.clone());
         (self.pidfd, self.log) = (None, None);
+        let mut result = Ok(());
+        if let Some(mut cgroup) = self.cgroup.take() {
+            // Tried again on drop, and with the box that it is in.
+            result = cgroup.remove();
+        }
         if self.role == Role::Owner {
             let state = if self.report.is_some() { Init::Exiting } else { Init::Running };
-            self.runtime.tear_down(state)?;
+            result = result.and(self.runtime.tear_down(state));
         }
-        Ok(Some(outcome))
+        result.map(|()| Some(outcome))
     }
 
-    /// Puts the outcome together.
-    fn conclude(&self, report: Option<Reply>) -> Result<Outcome> {
+    /// What was counted in the box, of a program that shares it with others or has it to itself.
+    fn count_in_box(&self, report: Option<Reply>) -> Result<(Counters, Option<Oom>)> {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
@@ -364,6 +391,31 @@ impl Child {
             counters.cpu = (read != 0).then(|| Duration::from_nanos(read));
             (counters.user, counters.system) = (None, None);
         }
+        Ok((counters, oom))
+    }
+
+    /// What was counted in the program's own cgroups, where nobody else is. What it has left there is killed first.
+    fn count_own(&self, cgroup: &Cgroup) -> Result<(Counters, Option<Oom>)> {
+        // Who does not die cannot be removed either, which is told then.
+        cgroup.finish().ok();
+        let mut counters = cgroup.counters()?;
+        if counters.oom_kills.is_none_or(|kills| kills == 0) {
+            return Ok((counters, None));
+        }
+        if counters.oom == Some(0) {
+            // Then it was another limit: that of the box, which is the sandbox's own as well, or one above it.
+            counters.oom = self.runtime.counters()?.since(&self.before).oom.or(Some(0));
+        }
+        let oom = cgroup.log_key().and_then(|key| cgroup::read_oom(&key, &counters, None));
+        Ok((counters, oom))
+    }
+
+    /// Puts the outcome together.
+    fn conclude(&self, report: Option<Reply>) -> Result<Outcome> {
+        let (counters, oom) = match &self.cgroup {
+            Some(cgroup) => self.count_own(cgroup)?,
+            None => self.count_in_box(report)?,
+        };
         let by_host = self.runtime.ended_by_host();
         let lowered = &*self.runtime.plan.0;
         let told = report.unwrap_or_default();
@@ -400,9 +452,9 @@ impl Child {
             },
             oom: oom.as_ref().map(|oom| oom.scope),
             cpu: usage.cpu,
-            cpu_limit: lowered.cpu_time,
+            cpu_limit: self.limits.cpu_time,
             wall: usage.wall,
-            wall_limit: lowered.wall_time,
+            wall_limit: self.limits.wall_time,
             rlimit_cpu: lowered.rlimit_cpu,
             rlimit_fsize: lowered.rlimit_fsize,
             filter: lowered.filter,
@@ -414,17 +466,24 @@ impl Child {
             None => Verdict::InitKilled,
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
-        Ok(Outcome { status, verdict, usage, oom, denied, enforced: lowered.enforced.clone() })
+        let enforced = self.limits.enforced.as_ref().unwrap_or(&lowered.enforced).clone();
+        Ok(Outcome { status, verdict, usage, oom, denied, enforced })
     }
 }
 
 /// Has the program executed. One that was prepared and is lost has not begun, so it is asked for once more.
-fn begin(runtime: &Runtime, number: u32, command: &Command) -> Result<(Streams, Started)> {
-    let streams = runtime.request_run(number, command, Tries::First)?;
+fn begin(
+    runtime: &Runtime,
+    number: u32,
+    command: &Command,
+    limits: &RunLimits,
+    own: Option<&Cgroup>,
+) -> Result<(Streams, Started)> {
+    let streams = runtime.request_run(number, command, limits, own, Tries::First)?;
     if let Start::Executed(started) = runtime.await_started(number, command)? {
         return Ok((streams, started));
     }
-    let streams = runtime.request_run(number, command, Tries::Again)?;
+    let streams = runtime.request_run(number, command, limits, own, Tries::Again)?;
     match runtime.await_started(number, command)? {
         Start::Executed(started) => Ok((streams, started)),
         Start::Lost => Err(Error::internal(Step::Fork, "a program was lost that was not prepared")),

@@ -169,6 +169,7 @@ mod quota;
 mod removal;
 mod rootfs;
 mod run_image;
+mod run_limits;
 mod runtime;
 mod sandbox;
 mod scheduling;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::ahead::Prepared;
 use crate::capture::Streams;
-use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
+use crate::cgroup::{self, Cgroup, Counters, CpuFormat, Join, RunPlacement};
 use crate::changes::{self, UpperUse};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -20,6 +20,7 @@ use crate::plan::{Lowered, Plan, Warmth};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
+use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
 use crate::sys::{self, LaunchFailure, Launched};
 use crate::upper::UpperDir;
@@ -295,6 +296,9 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
+        if self.purpose == Purpose::Container {
+            cgroup.make_room()?;
+        }
         let mut message = Request {
             kind: request::BOX,
             cgroup_slot: NO_SLOT,
@@ -304,31 +308,16 @@ impl Runtime {
             ..Request::default()
         };
         let mut fds: Vec<RawFd> = Vec::new();
-        for join in cgroup.joins() {
-            let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
-            fds.push(file.as_raw_fd());
-        }
-        for join in cgroup.joins() {
-            if let Join::V2 { dir, .. } = join {
-                message.cgroup_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
-                fds.push(dir.as_raw_fd());
-            }
-        }
-        if let Some(usage) = cgroup.cpu_usage_file() {
-            message.usage_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
-            fds.push(usage.fd.as_raw_fd());
-            if usage.format == CpuFormat::CpuStat {
-                message.flags |= flag::CPU_STAT;
-            }
-        }
+        let first = u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+        add_cgroup(cgroup, &mut message, &mut fds, first)?;
         let thaw = cgroup.thaw_file()?;
         if let Some(thaw) = &thaw {
-            message.thaw_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            message.thaw_slot = slot_of(&fds)? + first;
             fds.push(thaw.as_raw_fd());
         }
         // A template has to leave what it has seen from within.
         if let Some(leave) = lowered.placement.ways_out().filter(|_| self.purpose == Purpose::Container) {
-            message.leave_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            message.leave_slot = slot_of(&fds)? + first;
             fds.extend(leave.iter().map(AsRawFd::as_raw_fd));
         }
         self.send(&message, &fds)
@@ -349,8 +338,24 @@ impl Runtime {
         self.next_child.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Makes the cgroups of a program that has limits of its own.
+    pub(crate) fn make_run(&self, placement: &RunPlacement, number: u32) -> Result<Cgroup> {
+        let mut sandbox = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *sandbox {
+            None if !self.plan.0.placement.is_empty() => Err(cgroup::ended()),
+            sandbox => Cgroup::create_run(sandbox.as_mut(), placement, number),
+        }
+    }
+
     /// Sends a program to run.
-    pub(crate) fn request_run(&self, number: u32, command: &Command, tries: Tries) -> Result<Streams> {
+    pub(crate) fn request_run(
+        &self,
+        number: u32,
+        command: &Command,
+        limits: &RunLimits,
+        own: Option<&Cgroup>,
+        tries: Tries,
+    ) -> Result<Streams> {
         let flags = if number == CONTAINER { flag::ONE_SHOT } else { 0 };
         let lowered = &*self.plan.0;
         let (streams, theirs) = Streams::open(command)?;
@@ -368,13 +373,15 @@ impl Runtime {
             image_slot: NO_SLOT,
             pump_from: [NO_SLOT; 2],
             pump_to: [NO_SLOT; 2],
-            wall_ns: late(lowered.wall_time),
-            cpu_ns: late(lowered.cpu_time),
-            idle_ns: nanoseconds(lowered.idle_time),
-            budget_sum: lowered.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
+            cgroup_slot: NO_SLOT,
+            usage_slot: NO_SLOT,
+            wall_ns: late(limits.wall_time),
+            cpu_ns: late(limits.cpu_time),
+            idle_ns: nanoseconds(limits.idle_time),
+            budget_sum: limits.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
             ..Request::default()
         };
-        if lowered.sample_cpu {
+        if limits.sampled {
             message.flags |= flag::SAMPLE_CPU;
         }
         if !lowered.gate.is_empty() {
@@ -391,9 +398,14 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if let Some(own) = own {
+            message.join_slot = slot_of(&table)?;
+            message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
+            add_cgroup(own, &mut message, &mut table, 0)?;
+        }
         if image.len() <= INLINE_IMAGE {
             // A prepared payload has its streams and nothing else.
-            if tries == Tries::First && command.kept.is_empty() {
+            if tries == Tries::First && command.kept.is_empty() && own.is_none() {
                 message.flags |= flag::WARM;
             }
             self.send_long(&message, &image, &table)?;
@@ -522,10 +534,10 @@ impl Runtime {
         self.block.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the box has counted.
+    /// What the box has counted of programs without limits of their own.
     pub(crate) fn counters(&self) -> Result<Counters> {
         match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(cgroup) => cgroup.counters(),
+            Some(cgroup) => cgroup.counters_of_others(),
             None => Ok(Counters::default()),
         }
     }
@@ -560,8 +572,7 @@ impl Runtime {
                 Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the sandbox has no cgroup")
                     .with_hint("add a limit to it, or freezable()"))
             }
-            None => Err(Error::message(ErrorKind::Setup, Step::Cgroup, "the sandbox has ended")
-                .with_hint("what it used is in its Outcome")),
+            None => Err(cgroup::ended()),
         }
     }
 
@@ -578,6 +589,29 @@ impl Runtime {
 
 fn is_loss(message: &Reply) -> bool {
     (message.kind, message.stage, message.index) == (reply::FAILED, stage::PROTOCOL, line::GONE)
+}
+
+/// Adds what a program needs of its cgroups to a table whose first slot has this number: the files to join them by, and
+/// what the message names.
+fn add_cgroup(cgroup: &Cgroup, message: &mut Request, table: &mut Vec<RawFd>, first: u32) -> Result<()> {
+    for join in cgroup.joins() {
+        let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
+        table.push(file.as_raw_fd());
+    }
+    for join in cgroup.joins() {
+        if let Join::V2 { dir, .. } = join {
+            message.cgroup_slot = slot_of(table)? + first;
+            table.push(dir.as_raw_fd());
+        }
+    }
+    if let Some(usage) = cgroup.cpu_usage_file() {
+        message.usage_slot = slot_of(table)? + first;
+        table.push(usage.fd.as_raw_fd());
+        if usage.format == CpuFormat::CpuStat {
+            message.flags |= flag::CPU_STAT;
+        }
+    }
+    Ok(())
 }
 
 /// The slot that the next descriptor of a table will have.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{Signal, kill};
@@ -20,9 +21,11 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat, write};
 
 use super::cpuset::CpuSet;
 use super::layout::{Controller, Version};
+use super::limits::Limits;
 use super::missing;
 use super::parent::Parent;
 use super::value::{bounded, page_size};
+use super::{CpuFormat, Join};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::{self, BpfInstruction};
 
@@ -60,6 +63,10 @@ pub(super) struct Group {
 /// take about a second.
 #[cfg(test)]
 const KILL_ROUNDS: u32 = 100;
+
+/// How deep groups lie in one that is removed: those of single programs, and what else a program may have made that was
+/// given the hierarchy.
+const DEPTH: u32 = 16;
 
 /// The pauses between two looks at a group whose processes are dying.
 fn pause(round: u32) {
@@ -186,6 +193,40 @@ impl Group {
         Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path().join(&**file)))
     }
 
+    /// Gives a fresh group its limits.
+    pub(super) fn limit(&self, limits: &Limits, settings: &[Setting]) -> Result<()> {
+        if self.version() == Version::V1 && self.has(Controller::Cpuset) {
+            // A fresh group has neither processors nor memory, and takes no process before it has both.
+            self.inherit("cpuset.cpus", "cpuset.effective_cpus")?;
+            self.inherit("cpuset.mems", "cpuset.effective_mems")?;
+        }
+        if let Some(rules) = limits.devices.as_ref().filter(|_| self.version() == Version::V2) {
+            if self.has(Controller::Devices) {
+                self.attach_device_program(&rules.program())?;
+            }
+        }
+        settings.iter().try_for_each(|setting| self.set(setting))
+    }
+
+    /// What a process needs to place itself in it.
+    pub(super) fn join(&self) -> Result<Join> {
+        Ok(match self.version() {
+            Version::V1 => Join::V1Tasks(self.open_file("tasks", OFlag::O_WRONLY)?),
+            Version::V2 => {
+                Join::V2 { dir: self.directory()?, procs: self.open_file("cgroup.procs", OFlag::O_WRONLY)? }
+            }
+        })
+    }
+
+    /// The file with the CPU time that it has used.
+    pub(super) fn usage_file(&self) -> Result<(OwnedFd, CpuFormat)> {
+        let (file, format) = match self.version() {
+            Version::V1 => ("cpuacct.usage", CpuFormat::Nanoseconds),
+            Version::V2 => ("cpu.stat", CpuFormat::CpuStat),
+        };
+        Ok((self.open_file(file, OFlag::O_RDONLY)?, format))
+    }
+
     /// Writes what a control file of the parent says into the same file here.
     pub(super) fn inherit(&self, file: &str, effective: &str) -> Result<()> {
         let mut buffer = [0; 4096];
@@ -301,6 +342,36 @@ impl Group {
         result
     }
 
+    /// The groups in it: those of programs that have their own.
+    fn inner(&self) -> Vec<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut dir) = Dir::openat(&self.dir, ".", flags, Mode::empty()) else { return Vec::new() };
+        let directories = dir.iter().flatten().filter(|entry| entry.file_type() == Some(Type::Directory));
+        let names: Vec<String> =
+            directories.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
+        let names: Vec<&String> = names.iter().filter(|name| *name != "." && *name != "..").collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let Ok(place) = Parent::of_group(self, Vec::new()) else { return Vec::new() };
+        names.into_iter().filter_map(|name| Self::open(&place, name).ok()).collect()
+    }
+
+    /// Kills what is in it, and removes the groups in it that are empty by now.
+    fn empty(&self, depth: u32) {
+        if self.kill_at_once().is_none() {
+            let _ = self.kill_round();
+            if self.version() == Version::V1 {
+                // Absent but in the freezer's hierarchy.
+                let _ = self.write("freezer.state", "THAWED");
+            }
+        }
+        for inner in self.inner().iter().filter(|_| depth > 0) {
+            inner.empty(depth - 1);
+            let _ = unlinkat(&inner.parent.fd, inner.name.as_str(), UnlinkatFlags::RemoveDir);
+        }
+    }
+
     /// Since Linux 5.14 a version 2 cgroup is killed in one step that no fork escapes; `None` if this one cannot.
     fn kill_at_once(&self) -> Option<Result<(), Errno>> {
         if self.version() == Version::V1 {
@@ -339,6 +410,35 @@ impl Group {
         Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path()))
     }
 
+    /// Kills what is in it and waits until that is gone.
+    pub(super) fn finish(&self, patience: Duration) -> Result<()> {
+        let failed = |errno| self.failed("killing the processes in", "cgroup.procs", errno);
+        let deadline = Instant::now() + patience;
+        for round in 0.. {
+            // Of version 1 it says how many there are, and kills them.
+            let left = match self.version() {
+                Version::V1 => self.kill_round().map_err(failed)?,
+                Version::V2 => self.pids().map_err(failed)?.len(),
+            };
+            if left == 0 {
+                break;
+            }
+            if Instant::now() > deadline {
+                let message = format!("{left} processes of a program that has ended do not die");
+                return Err(Error::message(ErrorKind::Setup, Step::Cgroup, message)
+                    .with_path(self.path())
+                    .with_hint(
+                        "they are frozen, or wait in the kernel for a device: `ps -eo pid,stat,wchan,comm`",
+                    ));
+            }
+            if self.version() == Version::V2 && self.kill_at_once().is_none() {
+                self.kill_round().map_err(failed)?;
+            }
+            pause(round);
+        }
+        Ok(())
+    }
+
     /// Removes the directory, killing whatever holds it for at most `patience`. One that is gone is fine.
     ///
     /// Of version 1 it may be frozen, by a host that has died since, and nothing frozen dies.
@@ -352,13 +452,7 @@ impl Group {
                 Err(Errno::EBUSY)
                     if *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
                 {
-                    if self.kill_at_once().is_none() {
-                        let _ = self.kill_round();
-                        if self.version() == Version::V1 {
-                            // Absent but in the freezer's hierarchy.
-                            let _ = self.write("freezer.state", "THAWED");
-                        }
-                    }
+                    self.empty(DEPTH);
                     pause(round);
                 }
                 Err(errno) => {

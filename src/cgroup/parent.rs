@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::enable::{self, HOST_GROUP};
+use super::group::Group;
 use super::layout::{Controller, Hierarchy, Layout, Version};
 use super::missing::{self, Missing};
 use super::sweep;
@@ -158,6 +159,8 @@ pub(super) struct Parent {
     ready: AtomicBool,
     /// The file by which a process goes to the cgroup of this one.
     way_out: OnceLock<Option<OwnedFd>>,
+    /// The name of the box that it is, if programs of that have groups of their own in it.
+    pub(super) of_box: Option<String>,
 }
 
 impl Parent {
@@ -194,6 +197,40 @@ impl Parent {
             may_move,
             ready: AtomicBool::new(false),
             way_out: OnceLock::new(),
+            of_box: None,
+        }))
+    }
+
+    /// A group as the place of others. On version 2 it must hold no process if it is to pass controllers on.
+    pub(super) fn of_group(group: &Group, controllers: Vec<Controller>) -> Result<Arc<Self>> {
+        let dir = group.path();
+        if group.version() == Version::V2 && !controllers.is_empty() {
+            enable::enable(&dir, &controllers, false)?;
+        }
+        Ok(Arc::new(Self {
+            version: group.version(),
+            fd: group.directory()?,
+            dir,
+            controllers,
+            may_move: false,
+            ready: AtomicBool::new(true),
+            way_out: OnceLock::new(),
+            of_box: Some(group.name().to_owned()),
+        }))
+    }
+
+    /// The same directory for boxes that need more of it.
+    pub(super) fn with(&self, controllers: Vec<Controller>) -> Result<Arc<Self>> {
+        let failed = |source| Error::os(Step::Cgroup, "duplicating a cgroup directory", source);
+        Ok(Arc::new(Self {
+            version: self.version,
+            fd: self.fd.try_clone().map_err(failed)?,
+            dir: self.dir.clone(),
+            controllers,
+            may_move: self.may_move,
+            ready: AtomicBool::new(false),
+            way_out: OnceLock::new(),
+            of_box: None,
         }))
     }
 

@@ -298,7 +298,7 @@ impl Container {
             } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
             } else if program.limits.watches_cpu() && now >= program.limits.look_at {
-                let used = clock.read().saturating_sub(program.cpu_base);
+                let used = program.cpu_time(clock);
                 match program.limits.look(now, used, self.processors) {
                     Look::Fine => {}
                     Look::TooMuch => self.kill(program, cause::CPU, one_shot),
@@ -368,7 +368,7 @@ impl Container {
             if let Err(errno) = program.drain() {
                 sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
             }
-            let cpu = clock.read().saturating_sub(program.cpu_base);
+            let cpu = program.cpu_time(clock);
             sys::tell(self.control, &program.report(cpu), None).ok();
             if one_shot {
                 sys::exit(0);

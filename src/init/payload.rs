@@ -43,6 +43,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) container: &'a [Option<Owned>],
     /// It was forked into its v2 cgroup.
     pub(crate) placed: bool,
+    /// The files by which it joins cgroups of its own, in place of those that the plan joins.
+    pub(crate) own_joins: &'a [Option<Owned>],
     /// Where it leaves word, and its number there.
     pub(crate) departures: &'a SharedPage<Departure>,
     pub(crate) number: usize,
@@ -79,6 +81,10 @@ impl Payload<'_> {
     }
 
     fn prepare(&mut self, run: &Run<'_>) -> core::result::Result<(), Failed> {
+        for file in self.own_joins {
+            let joined = file.as_ref().ok_or(Errno::EPROTO).and_then(|file| sys::write_all(file.fd(), b"0"));
+            joined.map_err(|errno| at(stage::PROTOCOL, line::OWN_CGROUP, errno))?;
+        }
         self.confine(section::JOIN, stage::JOIN)?;
         self.place_descriptors(run).map_err(|errno| at(stage::FDS, 0, errno))?;
         self.confine(section::CONFINE, stage::CONFINE)?;
@@ -113,6 +119,7 @@ impl Payload<'_> {
 
     fn apply(&self, operation: &Confine<'_>) -> Result<()> {
         match *operation {
+            Confine::Join { .. } if !self.joins.is_empty() => Ok(()),
             Confine::Join { version: 2, .. } if self.placed => Ok(()),
             Confine::Join { slot, .. } => {
                 let file = self.container.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;

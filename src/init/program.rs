@@ -1,5 +1,6 @@
 //! One program that runs in the container: from fork to the report of its end.
 
+use crate::clock::{CpuClock, read_usage};
 use crate::deadline::Limits;
 use crate::gate::{self, Barrier, Gate};
 use crate::listener::{Filter, Heard, LISTENER, hear, refuse};
@@ -30,6 +31,7 @@ impl<'a> Shared<'a> {
             status,
             token: Filter::of(&self.plan).token,
             own_token: 0,
+            own_joins: &[],
             joins: [None; MAX_JOINS],
             gate,
             ruleset: self.ruleset,
@@ -68,6 +70,9 @@ pub(crate) struct Program {
     shared_budget: u64,
     /// CPU time of the box when the program was started.
     pub(crate) cpu_base: u64,
+    /// The file that counts the CPU time of this program alone, if it has cgroups of its own.
+    usage_file: Option<Owned>,
+    usage_is_cpu_stat: bool,
     started_at: u64,
     /// Why it was killed, `cause::NONE` if it was not.
     pub(crate) cause: u32,
@@ -115,6 +120,7 @@ impl Program {
         let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         // Before the fork: a program that runs while its output cannot be moved would be nobody's.
         let pumps = pumps(request, slots)?;
+        let usage_file = own_usage_file(request, slots).map_err(|errno| at(line::MALFORMED, errno))?;
         let filter = Filter::of(&shared.plan);
         let channel = if filter.has_listener() { sys::channel() } else { sys::pipe() };
         let (status, status_write) = channel.map_err(fork_failed)?;
@@ -129,7 +135,12 @@ impl Program {
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
-        let (fork, placed) = match shared.cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
+        let own = own_joins(request, slots).ok_or(malformed)?;
+        let cgroup = match own {
+            [] => shared.cgroup,
+            _ => slots.get(request.cgroup_slot as usize).and_then(Option::as_ref).map(Owned::fd),
+        };
+        let (fork, placed) = match cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
             Some(Ok(fork)) => (fork, true),
             // As many processes as the box may have: entering it afterwards would not be counted.
             Some(Err(Errno::EAGAIN)) => return Err(fork_failed(Errno::EAGAIN)),
@@ -137,13 +148,19 @@ impl Program {
         };
         match fork {
             Fork::Child => {
-                let payload = shared.payload(number, status_write.fd(), placed, barrier);
+                let mut payload = shared.payload(number, status_write.fd(), placed, barrier);
+                payload.own_joins = match own {
+                    [joins @ .., _last] if placed => joins,
+                    joins => joins,
+                };
                 payload.leave(|payload| payload.become_program(Run { image, head, slots }))
             }
             Fork::Parent(pid, pidfd) => {
                 let mut program = Self::waiting(pid, Some(pidfd), status);
                 program.prepared = false;
                 program.gate = gate;
+                program.usage_file = usage_file;
+                program.usage_is_cpu_stat = request.flags & flag::CPU_STAT != 0;
                 program.take_on(request, pumps, Limits::of_start);
                 Ok(program)
             }
@@ -192,6 +209,8 @@ impl Program {
             output: [0; 2],
             shared_budget: 0,
             cpu_base: 0,
+            usage_file: None,
+            usage_is_cpu_stat: false,
             started_at: 0,
             cause: cause::NONE,
             ended: None,
@@ -299,6 +318,14 @@ impl Program {
     fn hand_on(&self, control: Fd, listener: &Owned) -> Result<()> {
         let reply = Reply { kind: reply::LISTENER, child: self.child, ..Reply::default() };
         sys::tell(control, &reply, Some(listener.fd()))
+    }
+
+    /// The CPU time of its tree, in nanoseconds; of all programs since its start where nothing counts its own.
+    pub(crate) fn cpu_time(&self, clock: &mut CpuClock) -> u64 {
+        match &self.usage_file {
+            Some(file) => read_usage(file.fd(), self.usage_is_cpu_stat),
+            None => clock.read().saturating_sub(self.cpu_base),
+        }
     }
 
     pub(crate) fn listener(&self) -> Option<Fd> {
@@ -474,6 +501,20 @@ fn pumps(
 ) -> core::result::Result<[Option<Pump>; 2], ChildFailure> {
     let mut take = |n| pump(request, slots, n).map_err(|errno| at(line::CAPTURE, errno));
     Ok([take(0)?, take(1)?])
+}
+
+/// The files by which a program joins cgroups of its own.
+fn own_joins<'a>(request: &Request, slots: &'a [Option<Owned>]) -> Option<&'a [Option<Owned>]> {
+    let first = request.join_slot as usize;
+    slots.get(first..first.checked_add(request.join_count as usize)?)
+}
+
+/// Takes the file that counts the CPU time of a program with cgroups of its own out of the table.
+fn own_usage_file(request: &Request, slots: &mut [Option<Owned>]) -> Result<Option<Owned>> {
+    if request.join_count == 0 || request.usage_slot == NO_SLOT {
+        return Ok(None);
+    }
+    slots.get_mut(request.usage_slot as usize).and_then(Option::take).ok_or(Errno::EPROTO).map(Some)
 }
 
 /// Takes the two descriptors of captured stream `n` out of the table.

@@ -1,7 +1,7 @@
 //! From a policy to operations, in the order in which they are carried out.
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::capability;
@@ -222,6 +222,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
         warmth,
+        last_run: Mutex::default(),
+        best_effort: sandbox.best_effort.iter().copied().collect(),
         limits,
         wall_time: sandbox.wall_time,
         cpu_time: times.cpu,
@@ -487,7 +489,7 @@ fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limit
     let mut limits = sandbox.limits.clone();
     let best = |feature: &Feature| sandbox.best_effort.contains(feature);
     for feature in limits.features().filter(best) {
-        if let Err(error) = try_out(&limits.only(feature), sandbox) {
+        if let Err(error) = Cgroup::try_out(&limits.only(feature), &sandbox.cgroup_parent) {
             limits.clear(feature);
             enforced.skip(feature, reason(&error));
         }
@@ -496,7 +498,7 @@ fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limit
     let mut times = Times { cpu: sandbox.cpu_time, idle: sandbox.idle_time, sampled: false };
     limits.cpu_accounting = times.cpu.is_some() || times.idle.is_some();
     if limits.cpu_accounting && (best(&Feature::CpuTime) || best(&Feature::IdleTime)) {
-        if let Err(error) = try_out(&limits.only(Feature::CpuTime), sandbox) {
+        if let Err(error) = Cgroup::try_out(&limits.only(Feature::CpuTime), &sandbox.cgroup_parent) {
             times.go_without(best, enforced, &reason(&error));
             limits.cpu_accounting = times.cpu.is_some() && !times.sampled || times.idle.is_some();
         }
@@ -531,13 +533,6 @@ impl Times {
             enforced.skip(Feature::IdleTime, reason);
         }
     }
-}
-
-/// Makes a box with these limits and removes it: some things show only then.
-fn try_out(limits: &Limits, sandbox: &Sandbox) -> Result<()> {
-    let placement = Placement::resolve(limits, &sandbox.cgroup_parent)?;
-    placement.ready()?;
-    Cgroup::create(&placement, limits)?.remove()
 }
 
 fn reason(error: &Error) -> String {

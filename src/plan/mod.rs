@@ -10,13 +10,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ahead::{Keeper, Prepared};
-use crate::cgroup::{Limits, Placement};
+use crate::cgroup::{Limits, Placement, RunPlacement};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::feature::Enforced;
+use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Ids, MapPlan};
 use crate::joining::Entrances;
@@ -95,6 +95,9 @@ pub(crate) struct Lowered {
     pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,
     pub(crate) warmth: Warmth,
+    /// Where the last program with limits of its own was placed: the next may have the same.
+    pub(crate) last_run: Mutex<Option<Arc<RunPlacement>>>,
+    pub(crate) best_effort: Vec<Feature>,
     pub(crate) limits: Limits,
     pub(crate) wall_time: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,

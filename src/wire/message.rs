@@ -56,7 +56,7 @@ pub(crate) mod flag {
     pub(crate) const EXPECT_BOX: u32 = 32;
     /// `START`: the container is for one program, which is why nobody waits for a `READY`.
     pub(crate) const QUIET: u32 = 16;
-    /// `BOX`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
+    /// `BOX`, `RUN`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
     pub(crate) const CPU_STAT: u32 = 8;
     /// `RUN`: the payload parks at the gate, and a `PASS` will come.
     pub(crate) const GATE: u32 = 64;
@@ -82,9 +82,9 @@ pub(crate) struct Request {
     pub(crate) flags: u32,
     /// `RUN`, `KILL`: which program, by the host's numbering. For files: what the answer is to be told by.
     pub(crate) child: u32,
-    /// `BOX`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
+    /// `BOX`, and `RUN` of a program with limits of its own: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
     pub(crate) cgroup_slot: u32,
-    /// `BOX`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
+    /// The same: slot of the file that holds the CPU usage of what is in the cgroup, or [`NO_SLOT`].
     pub(crate) usage_slot: u32,
     /// `BOX`: slot of the file that a frozen version 1 box is thawed by, or [`NO_SLOT`].
     pub(crate) thaw_slot: u32,
@@ -93,6 +93,10 @@ pub(crate) struct Request {
     pub(crate) leave_slot: u32,
     /// `RUN`: slot of the image, or [`NO_SLOT`] if it follows the message.
     pub(crate) image_slot: u32,
+    /// `RUN`: slots of the files by which the program joins its cgroups in place of those of the box, and how many they are;
+    /// none of a program without limits of its own. That of a `cgroup_slot` comes last.
+    pub(crate) join_slot: u32,
+    pub(crate) join_count: u32,
     /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
     pub(crate) pump_from: [u32; 2],
     /// `RUN`: slots of what captured stdout and stderr are written to.
@@ -258,6 +262,8 @@ pub(crate) mod line {
     pub(crate) const DIRECTORY: u32 = 28;
     /// Programs of the same user id must not attach.
     pub(crate) const UNDUMPABLE: u32 = 29;
+    /// A program with limits of its own joins its cgroups.
+    pub(crate) const OWN_CGROUP: u32 = 30;
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.
@@ -272,6 +278,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 112 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 120 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);
