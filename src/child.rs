@@ -93,7 +93,7 @@ impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
-        let limits = plan.run_limits(&command.own)?;
+        let limits = plan.run_limits(command.own.as_deref())?;
         if let Some(placement) = &limits.placement {
             // Before the init starts in this process's cgroup.
             placement.ready()?;
@@ -106,7 +106,7 @@ impl Child {
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
-        let limits = runtime.plan.run_limits(&command.own)?;
+        let limits = runtime.plan.run_limits(command.own.as_deref())?;
         Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
 

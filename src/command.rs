@@ -42,7 +42,8 @@ pub struct Command {
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
     pub(crate) handlers: Handlers,
-    pub(crate) own: Wanted,
+    /// Limits of its own, if it has some.
+    pub(crate) own: Option<Box<Wanted>>,
     /// The first setter that could not duplicate what it was given.
     pub(crate) deferred: Option<Arc<Error>>,
 }
@@ -124,7 +125,7 @@ impl Command {
             stdio: [None, None, None],
             kept: Vec::new(),
             handlers: Handlers::default(),
-            own: Wanted::default(),
+            own: None,
             deferred: None,
         }
     }
@@ -306,7 +307,7 @@ impl Command {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn limits(&mut self, limits: Limits) -> &mut Self {
-        self.own.limits.get_or_insert_default().merge(&limits);
+        self.own.get_or_insert_default().limits.get_or_insert_default().merge(&limits);
         self
     }
 
@@ -325,28 +326,28 @@ impl Command {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn wall_time(&mut self, limit: Duration) -> &mut Self {
-        self.own.wall_time = Some(limit);
+        self.own.get_or_insert_default().wall_time = Some(limit);
         self
     }
 
     /// The most CPU time of this program and all that descends from it, if the [sandbox](crate::Sandbox::cpu_time) does not
     /// allow less. It is counted apart from other programs, in a cgroup as [`limits`](Command::limits) makes it.
     pub fn cpu_time(&mut self, limit: Duration) -> &mut Self {
-        self.own.cpu_time = Some(limit);
+        self.own.get_or_insert_default().cpu_time = Some(limit);
         self
     }
 
     /// How long this program may use no CPU time, if the [sandbox](crate::Sandbox::idle_time) does not allow less. Counted
     /// as [`cpu_time`](Command::cpu_time) is.
     pub fn idle_time(&mut self, limit: Duration) -> &mut Self {
-        self.own.idle_time = Some(limit);
+        self.own.get_or_insert_default().idle_time = Some(limit);
         self
     }
 
     /// The most bytes that captured stdout and stderr of this program may have together, if the
     /// [sandbox](crate::Sandbox::output_max) does not allow less.
     pub fn output_max(&mut self, bytes: impl Into<Bytes>) -> &mut Self {
-        self.own.output_max = Some(bytes.into());
+        self.own.get_or_insert_default().output_max = Some(bytes.into());
         self
     }
 
@@ -404,7 +405,9 @@ impl Command {
                 .with_hint("it is a path inside the sandbox and starts with /"));
             }
         }
-        self.own.validate()?;
+        if let Some(own) = &self.own {
+            own.validate()?;
+        }
         if let Some((number, _)) = self.kept.iter().find(|(number, _)| *number < 3 || *number > 1 << 20) {
             return Err(Error::invalid(format!("descriptor number {number} cannot be kept"))
                 .with_hint("use 3 to 1048576; 0 to 2 are stdin, stdout and stderr"));

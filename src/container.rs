@@ -17,7 +17,8 @@ use crate::teardown::Init;
 /// a program in it, again and again: they share files in its tmpfs, its network and its limits.
 ///
 /// Dropping it kills everything inside. A program of a container that ends leaves processes it started in the
-/// background; in a sandbox of its own ([`Sandbox::spawn`](crate::Sandbox::spawn)) they die with it.
+/// background; in a sandbox of its own ([`Sandbox::spawn`](crate::Sandbox::spawn)), and with
+/// [limits of its own](Command::limits), they die with it.
 ///
 /// # Examples
 ///

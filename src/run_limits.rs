@@ -10,7 +10,7 @@ use crate::limits::Bytes;
 use crate::plan::Plan;
 
 /// What a command says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) limits: Option<Limits>,
     pub(crate) wall_time: Option<Duration>,
@@ -74,20 +74,22 @@ impl Plan {
     /// # Errors
     ///
     /// If a limit cannot be had.
-    pub(crate) fn run_limits(&self, wanted: &Wanted) -> Result<RunLimits> {
+    pub(crate) fn run_limits(&self, wanted: Option<&Wanted>) -> Result<RunLimits> {
         let lowered = &*self.0;
         let mut run = RunLimits {
-            wall_time: least(lowered.wall_time, wanted.wall_time),
-            cpu_time: least(lowered.cpu_time, wanted.cpu_time),
-            idle_time: least(lowered.idle_time, wanted.idle_time),
-            output_max: least(lowered.output_max, wanted.output_max),
+            wall_time: lowered.wall_time,
+            cpu_time: lowered.cpu_time,
+            idle_time: lowered.idle_time,
+            output_max: lowered.output_max,
             sampled: lowered.sample_cpu,
             placement: None,
             enforced: None,
         };
-        if *wanted == Wanted::default() {
-            return Ok(run);
-        }
+        let Some(wanted) = wanted else { return Ok(run) };
+        run.wall_time = least(run.wall_time, wanted.wall_time);
+        run.cpu_time = least(run.cpu_time, wanted.cpu_time);
+        run.idle_time = least(run.idle_time, wanted.idle_time);
+        run.output_max = least(run.output_max, wanted.output_max);
         let mut enforced = lowered.enforced.clone();
         for (feature, is_set) in
             [(Feature::WallTime, wanted.wall_time.is_some()), (Feature::Output, wanted.output_max.is_some())]

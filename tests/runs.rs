@@ -559,9 +559,12 @@ fn what_is_in_force_is_told() -> Result {
     let container = closed().best_effort(Feature::HugetlbMax).start()?;
     let enforced = container.status(&command)?.enforced;
     assert!(enforced.contains(Feature::PidsMax) && !enforced.contains(Feature::HugetlbMax), "{enforced}");
-    assert_eq!(enforced.skipped()[0].feature, Feature::HugetlbMax);
+    assert!(enforced.skipped().iter().any(|skipped| skipped.feature == Feature::HugetlbMax), "{enforced}");
     let error = closed().start()?.spawn(&command).expect_err("it is required");
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", explain(&error));
+    // On hybrid hosts the version 2 hierarchy has it, and this process, which shares its group there with what it has
+    // started, could not leave it any more.
+    assert!(matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Setup), "{}", explain(&error));
+    assert!(error.hint().is_some());
     Ok(())
 }
 

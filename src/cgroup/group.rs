@@ -24,6 +24,7 @@ use super::layout::{Controller, Version};
 use super::limits::Limits;
 use super::missing;
 use super::parent::Parent;
+use super::run::is_name;
 use super::value::{bounded, page_size};
 use super::{CpuFormat, Join};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -63,10 +64,6 @@ pub(super) struct Group {
 /// take about a second.
 #[cfg(test)]
 const KILL_ROUNDS: u32 = 100;
-
-/// How deep groups lie in one that is removed: those of single programs, and what else a program may have made that was
-/// given the hierarchy.
-const DEPTH: u32 = 16;
 
 /// The pauses between two looks at a group whose processes are dying.
 fn pause(round: u32) {
@@ -342,33 +339,37 @@ impl Group {
         result
     }
 
-    /// The groups in it: those of programs that have their own.
+    /// The groups of programs in it. What others may have made there is not ours to remove.
     fn inner(&self) -> Vec<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let Ok(mut dir) = Dir::openat(&self.dir, ".", flags, Mode::empty()) else { return Vec::new() };
         let directories = dir.iter().flatten().filter(|entry| entry.file_type() == Some(Type::Directory));
-        let names: Vec<String> =
-            directories.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
-        let names: Vec<&String> = names.iter().filter(|name| *name != "." && *name != "..").collect();
+        let names = directories.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let names: Vec<String> = names.filter(|name| is_name(name)).collect();
         if names.is_empty() {
             return Vec::new();
         }
         let Ok(place) = Parent::of_group(self, Vec::new()) else { return Vec::new() };
-        names.into_iter().filter_map(|name| Self::open(&place, name).ok()).collect()
+        names.iter().filter_map(|name| Self::open(&place, name).ok()).collect()
     }
 
-    /// Kills what is in it, and removes the groups in it that are empty by now.
-    fn empty(&self, depth: u32) {
-        if self.kill_at_once().is_none() {
-            let _ = self.kill_round();
-            if self.version() == Version::V1 {
-                // Absent but in the freezer's hierarchy.
-                let _ = self.write("freezer.state", "THAWED");
-            }
-        }
-        for inner in self.inner().iter().filter(|_| depth > 0) {
-            inner.empty(depth - 1);
+    /// Kills what is in it, and removes the groups of programs in it that are empty by now.
+    fn empty(&self) {
+        self.kill_and_thaw();
+        for inner in self.inner() {
+            inner.kill_and_thaw();
             let _ = unlinkat(&inner.parent.fd, inner.name.as_str(), UnlinkatFlags::RemoveDir);
+        }
+    }
+
+    fn kill_and_thaw(&self) {
+        if self.kill_at_once().is_some() {
+            return;
+        }
+        let _ = self.kill_round();
+        if self.version() == Version::V1 {
+            // Absent but in the freezer's hierarchy.
+            let _ = self.write("freezer.state", "THAWED");
         }
     }
 
@@ -452,7 +453,7 @@ impl Group {
                 Err(Errno::EBUSY)
                     if *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
                 {
-                    self.empty(DEPTH);
+                    self.empty();
                     pause(round);
                 }
                 Err(errno) => {

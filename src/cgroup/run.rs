@@ -29,6 +29,11 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// The group of those programs of a box that have no limits of their own, where they cannot be in the box itself.
 pub(super) const LEAF: &str = "run";
 
+/// Whether a group in a box has such a name.
+pub(super) fn is_name(name: &str) -> bool {
+    name == LEAF || name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
+}
+
 /// Where the groups of a program with some limits go.
 #[derive(Debug)]
 pub(crate) struct RunPlacement {
