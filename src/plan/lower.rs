@@ -143,6 +143,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if sandbox.cross_tenant {
         tenants::lower(sandbox, &mut lowering, &mut enforced)?;
     }
+    let mut keys = true;
     let (asked, inheritable) = match &sandbox.seccomp {
         None => {
             if landlock.ports {
@@ -171,7 +172,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                     None => caller.capabilities,
                 },
             };
-            let Filter { program, token, asked, inheritable } = compile_filter(sandbox, options)?;
+            let Filter { program, token, asked, inheritable, keys: filtered } =
+                compile_filter(sandbox, options)?;
+            keys = filtered;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
             let numbers: Vec<u8> = asked.iter().flatten().flat_map(|number| number.to_ne_bytes()).collect();
             let program = program.as_bytes();
@@ -184,10 +187,16 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
             (asked, inheritable)
         }
     };
-    let shares_label = !security.is_empty();
+    // The keyrings of users belong to the user namespace. That of the session would be the host's, whose keys could be read
+    // and in which keys could be left.
+    let own_keyring = keys && in_user_ns && !sandbox.cross_tenant && sys::knows_keys();
+    if own_keyring {
+        tenants::own_keyring(&mut lowering);
+    }
+    let each_its_own = own_keyring || sandbox.cross_tenant || !security.is_empty();
     let warmth = match gate.is_empty() {
         false => Warmth::Cold,
-        true => warmth(sandbox, maps.as_ref(), inheritable && !shares_label, &placement),
+        true => warmth(sandbox, maps.as_ref(), inheritable && !each_its_own, &placement),
     };
     note_run_limits(sandbox, &mut enforced);
     if namespaces.contains(Namespaces::PID) || !placement.is_empty() {
@@ -249,8 +258,8 @@ fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placemen
     if limit(Resource::Nofile).is_some_and(|(_, soft, _)| *soft < 3) {
         return Warmth::Cold;
     }
-    // A keyring and a cookie are each program's own; and a template would be one of its user's processes.
-    if !inheritable || sandbox.cross_tenant || limit(Resource::Nproc).is_some() {
+    // A template would be one of its user's processes.
+    if !inheritable || limit(Resource::Nproc).is_some() {
         return Warmth::Alone;
     }
     // Entering a cgroup of version 2 can take milliseconds where nobody else does it (an RCU grace period). Without ids of its

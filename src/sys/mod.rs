@@ -39,8 +39,8 @@ pub(crate) use mount::{
 pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
 pub(crate) use pipe::unread;
 pub(crate) use process::{
-    ProcessOf, core_cookie, effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, random,
-    reap_pidfd, send_signal,
+    ProcessOf, core_cookie, effective_capabilities, hard_rlimit, knows_keys, landlock_abi, open_pidfd,
+    random, reap_pidfd, send_signal,
 };
 pub(crate) use quota::{
     LIMIT_BLOCK, LimitKinds, Project, ProjectQuota, ProjectQuotas, limit_project, project_of, project_quota,
