@@ -514,6 +514,14 @@ impl Runtime {
     }
 
     fn died(&self, when: &str) -> Error {
+        if self.ended_by_host() {
+            return Error::message(
+                ErrorKind::Setup,
+                Step::Handshake,
+                format!("the sandbox was ended {when}"),
+            )
+            .with_hint("the host has ended or reset it meanwhile, or a reset has failed: reset it again");
+        }
         Error::message(ErrorKind::Setup, Step::Handshake, format!("the sandbox's init was killed {when}"))
             .with_hint(
                 "the host's own cgroup or an administrator may have killed it; look at the kernel's log",

@@ -28,6 +28,14 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Runtime {
+    /// Ends the sandbox whatever it is doing, and lets nobody wait for it: an init that does not die would be listened to
+    /// for ever.
+    pub(crate) fn end(&self) -> Result<()> {
+        let ended = self.tear_down(Init::Running);
+        self.link.hang_up();
+        ended
+    }
+
     /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
     /// Returns the first failure, but always goes to the end. Calling it again does nothing.
     pub(crate) fn tear_down(&self, init: Init) -> Result<()> {

@@ -166,6 +166,11 @@ impl Plan {
         &self.0.enforced
     }
 
+    /// The directory of the host that the changes to the root are kept in, if they outlast the sandbox.
+    pub(crate) fn keeps_changes_in(&self) -> Option<&Path> {
+        self.0.changeable.as_ref()?.kept.dir()
+    }
+
     /// Turns a failure report of the init into words. `program` and `dir` are those of the run that it is about.
     pub(crate) fn failure(&self, reply: &Reply, program: &Path, dir: &Path) -> Error {
         let source = std::io::Error::from_raw_os_error(reply.errno);
