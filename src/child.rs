@@ -21,13 +21,13 @@ use crate::run_limits::RunLimits;
 use crate::runtime::{self, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
 use crate::sys;
-use crate::teardown::Init;
+use crate::teardown::{Init, Reaper};
 use crate::wire::{CONTAINER, Reply, cause, reply};
 
 /// One program in a sandbox, with the names of [`std::process::Child`].
 ///
-/// Dropping it kills the program: when it was made by [`Sandbox::spawn`](crate::Sandbox::spawn), with everything in
-/// its sandbox, before `drop` returns; when it was made by [`Container::spawn`](crate::Container::spawn), with its
+/// Dropping it kills the program: when it was made by [`Sandbox::spawn`](crate::Sandbox::spawn) or by
+/// [`Pool::spawn`](crate::Pool::spawn), with everything in its sandbox, before `drop` returns; when it was made by [`Container::spawn`](crate::Container::spawn), with its
 /// process group. It outlives the thread that made it.
 ///
 /// # Examples
@@ -62,6 +62,8 @@ pub struct Child {
     limits: RunLimits,
     /// Its own cgroups, if it has limits of its own.
     cgroup: Option<Cgroup>,
+    /// Who takes the sandbox down when the program has ended, if that is not for the one who waits.
+    reaper: Option<Arc<dyn Reaper>>,
     /// What the box had counted before the program started: the counters go on from program to program.
     before: Counters,
     /// The kernel's log since then, if processes of this box had been killed for memory already.
@@ -101,6 +103,22 @@ impl Child {
         let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
         // The program has the container's number, so that a failure of either is the answer.
         Self::start(runtime, CONTAINER, command, limits, Role::Owner)
+    }
+
+    /// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.
+    pub(crate) fn in_parked(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
+        let limits = runtime.plan.run_limits(command.own.as_deref());
+        let start = |limits| Self::start(Arc::clone(runtime), CONTAINER, command, limits, Role::Owner);
+        limits.and_then(start).inspect_err(|_| {
+            // Others may hold the sandbox, so that its end is not that of this handle.
+            runtime.tear_down(Init::Running).ok();
+        })
+    }
+
+    /// The same program, whose sandbox another takes down.
+    pub(crate) fn reaped_by(mut self, reaper: Arc<dyn Reaper>) -> Self {
+        self.reaper = Some(reaper);
+        self
     }
 
     /// Starts one more program in a container.
@@ -147,6 +165,7 @@ impl Child {
             role,
             limits,
             cgroup,
+            reaper: None,
             before,
             log,
             report: None,
@@ -368,9 +387,21 @@ impl Child {
         }
         if self.role == Role::Owner {
             let state = if self.report.is_some() { Init::Exiting } else { Init::Running };
-            result = result.and(self.runtime.tear_down(state));
+            result = result.and(self.end_sandbox(state));
         }
         result.map(|()| Some(outcome))
+    }
+
+    /// Takes the sandbox of its own down, or has it taken down if nothing runs in it.
+    fn end_sandbox(&mut self, init: Init) -> Result<()> {
+        let ended = match (&self.reaper, init) {
+            (Some(_), Init::Exiting) => Ok(()),
+            _ => self.runtime.tear_down(init),
+        };
+        match self.reaper.take() {
+            Some(reaper) => ended.and(reaper.take_down(Arc::clone(&self.runtime))),
+            None => ended,
+        }
     }
 
     /// What was counted in the box, of a program that shares it with others or has it to itself.
@@ -503,7 +534,7 @@ impl Drop for Child {
         if self.outcome.is_none() && self.runtime.is_ours() {
             match self.role {
                 // Not by request: the init might be the one that hangs.
-                Role::Owner => self.runtime.tear_down(Init::Running).ok(),
+                Role::Owner => self.end_sandbox(Init::Running).ok(),
                 Role::Guest => {
                     self.runtime.link.forget(self.number);
                     self.runtime.request_kill(self.number).ok()

@@ -12,6 +12,7 @@
 //! | [`Command`] | one run: program, arguments, environment, directory, streams |
 //! | [`Plan`] | a policy, validated against this host and lowered to operations; the one place where a policy fails |
 //! | [`Container`] | a sandbox that is set up and waits for programs |
+//! | [`Pool`] | containers that are kept ready, each for the next program |
 //! | [`Child`] | a program that runs; dropping it kills |
 //! | [`Outcome`] | what it did and used, and what was enforced |
 //! | [`Interaction`] | two programs that talk to each other |
@@ -165,6 +166,7 @@ mod outcome;
 mod plan;
 #[cfg(feature = "serde")]
 mod policy;
+mod pool;
 mod quota;
 mod removal;
 mod rootfs;
@@ -210,6 +212,7 @@ pub use mount::Mount;
 pub use namespace::Namespace;
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
+pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};

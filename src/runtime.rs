@@ -72,6 +72,8 @@ pub(crate) enum Purpose {
     OneProgram,
     /// Any number of programs.
     Container,
+    /// One program, with which it ends, and which comes only when everything is set up.
+    Parked,
 }
 
 /// How often the init was asked for a program.
@@ -123,7 +125,8 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         (Purpose::OneProgram, _) => flag::QUIET,
         (Purpose::Container, Warmth::Template) if lowered.placement.ways_out().is_none() => 0,
         (Purpose::Container, Warmth::Template) => flag::TEMPLATE,
-        (Purpose::Container, Warmth::Alone | Warmth::Cold) => 0,
+        (Purpose::Parked, Warmth::Alone | Warmth::Template) => flag::PREPARE,
+        (Purpose::Container, Warmth::Alone | Warmth::Cold) | (Purpose::Parked, Warmth::Cold) => 0,
     };
     let mut prepared = plan.take_prepared();
     let block = match (&mut prepared, &lowered.maps) {
@@ -420,12 +423,18 @@ impl Runtime {
     }
 
     pub(crate) fn await_ready(&self) -> Result<()> {
-        match self.link.receive(CONTAINER, None)? {
-            Received::Message((message, _)) if message.kind == reply::READY => Ok(()),
+        self.is_ready(None).map(drop)
+    }
+
+    /// Whether the sandbox is set up, waiting for that until the deadline or for ever. It says so once.
+    pub(crate) fn is_ready(&self, deadline: Option<Instant>) -> Result<bool> {
+        match self.link.receive(CONTAINER, deadline)? {
+            Received::Message((message, _)) if message.kind == reply::READY => Ok(true),
             Received::Message((message, _)) => {
                 Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
             }
-            Received::Nothing | Received::Closed => Err(self.died("while it set the sandbox up")),
+            Received::Nothing => Ok(false),
+            Received::Closed => Err(self.died("while it set the sandbox up")),
         }
     }
 

@@ -1,8 +1,9 @@
 //! The end of a sandbox: whatever is inside is killed, the init reaped, the box removed, the ids given back.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Cgroup;
@@ -27,7 +28,26 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an init without a PID namespace may take to kill what runs inside.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Takes sandboxes down in place of those who waited for the end of their programs.
+pub(crate) trait Reaper: fmt::Debug + Send + Sync {
+    /// No program runs inside any more. It may have been taken down already. Tells only what comes of it at once.
+    fn take_down(&self, runtime: Arc<Runtime>) -> Result<()>;
+}
+
 impl Runtime {
+    /// Whether the init has ended, and the kernel has taken its namespaces from it.
+    pub(crate) fn is_gone(&self) -> bool {
+        wait_for(self.link.init(), Duration::ZERO)
+    }
+
+    /// Begins to end the sandbox, if that is possible without waiting. `tear_down` is still to follow.
+    pub(crate) fn begin_end(&self) {
+        if self.is_ours() && self.plan.0.namespaces.contains(Namespaces::PID) {
+            self.ended_by_host.store(true, Ordering::Relaxed);
+            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
+        }
+    }
+
     /// Ends the sandbox whatever it is doing, and lets nobody wait for it: an init that does not die would be listened to
     /// for ever.
     pub(crate) fn end(&self) -> Result<()> {

@@ -243,7 +243,7 @@ impl Container {
                 }
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::tell(self.control, &failed(program.child, failure), None).ok();
-                    if one_shot {
+                    if one_shot && failure != gone() {
                         self.end(&[]);
                     }
                     *slot = None;
