@@ -166,7 +166,7 @@ fn peers() -> &'static [Peer] {
                     allowed().iter().map(|(number, _)| format!("SYSCALL[{number}]")).collect();
                 let options = format!(
                     "-Mo -Q -u 1000:{IDS}:1 -g 1000:{IDS}:1 -c {} -R /usr -T /tmp -R /dev/null -R /dev/zero -R \
-                     /dev/urandom {}",
+                     /dev/full -R /dev/random -R /dev/urandom -R /dev/tty {}",
                     stage.path("root").display(),
                     nsjail_limits(),
                 );
@@ -201,9 +201,10 @@ fn peers() -> &'static [Peer] {
             difference: "no limits, one id mapped, its own filter (`podman`), no time namespace",
             make: |program, stage| {
                 let options = format!(
-                    "run --unshare-all --rootfs {} -b /usr:/usr -b {}:/true --devfs /dev --tmpfs /tmp --hostname \
-                     belljar -- /true",
-                    stage.path("root").display(),
+                    "run --unshare-all --rootfs {} -b /usr:/usr --symlink usr/bin:/bin --symlink usr/sbin:/sbin \
+                     --symlink usr/lib:/lib --symlink usr/lib64:/lib64 -b {}:/true --devfs /dev --tmpfs /tmp \
+                     --hostname belljar -- /true",
+                    stage.path("empty").display(),
                     stage.path("true").display(),
                 );
                 Ok(Line::new(program, words(&options)))

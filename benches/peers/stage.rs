@@ -31,6 +31,11 @@ impl Stage {
         for name in ["passwd", "group"] {
             fs::write(stage.path("root/etc").join(name), "root:x:0:0:root:/:/bin/sh\n")?;
         }
+        fs::create_dir(stage.path("empty"))?;
+        // Where devices are mounted by those that may not make the files.
+        for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+            fs::write(stage.path("root/dev").join(name), "")?;
+        }
         for program in ["true", "root/true"] {
             fs::write(stage.path(program), tiny::elf())?;
             fs::set_permissions(stage.path(program), fs::Permissions::from_mode(0o755))?;
