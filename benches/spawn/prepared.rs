@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use belljar::{Plan, Seccomp};
 
 use super::floor::Floor;
-use super::ratio::median;
+use super::statistics::median;
 use super::{closed, quiet, run};
 
 const BURST: usize = 16;
