@@ -53,6 +53,7 @@ pub(crate) struct Lowering {
     /// Something was mounted over the old root, and a clone of that would contain it.
     root_covered: bool,
     held: Vec<Held>,
+    has_terminals: bool,
 }
 
 /// Something that keeps what a plan names where it is: locks of a store of layers.
@@ -78,6 +79,7 @@ impl Lowering {
             proc: ProcView::Fresh,
             root_covered: false,
             held: Vec::new(),
+            has_terminals: false,
         }
     }
 
@@ -90,6 +92,7 @@ impl Lowering {
     ) {
         self.root_covered |=
             matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
+        self.has_terminals |= matches!(operation, Setup::Devpts { .. });
         operation.encode(&mut self.sections[section::SETUP]);
         self.label(section::SETUP, step, what, path);
     }
@@ -183,6 +186,11 @@ impl Lowering {
 
     pub(crate) fn show_proc_of_host(&mut self) {
         self.proc = ProcView::Host;
+    }
+
+    /// Whether the sandbox has an instance of pseudo-terminals.
+    pub(crate) fn has_terminals(&self) -> bool {
+        self.has_terminals
     }
 
     pub(crate) fn proc(&self) -> ProcView {
