@@ -40,7 +40,8 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
-        Ok(Self { plan: plan.clone(), runtime: Mutex::new(launch(plan)?) })
+        // What is made ahead for others ends with their plan, and not with this container.
+        Ok(Self { plan: plan.alone(), runtime: Mutex::new(launch(plan)?) })
     }
 
     /// Starts a program inside.
