@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Step};
 use crate::link::Received;
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
+use crate::pty::Pty;
 use crate::run_limits::RunLimits;
 use crate::runtime::{self, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
@@ -53,6 +54,9 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of a piped stderr.
     pub stderr: Option<ChildStderr>,
+    /// The host's end of the program's [terminal](crate::Command::pty). The terminal hangs up when it is dropped, with this
+    /// handle if it was not taken.
+    pub pty: Option<Pty>,
     captured: [Option<fs::File>; 2],
     runtime: Arc<Runtime>,
     number: u32,
@@ -88,6 +92,15 @@ enum Role {
     Guest,
 }
 
+/// A terminal is made in what the sandbox has of its own, or not at all.
+fn refuse_terminal(plan: &Plan, command: &Command) -> Result<()> {
+    if command.pty.is_none() || plan.0.has_terminals {
+        return Ok(());
+    }
+    Err(Error::invalid("the sandbox has no pseudo-terminals of its own")
+        .with_hint("give it a root with Mount::dev(\"/dev\") or Mount::devpts(\"/dev/pts\")"))
+}
+
 /// How much of a piped stream [`Child::wait_with_output`] takes without another limit.
 const DEFAULT_PIPED: u64 = 16 << 20;
 
@@ -95,6 +108,7 @@ impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(plan, command)?;
         let limits = plan.run_limits(command.own.as_deref())?;
         if let Some(placement) = &limits.placement {
             // Before the init starts in this process's cgroup.
@@ -124,6 +138,7 @@ impl Child {
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(&runtime.plan, command)?;
         let limits = runtime.plan.run_limits(command.own.as_deref())?;
         Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
@@ -150,7 +165,7 @@ impl Child {
             true => None,
             false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
         };
-        let (streams, Started { pidfd, listener }) =
+        let (streams, Started { pidfd, listener, terminal }) =
             begin(&runtime, number, command, &limits, cgroup.as_ref())?;
         drop(starting);
         let Streams { stdin, stdout, stderr, captured } = streams;
@@ -158,6 +173,7 @@ impl Child {
             stdin,
             stdout,
             stderr,
+            pty: terminal.map(Pty::new),
             captured,
             runtime,
             number,

@@ -105,6 +105,8 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     /// That of its filter, where the host listens and the program was not killed on its way.
     pub(crate) listener: Option<OwnedFd>,
+    /// The host's end of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -402,6 +404,11 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if let Some(size) = command.pty {
+            message.flags |= flag::TERMINAL;
+            message.terminal_size = size.words();
+            (message.uid, message.gid) = (lowered.program_ids.uid, lowered.program_ids.gid);
+        }
         if let Some(own) = own {
             message.join_slot = slot_of(&table)?;
             message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
@@ -409,7 +416,7 @@ impl Runtime {
         }
         if image.len() <= INLINE_IMAGE {
             // A prepared payload has its streams and nothing else.
-            if tries == Tries::First && command.kept.is_empty() && own.is_none() {
+            if tries == Tries::First && command.kept.is_empty() && own.is_none() && command.pty.is_none() {
                 message.flags |= flag::WARM;
             }
             self.send_long(&message, &image, &table)?;
@@ -443,6 +450,7 @@ impl Runtime {
     pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Start> {
         let mut refused = None;
         let mut listener = None;
+        let mut terminal = None;
         loop {
             let received = self.link.receive(number, None)?;
             match received {
@@ -462,9 +470,17 @@ impl Runtime {
                     listener = Some(fd);
                 }
                 Received::Message((message, _)) if is_loss(&message) => return Ok(Start::Lost),
+                Received::Message((message, Some(fd))) if message.kind == reply::TERMINAL => {
+                    terminal = Some(fd);
+                }
                 // It was sent, and there was no number for it here.
-                Received::Message((message, None)) if message.kind == reply::LISTENER => {
-                    refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
+                Received::Message((message, None))
+                    if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
+                {
+                    refused = Some(match message.kind {
+                        reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
+                        _ => no_room("receiving the program's terminal", libc::EMFILE),
+                    });
                     self.request_kill(number)?;
                 }
                 // If it was refused, its process is dead by now, and the reason is ours.
@@ -473,9 +489,8 @@ impl Runtime {
                     if refused.is_some() && started.is_ok() {
                         self.link.forget(number);
                     }
-                    return refused
-                        .map_or(started, Err)
-                        .map(|pidfd| Start::Executed(Started { pidfd, listener }));
+                    let pidfd = refused.map_or(started, Err)?;
+                    return Ok(Start::Executed(Started { pidfd, listener, terminal }));
                 }
             }
         }
