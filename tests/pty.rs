@@ -322,9 +322,14 @@ fn in_a_container_again_and_again() -> Result {
     let container = closed().start()?;
     let before = (of_the_host(), open_descriptors());
     for round in 0..50 {
-        assert_eq!(all_of(container.spawn(on_terminal("tty"))?)?, "/dev/pts/0\n", "round {round}");
+        // The kernel gives the number of the one before back a moment after it was closed.
+        let name = all_of(container.spawn(on_terminal("tty"))?)?;
+        let number = name.trim_end().strip_prefix("/dev/pts/").and_then(|number| number.parse::<u32>().ok());
+        assert!(number.is_some_and(|number| number < 4), "round {round}: {name}");
     }
-    assert_eq!(succeed(container.output(sh("ls /dev/pts"))?)?, "ptmx\n", "nothing is left of them");
+    let nothing_is_left =
+        || container.output(sh("ls /dev/pts")).is_ok_and(|output| output.stdout == b"ptmx\n");
+    assert!(within(Duration::from_secs(2), nothing_is_left));
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|n| {
