@@ -16,13 +16,15 @@ const BURSTS: usize = 50;
 /// Enough for a burst's namespaces, some ten milliseconds.
 const PAUSE: Duration = Duration::from_millis(30);
 
+type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 pub(crate) fn measure() {
     let floor = Floor::new(&Seccomp::default().to_bpf().expect("the default profile compiles"));
     let plain = closed().plan().expect("the sandbox works here");
     let ahead = plain.prepare_ahead(BURST).expect("the sandbox works here");
     let command = quiet("/true");
     let spawn = |plan: &Plan| run(plan, &command);
-    let mut ways: Vec<(&str, Box<dyn Fn() + '_>)> =
+    let mut ways: Vec<Way<'_>> =
         vec![("plain", Box::new(|| spawn(&plain))), ("prepared", Box::new(|| spawn(&ahead)))];
     match &floor {
         Ok(floor) => ways.push(("floor", Box::new(|| floor.run()))),
