@@ -17,8 +17,9 @@ use super::{closed, quiet, run, tiny};
 
 /// Runs in each block.
 const BLOCK: usize = 20;
-/// Enough to make as many namespaces or containers as are taken in a block.
-const REFILL: Duration = Duration::from_millis(80);
+/// Before each run of a paced block: what is kept ready is made again meanwhile, and in nobody's time.
+const PACE: Duration = Duration::from_millis(5);
+const PACED: &str = "paced";
 /// The argument that makes this program a host of the kind that follows.
 pub(crate) const HOST: &str = "--host";
 
@@ -102,25 +103,27 @@ pub(crate) fn serve(word: &str) {
         "cold" => run(&plan, &quiet("/true")),
         "warm" => assert!(warm.status(quiet("/true")).expect("it works").success()),
         "prepared" => {
-            run(ahead.get_or_init(|| plan.prepare_ahead(BLOCK).expect("it works here")), &quiet("/true"));
+            run(ahead.get_or_init(|| plan.prepare_ahead(4).expect("it works here")), &quiet("/true"));
         }
         "one-shot" | "reset" => {
             let (reuse, pool) = &pools[usize::from(what == "reset")];
-            let pool =
-                pool.get_or_init(|| plan.pool().size(BLOCK).reuse(*reuse).start().expect("it works here"));
+            let pool = pool.get_or_init(|| plan.pool().size(4).reuse(*reuse).start().expect("it works here"));
             assert!(pool.status(quiet("/true")).expect("it works").success());
         }
         _ => panic!("there is no way {what}"),
     };
     for line in std::io::stdin().lines() {
         let line = line.expect("lines of text");
-        // What is kept ready is ready again before it is asked for: the pause is part of no time.
-        if ["prepared", "one-shot", "reset"].contains(&line.as_str()) {
-            std::thread::sleep(REFILL);
-        }
         let block = || -> Vec<f64> {
             match line.split_once(' ') {
                 None => (0..BLOCK).map(|_| micros(|| once(&line))).collect(),
+                Some((what, PACED)) => {
+                    let paced = |_| {
+                        std::thread::sleep(PACE);
+                        micros(|| once(what))
+                    };
+                    (0..BLOCK).map(paced).collect()
+                }
                 Some((what, spawners)) => {
                     vec![throughput(spawners.parse().expect("a number"), || once(what))]
                 }

@@ -79,31 +79,34 @@ fn interleaved<const N: usize>(blocks: usize, mut ways: [(&mut Host, &str); N]) 
     })
 }
 
-/// The ways to a program: each in a host of its own, so that what one keeps ready is not made in another's time.
+/// The ways to a program: each in a host of its own, so that what one keeps ready is not made in another's time. For the
+/// same reason these ways have pauses before each run, and so have those that they are compared with.
 fn paths(targets: &mut Vec<Target>) {
-    let mut hosts = [const { Kind::Small }; 7].map(Kind::start);
-    let [a, b, c, d, e, f, g] = &mut hosts;
+    let mut hosts = [const { Kind::Small }; 9].map(Kind::start);
+    let [a, b, c, d, e, f, g, h, i] = &mut hosts;
     let what_floor = if floor().is_ok() { "floor" } else { "cold" };
-    let [plain, floor, cold, prepared, one_shot, reset, warm] = interleaved(
-        BLOCKS,
-        [
-            (a, "posix_spawn"),
-            (b, what_floor),
-            (c, "cold"),
-            (d, "prepared"),
-            (e, "one-shot"),
-            (f, "reset"),
-            (g, "warm"),
-        ],
-    );
+    let ways = [
+        (a, "posix_spawn"),
+        (b, what_floor),
+        (c, "cold"),
+        (d, "warm"),
+        (e, "posix_spawn paced"),
+        (f, "cold paced"),
+        (g, "prepared paced"),
+        (h, "one-shot paced"),
+        (i, "reset paced"),
+    ];
+    let [plain, floor, cold, warm, paced, paced_cold, prepared, one_shot, reset] = interleaved(BLOCKS, ways);
     for (what, times) in [
         ("`posix_spawn`", &plain),
         ("the floor", &floor),
         ("cold", &cold),
-        ("prepared cold, `Plan::prepare_ahead`", &prepared),
-        ("warm, one-shot `Pool::spawn`", &one_shot),
-        ("warm, `Pool::spawn` with reset", &reset),
+        ("prepared cold, `Plan::prepare_ahead`, paced", &prepared),
+        ("warm, one-shot `Pool::spawn`, paced", &one_shot),
+        ("warm, `Pool::spawn` with reset, paced", &reset),
         ("warm, `Container::spawn`", &warm),
+        ("`posix_spawn`, paced", &paced),
+        ("cold, paced", &paced_cold),
     ] {
         targets.push(Target::new(format!("{what}, median"), Bound::None, times.median()).unit("µs"));
     }
@@ -111,15 +114,15 @@ fn paths(targets: &mut Vec<Target>) {
     let tail = |times: &Times| times.p99() / times.median();
     ratio("cold / the floor", Bound::AtMost(1.15), cold.median() / floor.median());
     ratio("cold, p99 / its median", Bound::None, tail(&cold));
-    ratio("prepared cold / cold", Bound::AtMost(0.6), prepared.median() / cold.median());
+    ratio("prepared cold / cold", Bound::AtMost(0.6), prepared.median() / paced_cold.median());
     ratio("prepared cold, p99 / its median", Bound::AtMost(4.0), tail(&prepared));
     ratio(
         "warm, one-shot `Pool::spawn` / `posix_spawn`",
         Bound::AtMost(1.5),
-        one_shot.median() / plain.median(),
+        one_shot.median() / paced.median(),
     );
     ratio("warm, one-shot, p99 / its median", Bound::None, tail(&one_shot));
-    ratio("warm, `Pool::spawn` with reset / `posix_spawn`", Bound::None, reset.median() / plain.median());
+    ratio("warm, `Pool::spawn` with reset / `posix_spawn`", Bound::None, reset.median() / paced.median());
     ratio("warm, `Container::spawn` / `posix_spawn`", Bound::AtMost(1.2), warm.median() / plain.median());
     ratio("warm, `Container::spawn`, p99 / its median", Bound::AtMost(3.0), tail(&warm));
 }
