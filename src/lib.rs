@@ -161,6 +161,8 @@ mod lowering;
 mod lsm;
 mod merged;
 mod mount;
+mod mount_template;
+mod mountinfo;
 mod namespace;
 mod outcome;
 mod plan;
