@@ -38,7 +38,12 @@ impl Container {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
         let runtime = runtime::launch(plan, runtime::Purpose::Container)?;
         runtime.await_ready()?;
-        Ok(Self { runtime: Arc::new(runtime) })
+        Ok(Self::of(Arc::new(runtime)))
+    }
+
+    /// One that is set up.
+    pub(crate) fn of(runtime: Arc<Runtime>) -> Self {
+        Self { runtime }
     }
 
     /// Starts a program inside.

@@ -1,6 +1,5 @@
 //! What a host can do with a sandbox while it runs.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{Cgroup, Events, Limits, Pressure, Stopping};
@@ -13,10 +12,13 @@ use crate::runtime::Runtime;
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a program may take to be executed that somebody is just starting.
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Runtime {
     fn freeze(&self) -> Result<()> {
         // A program that is being started must not be stopped before it can say that it was.
-        let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+        let _nothing_starts = self.starts.alone(START_PATIENCE)?;
         self.stop()
     }
 

@@ -173,6 +173,7 @@ mod scheduling;
 mod seccomp;
 mod source;
 mod spawn;
+mod starts;
 mod storage;
 mod sys;
 mod teardown;

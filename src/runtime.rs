@@ -1,9 +1,10 @@
 //! A running sandbox from the host's side: its init, its connection, and everything that must be undone.
 
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::capture::Streams;
@@ -13,13 +14,14 @@ use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
 use crate::idmap::{self, IdBlock, MapPlan};
-use crate::link::{Link, Received};
+use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
 use crate::source::{self, Viewer};
+use crate::starts::Starts;
 use crate::sys::{self, LaunchFailure, Launched};
 use crate::upper::UpperDir;
 use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
@@ -52,8 +54,8 @@ pub(crate) struct Runtime {
     /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
     pub(crate) upper: Option<OwnedFd>,
     pub(crate) next_child: AtomicU32,
-    /// Shared by programs that are being started, which must not be frozen meanwhile.
-    pub(crate) starting: RwLock<()>,
+    /// Programs that are being started, which must not be frozen meanwhile.
+    pub(crate) starts: Starts,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
     /// The process that launched it, and alone ends it.
@@ -75,6 +77,13 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     /// That of its filter, where the host listens and the program was not killed on its way.
     pub(crate) listener: Option<OwnedFd>,
+}
+
+/// What was heard of a program that is being started.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    refused: Option<Error>,
+    listener: Option<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -118,7 +127,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block: Mutex::new(block),
         upper,
         next_child: AtomicU32::new(1),
-        starting: RwLock::new(()),
+        starts: Starts::default(),
         sending: Mutex::new(()),
         owner: std::process::id(),
     };
@@ -334,7 +343,12 @@ impl Runtime {
     }
 
     pub(crate) fn await_ready(&self) -> Result<()> {
-        match self.link.receive(CONTAINER, None)? {
+        self.ready(self.link.receive(CONTAINER, None)?)
+    }
+
+    /// What the first word about the container means.
+    pub(crate) fn ready(&self, received: Received) -> Result<()> {
+        match received {
             Received::Message((message, _)) if message.kind == reply::READY => Ok(()),
             Received::Message((message, _)) => {
                 Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
@@ -343,41 +357,51 @@ impl Runtime {
         }
     }
 
-    /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Started> {
-        let mut refused = None;
-        let mut listener = None;
-        loop {
-            let received = self.link.receive(number, None)?;
-            match received {
-                Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
-                    // Of a process that is gone the init tells why.
-                    refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
-                    let flags = if refused.is_some() { flag::REFUSED } else { 0 };
-                    let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
-                    if let Err(error) = self.link.send(&pass, &[]) {
-                        // Nobody holds it any more, and it must not wait at the gate.
-                        self.link.forget(number);
-                        self.request_kill(number).ok();
-                        return Err(error);
-                    }
+    /// One word about a program that is being started, of which the last comes when it was executed: its pidfd comes with
+    /// that. Does the host's part at the gate meanwhile.
+    pub(crate) fn heard_of_start(
+        &self,
+        received: Received,
+        progress: &mut Progress,
+        number: u32,
+        command: &Command,
+    ) -> ControlFlow<Result<Started>> {
+        match received {
+            Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
+                // Of a process that is gone the init tells why.
+                progress.refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
+                let flags = if progress.refused.is_some() { flag::REFUSED } else { 0 };
+                let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
+                if let Err(error) = self.link.send(&pass, &[]) {
+                    // Nobody holds it any more, and it must not wait at the gate.
+                    self.link.forget(number, Forgotten::Asked);
+                    self.request_kill(number).ok();
+                    return ControlFlow::Break(Err(error));
                 }
-                Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
-                    listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
+                progress.listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            // It was sent, and there was no number for it here.
+            Received::Message((message, None)) if message.kind == reply::LISTENER => {
+                progress.refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
+                if let Err(error) = self.request_kill(number) {
+                    self.link.forget(number, Forgotten::Asked);
+                    return ControlFlow::Break(Err(error));
                 }
-                // It was sent, and there was no number for it here.
-                Received::Message((message, None)) if message.kind == reply::LISTENER => {
-                    refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
-                    self.request_kill(number)?;
+                ControlFlow::Continue(())
+            }
+            // If it was refused, its process is dead by now, and the reason is ours.
+            last => {
+                let started = self.started(last, number, command);
+                if progress.refused.is_some() && started.is_ok() {
+                    self.link.forget(number, Forgotten::Started);
                 }
-                // If it was refused, its process is dead by now, and the reason is ours.
-                last => {
-                    let started = self.started(last, number, command);
-                    if refused.is_some() && started.is_ok() {
-                        self.link.forget(number);
-                    }
-                    return refused.map_or(started, Err).map(|pidfd| Started { pidfd, listener });
-                }
+                let listener = progress.listener.take();
+                let started = progress.refused.take().map_or(started, Err);
+                ControlFlow::Break(started.map(|pidfd| Started { pidfd, listener }))
             }
         }
     }
@@ -388,7 +412,7 @@ impl Runtime {
             Received::Message((message, Some(pidfd))) if message.kind == reply::STARTED => Ok(pidfd),
             Received::Message((message, None)) if message.kind == reply::STARTED => {
                 // It runs, but could not be signalled.
-                self.link.forget(number);
+                self.link.forget(number, Forgotten::Started);
                 self.request_kill(number)?;
                 // The init says why it could not send it; else it was sent, and there was no number for it here.
                 let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
@@ -434,11 +458,6 @@ impl Runtime {
     /// Asks the init to kill a program.
     pub(crate) fn request_kill(&self, number: u32) -> Result<()> {
         self.link.send(&Request { kind: request::KILL, child: number, ..Request::default() }, &[])
-    }
-
-    /// Waits for the report of a program's end.
-    pub(crate) fn await_exit(&self, number: u32, deadline: Option<Instant>) -> Result<Received> {
-        self.link.receive(number, deadline)
     }
 
     pub(crate) fn block(&self) -> MutexGuard<'_, Option<IdBlock>> {
