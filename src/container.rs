@@ -77,6 +77,11 @@ impl Container {
         &self.runtime
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared_runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+
     /// What is in force.
     #[must_use]
     pub fn enforced(&self) -> &Enforced {

@@ -8,6 +8,8 @@ use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::outcome::Usage;
 use crate::runtime::Runtime;
+#[cfg(feature = "tokio")]
+use crate::tokio::Child as TaskChild;
 
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
@@ -172,4 +174,11 @@ live_control!(Container, "Everything here is about all programs of the container
 live_control!(
     Child,
     "Everything here is about the whole sandbox: for a program of a [`Container`](crate::Container), about all of its programs."
+);
+#[cfg(feature = "tokio")]
+live_control!(
+    TaskChild,
+    "Everything here is about the whole sandbox: for a program of a [`Container`](crate::Container), about all of its programs. \
+     It is done in the thread of the task: [`freeze`](Self::freeze) is the one that may take long, and belongs in \
+     `tokio::task::spawn_blocking`."
 );

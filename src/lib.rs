@@ -178,6 +178,8 @@ mod storage;
 mod sys;
 mod teardown;
 mod tenants;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
