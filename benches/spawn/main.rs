@@ -3,7 +3,7 @@
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
-//! that lives on: see `warm.rs`.
+//! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
@@ -11,6 +11,8 @@ mod floor;
 mod layers;
 mod ratio;
 mod rules;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod tiny;
 mod warm;
 
@@ -28,6 +30,8 @@ fn main() {
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
         args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
         args if args.iter().any(|arg| arg == "--warm") => return warm::measure(),
+        #[cfg(feature = "tokio")]
+        args if args.iter().any(|arg| arg == "--tasks") => return tasks::measure(),
         _ => {}
     }
     let mut criterion = Criterion::default()
