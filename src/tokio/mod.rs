@@ -23,8 +23,9 @@
 //!
 //! # async fn tool() -> Result<(), Box<dyn std::error::Error>> {
 //! let plan = Sandbox::new().memory_max(Bytes::mib(256)).pids_max(16).plan()?;
-//! let tool = plan.output_async(Command::new("/usr/bin/sort").arg("/etc/passwd"));
-//! match timeout(Duration::from_secs(5), tool).await {
+//! let mut command = Command::new("/usr/bin/sort");
+//! command.arg("/etc/passwd");
+//! match timeout(Duration::from_secs(5), plan.output_async(&command)).await {
 //!     Ok(output) => println!("{} bytes", output?.stdout.len()),
 //!     Err(_) => println!("too slow; it is killed already"),
 //! }
