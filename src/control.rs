@@ -106,8 +106,8 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox that is not
             /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
-            /// stop within five seconds, after which all go on, when somebody thaws it meanwhile, and when the sandbox has
-            /// ended.
+            /// stop within five seconds, after which all go on, when a program that is just being started is not executed
+            /// within as many, when somebody thaws it meanwhile, and when the sandbox has ended.
             pub fn freeze(&self) -> Result<()> {
                 self.runtime().freeze()
             }

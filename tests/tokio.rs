@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         many_tasks_wait_for_one_container: ["userns"],
         threads_and_tasks_wait_for_one_container: ["userns"],
         a_container_ends_under_its_tasks: ["userns"],
+        an_init_that_is_killed: ["userns"],
+        a_host_out_of_descriptors: ["userns"],
         a_frozen_container_starts_nothing: ["userns", "freezer"],
         two_hundred_at_once_on_one_thread: ["userns"],
         runtimes_end_under_their_children: ["userns"],
@@ -620,6 +622,86 @@ fn a_container_ends_under_its_tasks() -> Result {
         assert!(matches!(outcome.verdict, Verdict::Killed | Verdict::InitKilled), "{:?}", outcome.verdict);
         Ok(())
     })
+}
+
+fn an_init_that_is_killed() -> Result {
+    in_both(|| async {
+        let (mut child, pid) = hold(&plan()?).await?;
+        let stdin = child.stdin.take();
+        let init = oracle::parent(pid).expect("it has a parent");
+        let waiting = tokio::spawn(async move { child.wait().await });
+        sleep(Duration::from_millis(20)).await;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(init as i32), nix::sys::signal::Signal::SIGKILL)?;
+        let outcome = timeout(Duration::from_secs(20), waiting).await.expect("no hang").expect("no panic")?;
+        assert_eq!(outcome.verdict, Verdict::InitKilled);
+        assert_eq!(oracle::children(std::process::id()), Vec::<u32>::new());
+        drop(stdin);
+        Ok(())
+    })
+}
+
+/// Gives its limit of descriptors back.
+struct FewDescriptors(u64, u64);
+
+impl FewDescriptors {
+    /// So many more can be opened.
+    fn now(more: usize) -> Result<Self> {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let open = oracle::open_fds();
+        let mut free = (0..).filter(|number| !open.contains(number));
+        let limit = free.nth(more).expect("there are many numbers");
+        setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard)?;
+        Ok(Self(soft, hard))
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        use nix::sys::resource::{Resource, setrlimit};
+        setrlimit(Resource::RLIMIT_NOFILE, self.0, self.1).expect("it was so before");
+    }
+}
+
+fn a_host_out_of_descriptors() -> Result {
+    for runtime in [current_thread(), multi_thread()] {
+        runtime.block_on(async {
+            let plan = plan()?;
+            let container = plan.start_async().await?;
+            let command = payload("exit", &["0"]);
+            for alone in [true, false] {
+                let (mut failed, mut worked) = (0, 0);
+                for more in 0..60 {
+                    let few = FewDescriptors::now(more)?;
+                    let result = match alone {
+                        true => plan.output_async(&command).await,
+                        false => container.output_async(&command).await,
+                    };
+                    drop(few);
+                    match result {
+                        Ok(output) => {
+                            assert_eq!(output.outcome.verdict, Verdict::Exited(0), "with {more}");
+                            worked += 1;
+                        }
+                        Err(error) => {
+                            let kind = error.kind();
+                            assert_eq!(kind, ErrorKind::ResourceExhausted, "{more}: {}", explain(&error));
+                            failed += 1;
+                        }
+                    }
+                }
+                assert!(failed > 0 && worked > 0, "{failed} failed, {worked} worked");
+            }
+            // What was started without its pidfd is not left in the container.
+            for _ in 0..40 {
+                assert!(container.status_async(&command).await?.success());
+            }
+            Ok::<_, support::Fail>(container.close_async().await?)
+        })?;
+        drop(runtime);
+        nothing_is_left();
+    }
+    Ok(())
 }
 
 fn a_frozen_container_starts_nothing() -> Result {

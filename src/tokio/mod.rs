@@ -52,6 +52,9 @@
 //! [`into_async`](crate::Child::into_async). Programs in a container cost far less. `cargo bench --features tokio --bench spawn --
 //! --tasks` measures all of them.
 //!
+//! Twice the launch does wait for others: an unprivileged host with subordinate ids runs `newuidmap` and `newgidmap`, and the
+//! first launch of a process may have to enable the controllers of its cgroup, or to ask systemd for a scope.
+//!
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and
 //! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`.
