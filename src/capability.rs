@@ -146,6 +146,8 @@ pub(crate) const SYS_RESOURCE: u64 = 1 << 24;
 pub(crate) const SETUID: u64 = 1 << 7;
 /// `CAP_SETGID`.
 pub(crate) const SETGID: u64 = 1 << 6;
+/// `CAP_NET_BIND_SERVICE`, `CAP_NET_BROADCAST`, `CAP_NET_ADMIN` and `CAP_NET_RAW`, which are over a network namespace alone.
+pub(crate) const OVER_NETWORK: u64 = 0b1111 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -161,6 +163,7 @@ mod tests {
         assert_eq!(names_of(1 | SYS_ADMIN), ["CHOWN", "SYS_ADMIN"]);
         assert_eq!(mask(&["SETUID", "SETGID"]).unwrap(), SETUID | SETGID);
         assert_eq!(mask(&["SYS_NICE", "SYS_RESOURCE"]).unwrap(), SYS_NICE | SYS_RESOURCE);
+        assert_eq!(names_of(OVER_NETWORK), ["NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"]);
     }
 
     #[test]

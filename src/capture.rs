@@ -70,13 +70,18 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok((above(read)?, above(write)?))
 }
 
-fn null() -> Result<Source> {
+/// One description for all streams of a program that want it: what is written to it or read from it is nothing anyway.
+fn null(opened: &mut Option<Arc<OwnedFd>>) -> Result<Source> {
+    if let Some(fd) = opened {
+        return Ok(Source::Shared(Arc::clone(fd)));
+    }
     let file = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
         .map_err(|error| failed("opening /dev/null")(error).with_path("/dev/null"))?;
-    Ok(Source::Ours(sys::above_stdio(file.into()).map_err(failed("opening /dev/null"))?))
+    let fd = Arc::new(sys::above_stdio(file.into()).map_err(failed("opening /dev/null"))?);
+    Ok(Source::Shared(Arc::clone(opened.insert(fd))))
 }
 
 impl Streams {
@@ -84,10 +89,11 @@ impl Streams {
     pub(crate) fn open(command: &Command) -> Result<(Self, Theirs)> {
         let mut ours = Self::default();
         let mut pumps = [None, None];
+        let mut nothing = None;
         let kind = |n: usize| command.stdio[n].as_ref().map(|Stdio(kind)| kind);
         let stdin = match kind(0) {
-            None | Some(StdioKind::Null | StdioKind::Capture(_)) => null()?,
-            Some(StdioKind::Inherit) => inherited(0)?,
+            None | Some(StdioKind::Null | StdioKind::Capture(_)) => null(&mut nothing)?,
+            Some(StdioKind::Inherit) => inherited(0, &mut nothing)?,
             Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
             Some(StdioKind::Piped) => {
                 let (read, write) = pipe()?;
@@ -97,8 +103,8 @@ impl Streams {
         };
         let mut output = |n: usize, ours: &mut Self| -> Result<Source> {
             Ok(match kind(n) {
-                None | Some(StdioKind::Inherit) => inherited(i32::try_from(n).unwrap_or(2))?,
-                Some(StdioKind::Null) => null()?,
+                None | Some(StdioKind::Inherit) => inherited(i32::try_from(n).unwrap_or(2), &mut nothing)?,
+                Some(StdioKind::Null) => null(&mut nothing)?,
                 Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
                 Some(StdioKind::Piped) => {
                     let (read, write) = pipe()?;
@@ -125,12 +131,12 @@ impl Streams {
 }
 
 /// The host's own stream, or `/dev/null` where the host has closed it.
-fn inherited(number: RawFd) -> Result<Source> {
-    if sys::is_inheritable(number) { Ok(Source::Inherited(number)) } else { null() }
+fn inherited(number: RawFd, nothing: &mut Option<Arc<OwnedFd>>) -> Result<Source> {
+    if sys::is_inheritable(number) { Ok(Source::Inherited(number)) } else { null(nothing) }
 }
 
 impl Theirs {
-    /// The descriptors for the run's table, behind the image in slot 0.
+    /// The descriptors for the run's table.
     pub(crate) fn table(&self, command: &Command) -> Vec<RawFd> {
         let kept = command.kept.iter().map(|(_, fd)| fd.as_raw_fd());
         self.stdio.iter().map(Source::raw).chain(kept).collect()
@@ -138,8 +144,8 @@ impl Theirs {
 
     /// Pairs of slot and descriptor number, ascending by number.
     pub(crate) fn placements(&self, command: &Command) -> Vec<(u32, u32)> {
-        let mut pairs = vec![(1, 0), (2, 1), (3, 2)];
-        pairs.extend((4..).zip(command.kept.iter().map(|(number, _)| *number)));
+        let mut pairs = vec![(0, 0), (1, 1), (2, 2)];
+        pairs.extend((3..).zip(command.kept.iter().map(|(number, _)| *number)));
         pairs.sort_by_key(|(_, number)| *number);
         pairs
     }

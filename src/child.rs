@@ -12,22 +12,23 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{self, ByNumber, Denied};
 use crate::capture::{self, PipeReader, Streams};
-use crate::cgroup::{self, Counters, Log};
+use crate::cgroup::{self, Cgroup, Counters, Log, Oom};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::link::{Forgotten, Received};
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
-use crate::runtime::{self, Progress, Purpose, Runtime, Started};
+use crate::run_limits::RunLimits;
+use crate::runtime::{self, Progress, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
 use crate::sys;
-use crate::teardown::{Ending, Init};
+use crate::teardown::{Ending, Init, Reaper};
 use crate::wire::{CONTAINER, Reply, cause, reply};
 
 /// One program in a sandbox, with the names of [`std::process::Child`].
 ///
-/// Dropping it kills the program: when it was made by [`Sandbox::spawn`](crate::Sandbox::spawn), with everything in
-/// its sandbox, before `drop` returns; when it was made by [`Container::spawn`](crate::Container::spawn), with its
+/// Dropping it kills the program: when it was made by [`Sandbox::spawn`](crate::Sandbox::spawn) or by
+/// [`Pool::spawn`](crate::Pool::spawn), with everything in its sandbox, before `drop` returns; when it was made by [`Container::spawn`](crate::Container::spawn), with its
 /// process group. It outlives the thread that made it.
 ///
 /// # Examples
@@ -60,6 +61,12 @@ pub struct Child {
     role: Role,
     /// What the init has still to say of it; `None` if dropping this ends nothing.
     held: Option<Forgotten>,
+    /// What is in force for this program.
+    limits: RunLimits,
+    /// Its own cgroups, if it has limits of its own.
+    cgroup: Option<Cgroup>,
+    /// Who takes the sandbox down when the program has ended, if that is not for the one who waits.
+    reaper: Option<Arc<dyn Reaper>>,
     /// What the box had counted before the program started: the counters go on from program to program.
     before: Counters,
     /// The kernel's log since then, if processes of this box had been killed for memory already.
@@ -88,6 +95,7 @@ pub(crate) enum Role {
 pub(crate) struct Asked {
     pub(crate) child: Child,
     handlers: Option<ByNumber>,
+    tries: Tries,
     progress: Progress,
 }
 
@@ -96,20 +104,29 @@ const DEFAULT_PIPED: u64 = 16 << 20;
 
 impl Asked {
     /// Asks for it.
-    pub(crate) fn new(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        number: u32,
+        command: &Command,
+        limits: RunLimits,
+        role: Role,
+    ) -> Result<Self> {
         let before = match role {
             Role::Owner => Counters::default(),
             Role::Guest => {
                 runtime.refuse_if_frozen()?;
-                runtime.counters()?
+                runtime.counters_of_many()?
             }
         };
+        let cgroup =
+            limits.placement.as_ref().map(|placement| runtime.make_run(placement, number)).transpose()?;
         let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
         let handlers = match command.handlers.is_empty() {
             true => None,
             false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
         };
-        let Streams { stdin, stdout, stderr, captured } = runtime.request_run(number, command)?;
+        let Streams { stdin, stdout, stderr, captured } =
+            runtime.request_run(number, command, &limits, cgroup.as_ref(), Tries::First)?;
         let child = Child {
             stdin,
             stdout,
@@ -120,6 +137,9 @@ impl Asked {
             pidfd: None,
             role,
             held: Some(Forgotten::Asked),
+            limits,
+            cgroup,
+            reaper: None,
             before,
             log,
             report: None,
@@ -128,7 +148,7 @@ impl Asked {
             denied: None,
             flooded: false,
         };
-        Ok(Self { child, handlers, progress: Progress::default() })
+        Ok(Self { child, handlers, tries: Tries::First, progress: Progress::default() })
     }
 
     /// One word of the init. After the last one it runs, or is nothing that could be dropped any more.
@@ -136,8 +156,35 @@ impl Asked {
         let (child, progress) = (&mut self.child, &mut self.progress);
         let last = child.runtime.heard_of_start(received, progress, child.number, command);
         let ControlFlow::Break(started) = last else { return ControlFlow::Continue(()) };
+        // Nothing of it is left that dropping could end, until it has been asked for again or runs.
         child.held = None;
-        ControlFlow::Break(started.and_then(|started| self.run(started)))
+        match started {
+            Ok(Start::Executed(started)) => ControlFlow::Break(self.run(started)),
+            Ok(Start::Lost) => match self.ask_again(command) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(Err(error)),
+            },
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
+    }
+
+    /// One that was prepared and is lost has not begun, so it is asked for once more.
+    fn ask_again(&mut self, command: &Command) -> Result<()> {
+        if self.tries == Tries::Again {
+            return Err(Error::internal(Step::Fork, "a program was lost that was not prepared"));
+        }
+        self.tries = Tries::Again;
+        let child = &mut self.child;
+        let (limits, own) = (&child.limits, child.cgroup.as_ref());
+        let streams = child.runtime.request_run(child.number, command, limits, own, self.tries)?;
+        Streams {
+            stdin: child.stdin,
+            stdout: child.stdout,
+            stderr: child.stderr,
+            captured: child.captured,
+        } = streams;
+        child.held = Some(Forgotten::Asked);
+        Ok(())
     }
 
     fn run(&mut self, Started { pidfd, listener }: Started) -> Result<()> {
@@ -158,21 +205,49 @@ impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
+        let limits = plan.run_limits(command.own.as_deref())?;
+        if let Some(placement) = &limits.placement {
+            // Before the init starts in this process's cgroup.
+            placement.ready()?;
+        }
         let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
         // The program has the container's number, so that a failure of either is the answer.
-        Self::start(runtime, CONTAINER, command, Role::Owner)
+        Self::start(runtime, CONTAINER, command, limits, Role::Owner)
+    }
+
+    /// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.
+    pub(crate) fn in_parked(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
+        let limits = runtime.plan.run_limits(command.own.as_deref());
+        let start = |limits| Self::start(Arc::clone(runtime), CONTAINER, command, limits, Role::Owner);
+        limits.and_then(start).inspect_err(|_| {
+            // Others may hold the sandbox, so that its end is not that of this handle.
+            runtime.tear_down(Init::Running).ok();
+        })
+    }
+
+    /// The same program, whose sandbox another takes down.
+    pub(crate) fn reaped_by(mut self, reaper: Arc<dyn Reaper>) -> Self {
+        self.reaper = Some(reaper);
+        self
     }
 
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
-        Self::start(Arc::clone(runtime), runtime.next_number(), command, Role::Guest)
+        let limits = runtime.plan.run_limits(command.own.as_deref())?;
+        Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
 
-    fn start(runtime: Arc<Runtime>, number: u32, command: &Command, role: Role) -> Result<Self> {
+    fn start(
+        runtime: Arc<Runtime>,
+        number: u32,
+        command: &Command,
+        limits: RunLimits,
+        role: Role,
+    ) -> Result<Self> {
         let starting = Arc::clone(&runtime);
         let _start = starting.starts.begin();
-        let mut asked = Asked::new(runtime, number, command, role)?;
+        let mut asked = Asked::new(runtime, number, command, limits, role)?;
         loop {
             let received = starting.link.receive(number, None)?;
             if let ControlFlow::Break(started) = asked.hear(received, command) {
@@ -277,7 +352,7 @@ impl Child {
 
     /// How much of a piped stream is taken.
     pub(crate) fn most_piped(&self) -> u64 {
-        self.runtime.plan.0.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get)
+        self.limits.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get)
     }
 
     /// Reads both pipes at once, so that neither fills while the other is waited for, and waits for the end.
@@ -402,30 +477,38 @@ impl Child {
         // It is true whatever comes of the removal, after which nothing could be read again.
         self.outcome = Some(outcome.clone());
         (self.pidfd, self.log, self.held) = (None, None, None);
-        let init = if self.report.is_some() { Init::Exiting } else { Init::Running };
-        let ending = match self.role {
-            Role::Owner => Ending::begin(Arc::clone(&self.runtime), init),
-            Role::Guest => None,
+        let init = match (self.role, self.report) {
+            (Role::Guest, _) if self.cgroup.is_none() => return Ok((outcome, None)),
+            (Role::Guest, _) => Init::Staying,
+            // Nothing runs inside any more.
+            (Role::Owner, Some(_)) if self.reaper.is_some() => Init::Staying,
+            (Role::Owner, Some(_)) => Init::Exiting,
+            (Role::Owner, None) => Init::Running,
         };
-        Ok((outcome, ending))
+        Ok((outcome, self.ending(init)))
     }
 
-    /// Kills it without waiting, if dropping it is to end something. What is left to do of a sandbox of its own.
+    fn ending(&mut self, init: Init) -> Option<Ending<Arc<Runtime>>> {
+        let ending = Ending::begin(Arc::clone(&self.runtime), init)?;
+        Some(ending.with_own(self.cgroup.take()).for_reaper(self.reaper.take()))
+    }
+
+    /// Kills it without waiting, if dropping it is to end something. What is left to do then.
     pub(crate) fn end(&mut self) -> Option<Ending<Arc<Runtime>>> {
         let rest = self.held.take().filter(|_| self.runtime.is_ours())?;
         match self.role {
             // Not by request: the init might be the one that hangs.
-            Role::Owner => Ending::begin(Arc::clone(&self.runtime), Init::Running),
+            Role::Owner => self.ending(Init::Running),
             Role::Guest => {
                 self.runtime.link.forget(self.number, rest);
                 self.runtime.request_kill(self.number).ok();
-                None
+                self.cgroup.is_some().then(|| self.ending(Init::Staying)).flatten()
             }
         }
     }
 
-    /// Puts the outcome together.
-    fn conclude(&self, report: Option<Reply>) -> Result<Outcome> {
+    /// What was counted in the box, of a program that shares it with others or has it to itself.
+    fn count_in_box(&self, report: Option<Reply>) -> Result<(Counters, Option<Oom>)> {
         // After the report of a one-shot container nothing runs inside, so the counters are final, and they must be
         // read before the box is removed.
         let mut counters = self.runtime.counters()?.since(&self.before);
@@ -442,6 +525,31 @@ impl Child {
             counters.cpu = (read != 0).then(|| Duration::from_nanos(read));
             (counters.user, counters.system) = (None, None);
         }
+        Ok((counters, oom))
+    }
+
+    /// What was counted in the program's own cgroups, where nobody else is. What it has left there is killed first.
+    fn count_own(&self, cgroup: &Cgroup) -> Result<(Counters, Option<Oom>)> {
+        // Who does not die cannot be removed either, which is told then.
+        cgroup.finish().ok();
+        let mut counters = cgroup.counters()?;
+        if counters.oom_kills.is_none_or(|kills| kills == 0) {
+            return Ok((counters, None));
+        }
+        if counters.oom == Some(0) {
+            // Then it was another limit: that of the box, which is the sandbox's own as well, or one above it.
+            counters.oom = self.runtime.counters()?.since(&self.before).oom.or(Some(0));
+        }
+        let oom = cgroup.log_key().and_then(|key| cgroup::read_oom(&key, &counters, None));
+        Ok((counters, oom))
+    }
+
+    /// Puts the outcome together.
+    fn conclude(&self, report: Option<Reply>) -> Result<Outcome> {
+        let (counters, oom) = match &self.cgroup {
+            Some(cgroup) => self.count_own(cgroup)?,
+            None => self.count_in_box(report)?,
+        };
         let by_host = self.runtime.ended_by_host();
         let lowered = &*self.runtime.plan.0;
         let told = report.unwrap_or_default();
@@ -478,9 +586,9 @@ impl Child {
             },
             oom: oom.as_ref().map(|oom| oom.scope),
             cpu: usage.cpu,
-            cpu_limit: lowered.cpu_time,
+            cpu_limit: self.limits.cpu_time,
             wall: usage.wall,
-            wall_limit: lowered.wall_time,
+            wall_limit: self.limits.wall_time,
             rlimit_cpu: lowered.rlimit_cpu,
             rlimit_fsize: lowered.rlimit_fsize,
             filter: lowered.filter,
@@ -492,7 +600,8 @@ impl Child {
             None => Verdict::InitKilled,
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
-        Ok(Outcome { status, verdict, usage, oom, denied, enforced: lowered.enforced.clone() })
+        let enforced = self.limits.enforced.as_ref().unwrap_or(&lowered.enforced).clone();
+        Ok(Outcome { status, verdict, usage, oom, denied, enforced })
     }
 }
 

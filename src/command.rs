@@ -14,10 +14,13 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::broker::{Handlers, Notification, Response};
+use crate::cgroup::Limits;
 use crate::error::{Error, Result, Step};
 use crate::limits::Bytes;
+use crate::run_limits::Wanted;
 
 /// A program to run, and how.
 ///
@@ -39,6 +42,8 @@ pub struct Command {
     pub(crate) stdio: [Option<Stdio>; 3],
     pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
     pub(crate) handlers: Handlers,
+    /// Limits of its own, if it has some.
+    pub(crate) own: Option<Box<Wanted>>,
     /// The first setter that could not duplicate what it was given.
     pub(crate) deferred: Option<Arc<Error>>,
 }
@@ -120,6 +125,7 @@ impl Command {
             stdio: [None, None, None],
             kept: Vec::new(),
             handlers: Handlers::default(),
+            own: None,
             deferred: None,
         }
     }
@@ -263,6 +269,88 @@ impl Command {
         self
     }
 
+    /// Limits of this program and all that descends from it, inside of those that its sandbox has for all its programs
+    /// together: whichever is reached first ends it, and none lets it have more. Calling it again sets the limits that it
+    /// sets, and keeps the others.
+    ///
+    /// The program gets a cgroup of its own, in that of the sandbox. What the [`Outcome`](crate::Outcome) tells of memory,
+    /// processes and CPU time is then counted for this program alone, whatever runs beside it, and so is the verdict; an
+    /// empty set of limits does just that, where the sandbox has some. What the program leaves in the background is killed
+    /// when it has ended and was [waited](crate::Child::wait) for: a cgroup is not removed before.
+    ///
+    /// A controller that the sandbox has no limit of is taken where the host has it. On version 2 that may need the host's
+    /// process to leave its own cgroup, see [`CgroupParent::Auto`](crate::CgroupParent::Auto): a sandbox that is to start
+    /// such programs later, and has no limit itself, does well to have one of the largest value.
+    ///
+    /// # Errors
+    ///
+    /// Of the spawn: as [`Sandbox::plan`](crate::Sandbox::plan) has for limits;
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for [`freezable`](Limits::freezable) and
+    /// [`pressure`](Limits::pressure), which are a sandbox's, and for protected memory that the sandbox has not;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for limits on I/O on version 1 where the sandbox has some as well.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bytes, Command, Limits, Sandbox, Verdict};
+    ///
+    /// let container = Sandbox::new().memory_max(Bytes::gib(1)).pids_max(256).start()?;
+    /// let mut compiler = Command::new("/usr/bin/cc");
+    /// compiler.args(["-o", "/tmp/main", "/tmp/main.c"]);
+    /// container.status(&compiler)?;
+    /// let mut program = Command::new("/tmp/main");
+    /// program.limits(Limits::new().memory_max(Bytes::mib(64)).pids_max(1));
+    /// let outcome = container.status(&program)?;
+    /// if outcome.verdict == Verdict::MemoryExceeded {
+    ///     println!("more than 64 MiB: {:?}", outcome.usage.peak_memory);
+    /// }
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn limits(&mut self, limits: Limits) -> &mut Self {
+        self.own.get_or_insert_default().limits.get_or_insert_default().merge(&limits);
+        self
+    }
+
+    /// The longest that this program may run, if the [sandbox](crate::Sandbox::wall_time) does not allow less.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use belljar::{Command, Sandbox, Verdict};
+    ///
+    /// let container = Sandbox::new().start()?;
+    /// let outcome = container.status(Command::new("/usr/bin/sleep").arg("60").wall_time(Duration::from_secs(1)))?;
+    /// assert_eq!(outcome.verdict, Verdict::WallTimeExceeded);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn wall_time(&mut self, limit: Duration) -> &mut Self {
+        self.own.get_or_insert_default().wall_time = Some(limit);
+        self
+    }
+
+    /// The most CPU time of this program and all that descends from it, if the [sandbox](crate::Sandbox::cpu_time) does not
+    /// allow less. It is counted apart from other programs, in a cgroup as [`limits`](Command::limits) makes it.
+    pub fn cpu_time(&mut self, limit: Duration) -> &mut Self {
+        self.own.get_or_insert_default().cpu_time = Some(limit);
+        self
+    }
+
+    /// How long this program may use no CPU time, if the [sandbox](crate::Sandbox::idle_time) does not allow less. Counted
+    /// as [`cpu_time`](Command::cpu_time) is.
+    pub fn idle_time(&mut self, limit: Duration) -> &mut Self {
+        self.own.get_or_insert_default().idle_time = Some(limit);
+        self
+    }
+
+    /// The most bytes that captured stdout and stderr of this program may have together, if the
+    /// [sandbox](crate::Sandbox::output_max) does not allow less.
+    pub fn output_max(&mut self, bytes: impl Into<Bytes>) -> &mut Self {
+        self.own.get_or_insert_default().output_max = Some(bytes.into());
+        self
+    }
+
     /// Has every call of the program looked at that its filter leaves to the host.
     pub(crate) fn observed_by(
         mut self,
@@ -316,6 +404,9 @@ impl Command {
                 .with_path(cwd)
                 .with_hint("it is a path inside the sandbox and starts with /"));
             }
+        }
+        if let Some(own) = &self.own {
+            own.validate()?;
         }
         if let Some((number, _)) = self.kept.iter().find(|(number, _)| *number < 3 || *number > 1 << 20) {
             return Err(Error::invalid(format!("descriptor number {number} cannot be kept"))

@@ -1,12 +1,13 @@
 //! A sandbox that is set up and waits for programs.
 
 use std::borrow::Borrow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::child::Child;
 use crate::command::Command;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::feature::Enforced;
+use crate::joining::Sharer;
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
 use crate::runtime::{self, Runtime};
@@ -15,8 +16,9 @@ use crate::teardown::Init;
 /// A running sandbox: its namespaces, its cgroup and its init, set up and waiting. [`spawn`](Container::spawn) starts
 /// a program in it, again and again: they share files in its tmpfs, its network and its limits.
 ///
-/// Dropping it kills everything inside. A program of a container that ends leaves processes it started in the
-/// background; in a sandbox of its own ([`Sandbox::spawn`](crate::Sandbox::spawn)) they die with it.
+/// [`reset`](Container::reset) makes it as it was at the start. Dropping it kills everything inside. A program of a
+/// container that ends leaves processes it started in the background; in a sandbox of its own
+/// ([`Sandbox::spawn`](crate::Sandbox::spawn)), and with [limits of its own](Command::limits), they die with it.
 ///
 /// # Examples
 ///
@@ -31,19 +33,19 @@ use crate::teardown::Init;
 /// ```
 #[derive(Debug)]
 pub struct Container {
-    runtime: Arc<Runtime>,
+    plan: Plan,
+    /// What is running now. A reset puts another in its place, and what begins meanwhile waits for that.
+    runtime: Mutex<Arc<Runtime>>,
 }
 
 impl Container {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
-        let runtime = runtime::launch(plan, runtime::Purpose::Container)?;
-        runtime.await_ready()?;
-        Ok(Self::of(Arc::new(runtime)))
+        Ok(Self::of(plan, launch(plan)?))
     }
 
     /// One that is set up.
-    pub(crate) fn of(runtime: Arc<Runtime>) -> Self {
-        Self { runtime }
+    pub(crate) fn of(plan: &Plan, runtime: Arc<Runtime>) -> Self {
+        Self { plan: plan.clone(), runtime: Mutex::new(runtime) }
     }
 
     /// Starts a program inside.
@@ -52,7 +54,7 @@ impl Container {
     ///
     /// [`Exec`](crate::ErrorKind::Exec) when it cannot be executed, and any failure to confine it.
     pub fn spawn(&self, command: impl Borrow<Command>) -> Result<Child> {
-        Child::among_others(&self.runtime, command.borrow())
+        Child::among_others(&self.runtime(), command.borrow())
     }
 
     /// Runs a program to its end.
@@ -73,19 +75,88 @@ impl Container {
         self.spawn(command.borrow().clone().capturing())?.wait_with_output()
     }
 
-    pub(crate) fn runtime(&self) -> &Runtime {
-        &self.runtime
+    /// Ends everything inside and sets the sandbox up anew: no process, file in memory, IPC object, socket, key, name or
+    /// counter of before is there afterwards.
+    ///
+    /// Nothing is cleaned. The init is killed, and with it every process; when they are gone and the cgroup is removed, a
+    /// new init sets the plan up in new namespaces, mounts, a new cgroup and with other ids. So what a program may have
+    /// left need not be known, and a reset takes as long as ending a container and starting one. Limits that were
+    /// [updated](Container::update) are those of the policy again.
+    ///
+    /// What the policy shares with the host is the host's, and stays as programs have left it: a writable
+    /// [bind](crate::Mount::bind) or [directory](crate::Rootfs::writable), and shared namespaces.
+    ///
+    /// Other threads may use the container meanwhile. What they call during a reset waits for it and is done in the new
+    /// sandbox. What they had begun ends with the old one: a program that ran has the verdict
+    /// [`Killed`](crate::Verdict::Killed), and one that was just being started may be an error of kind
+    /// [`Setup`](crate::ErrorKind::Setup).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) if the root keeps its changes on the host
+    /// ([`Upper::dir`](crate::Upper::dir), a [`Workspace`](crate::Workspace)), and in a forked copy of the host; then
+    /// nothing was done. [`Setup`](crate::ErrorKind::Setup) if the old sandbox could not be removed, and whatever
+    /// [`Plan::start`](crate::Plan::start) may say of the new one. Then the container is ended, and whatever is asked of
+    /// it fails, until another reset succeeds.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let container = Sandbox::new().start()?;
+    /// container.status(Command::new("/usr/bin/touch").arg("/tmp/here"))?;
+    /// container.reset()?;
+    /// assert!(!container.status(Command::new("/usr/bin/test").args(["-e", "/tmp/here"]))?.success());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn reset(&self) -> Result<()> {
+        if let Some(dir) = self.plan.keeps_changes_in() {
+            let message =
+                format!("the root keeps its changes in {}, which a reset does not undo", dir.display());
+            return Err(Error::invalid(message).with_path(dir).with_hint(
+                "give the root an Upper::tmpfs(), or close the container, empty the upper by Rootfs::discard() and start \
+                 another",
+            ));
+        }
+        let mut runtime = self.lock();
+        if !runtime.is_ours() {
+            return Err(Error::invalid(
+                "the container belongs to the process that started it, of which this is a fork",
+            )
+            .with_hint("start one in this process"));
+        }
+        // First, so that nothing of before can meet anything of afterwards, and whatever fails leaves nothing that could
+        // be used as if it were new.
+        runtime.end()?;
+        *runtime = launch(&self.plan)?;
+        Ok(())
     }
 
-    #[cfg(feature = "tokio")]
-    pub(crate) fn shared_runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
+    pub(crate) fn runtime(&self) -> Arc<Runtime> {
+        Arc::clone(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Runtime>> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others need to be in its namespaces.
+    pub(crate) fn sharer(&self) -> Sharer {
+        let runtime = self.runtime();
+        let lowered = &*runtime.plan.0;
+        Sharer {
+            init: Arc::clone(runtime.link.init()),
+            pid: runtime.pid,
+            namespaces: lowered.namespaces | lowered.entrances.kinds().collect(),
+            cross_tenant: lowered.cross_tenant,
+        }
     }
 
     /// What is in force.
     #[must_use]
     pub fn enforced(&self) -> &Enforced {
-        self.runtime.plan.enforced()
+        self.plan.enforced()
     }
 
     /// Kills everything inside and waits until nothing is left. Dropping does the same and cannot tell of failures.
@@ -94,13 +165,20 @@ impl Container {
     ///
     /// [`Setup`](crate::ErrorKind::Setup) when something could not be removed.
     pub fn close(self) -> Result<()> {
-        self.runtime.tear_down(Init::Running)
+        self.runtime().tear_down(Init::Running)
     }
+}
+
+fn launch(plan: &Plan) -> Result<Arc<Runtime>> {
+    let runtime = runtime::launch(plan, runtime::Purpose::Container)?;
+    runtime.await_ready()?;
+    Ok(Arc::new(runtime))
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
         // Children hold the runtime too, and must not keep the sandbox alive. A failure here has nobody to tell.
-        self.runtime.tear_down(Init::Running).ok();
+        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner);
+        runtime.tear_down(Init::Running).ok();
     }
 }

@@ -38,7 +38,7 @@ pub enum ErrorKind {
     Unsupported,
     /// The kernel has the feature but this process may not use it.
     PermissionDenied,
-    /// A file, directory or program of the host that the policy names does not exist.
+    /// A file, directory or program of the host that the policy names does not exist, or a sandbox that it joins has ended.
     NotFound,
     /// The host ran out of file descriptors, processes, memory or ids.
     ResourceExhausted,
@@ -68,6 +68,8 @@ pub enum Step {
     Prepare,
     /// Creating the namespaces with `clone3(2)`.
     Clone,
+    /// Entering namespaces of another sandbox with `setns(2)`.
+    JoinNs,
     /// Executing the sandbox's init program, and what that does for itself before anything of the plan.
     Init,
     /// Writing the user and group id maps.
@@ -134,6 +136,8 @@ pub enum Step {
     Seccomp,
     /// `execve(2)` of the program.
     Exec,
+    /// Waiting for a container of a pool.
+    Pool,
     /// Waiting for the program.
     Wait,
     /// Sending a signal.
@@ -249,6 +253,30 @@ impl Error {
         Self(Box::new(Repr::Os { kind, step, what, path: None, hint: None, source }))
     }
 
+    /// The same error once more, for another who has to be told.
+    pub(crate) fn again(&self) -> Self {
+        Self(Box::new(match &*self.0 {
+            Repr::Message { kind, step, message, path, hint } => Repr::Message {
+                kind: *kind,
+                step: *step,
+                message: message.clone(),
+                path: path.clone(),
+                hint: hint.clone(),
+            },
+            Repr::Os { kind, step, what, path, hint, source } => Repr::Os {
+                kind: *kind,
+                step: *step,
+                what: what.clone(),
+                path: path.clone(),
+                hint: hint.clone(),
+                source: match source.raw_os_error() {
+                    Some(errno) => io::Error::from_raw_os_error(errno),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                },
+            },
+        }))
+    }
+
     pub(crate) fn with_kind(mut self, new: ErrorKind) -> Self {
         match &mut *self.0 {
             Repr::Message { kind, .. } | Repr::Os { kind, .. } => *kind = new,
@@ -350,6 +378,17 @@ mod tests {
         assert_eq!(error.hint(), Some("run as root"));
         let source = std::error::Error::source(&error).expect("an OS error has a source");
         assert_eq!(source.to_string(), io::Error::from_raw_os_error(libc::EPERM).to_string());
+    }
+
+    #[test]
+    fn can_be_told_again() {
+        let os = Error::os(Step::Mount, "mounting tmpfs on /tmp", io::Error::from_raw_os_error(libc::EPERM));
+        let other = Error::os(Step::Wait, "reading", io::Error::other("no such thing"));
+        let message = Error::message(ErrorKind::Setup, Step::Cgroup, "ended");
+        for error in [os, other, message] {
+            let error = error.with_kind(ErrorKind::Exec).with_path("/tmp").with_hint("run as root");
+            assert_eq!(format!("{:?}", error.again()), format!("{error:?}"));
+        }
     }
 
     #[test]

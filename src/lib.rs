@@ -12,6 +12,7 @@
 //! | [`Command`] | one run: program, arguments, environment, directory, streams |
 //! | [`Plan`] | a policy, validated against this host and lowered to operations; the one place where a policy fails |
 //! | [`Container`] | a sandbox that is set up and waits for programs |
+//! | [`Pool`] | containers that are kept ready, each for the next program |
 //! | [`Child`] | a program that runs; dropping it kills |
 //! | [`Outcome`] | what it did and used, and what was enforced |
 //! | [`Interaction`] | two programs that talk to each other |
@@ -115,6 +116,7 @@
 //! decisions behind all that (`docs/`), a specification that names the test of every promise, and examples: an online judge, a
 //! plugin host, and the library as a command line.
 
+mod ahead;
 mod broker;
 mod capability;
 mod capture;
@@ -149,6 +151,7 @@ mod init_deadline;
 #[path = "init/token.rs"]
 mod init_token;
 mod interaction;
+mod joining;
 mod landlock;
 #[cfg(feature = "oci")]
 mod layer;
@@ -164,10 +167,12 @@ mod outcome;
 mod plan;
 #[cfg(feature = "serde")]
 mod policy;
+mod pool;
 mod quota;
 mod removal;
 mod rootfs;
 mod run_image;
+mod run_limits;
 mod runtime;
 mod sandbox;
 mod scheduling;
@@ -208,8 +213,10 @@ pub use layer::{Collected, Damage, Digest, LayerInfo, LayerStore, Progress};
 pub use learn::{Learned, Need, Needs, NeedsDiff};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
+pub use namespace::Namespace;
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
+pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};

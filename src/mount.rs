@@ -71,6 +71,10 @@ impl Mount {
         matches!(self.kind, Kind::Proc { visibility: ProcVisibility::Full })
     }
 
+    pub(crate) fn is_mqueue(&self) -> bool {
+        matches!(self.kind, Kind::Mqueue)
+    }
+
     pub(crate) fn target(&self) -> &Path {
         &self.target
     }

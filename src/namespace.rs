@@ -20,6 +20,53 @@ bitflags! {
     }
 }
 
+/// A namespace of one sandbox that another can [join](crate::Sandbox::join).
+///
+/// There are no others. What shares mounts or process ids with a sandbox runs in it: see
+/// [`Container::spawn`](crate::Container::spawn). Ids, the cgroup and the clocks are always a sandbox's own: two
+/// sandboxes never share an id of the host.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::Namespace;
+///
+/// assert_eq!(Namespace::Net.to_string(), "net");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Namespace {
+    /// Interfaces, addresses, ports, abstract Unix sockets. See
+    /// [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
+    Net,
+    /// System V IPC and POSIX message queues. See
+    /// [ipc_namespaces(7)](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html).
+    Ipc,
+    /// Host name and domain name. See
+    /// [uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html).
+    Uts,
+}
+
+impl std::fmt::Display for Namespace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+        })
+    }
+}
+
+impl From<Namespace> for Namespaces {
+    fn from(namespace: Namespace) -> Self {
+        match namespace {
+            Namespace::Net => Self::NET,
+            Namespace::Ipc => Self::IPC,
+            Namespace::Uts => Self::UTS,
+        }
+    }
+}
+
 impl Namespaces {
     /// What `clone3` makes. The init unshares the time namespace itself, because its offsets must be written before a
     /// process enters it, and each program the cgroup namespace, because its root is the cgroup one is in at that
@@ -33,6 +80,11 @@ impl Namespaces {
     pub(crate) fn try_one(self, namespace: Self) -> std::io::Result<()> {
         // The kernel makes the user namespace first, whatever the order of the bits.
         sys::try_clone((namespace | (self & Self::USER)).bits())
+    }
+
+    /// The file name of a single namespace.
+    pub(crate) fn file(self) -> Option<&'static str> {
+        Self::table().into_iter().find_map(|(one, _, file)| (one == self).then_some(file))
     }
 
     /// The feature of a single namespace, and its file name below `/proc/<pid>/ns`.

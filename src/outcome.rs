@@ -57,8 +57,8 @@ impl Outcome {
 ///
 /// Processes of a [`Container`](crate::Container) share its cgroup, which does not say whose they were: where several
 /// programs run at the same time, a kill for memory counts for each program that failed meanwhile (line 3), and CPU time
-/// is that of all of them together, in the limit as well (lines 4 and 5); none is idle while another works. Programs that
-/// must not answer for each other are run one after the other, or in sandboxes of their own.
+/// is that of all of them together, in the limit as well (lines 4 and 5); none is idle while another works. A program that
+/// must not answer for others has [limits of its own](crate::Command::limits), and with them a cgroup of its own.
 ///
 /// # Examples
 ///
@@ -128,7 +128,8 @@ impl fmt::Display for Verdict {
 /// What a program used, with every process that descends from it.
 ///
 /// In a [`Container`](crate::Container) what the cgroup counts of programs that run at the same time is counted for each
-/// of them, and the peaks are those of all programs so far.
+/// of them, and the peaks are those of all programs so far. Of a program with
+/// [limits of its own](crate::Command::limits) everything is counted apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

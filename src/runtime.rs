@@ -4,27 +4,31 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::ahead::Prepared;
 use crate::capture::Streams;
-use crate::cgroup::{Cgroup, Counters, CpuFormat, Join};
+use crate::cgroup::{self, Cgroup, Counters, CpuFormat, Join, RunPlacement};
 use crate::changes::{self, UpperUse};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
-use crate::idmap::{self, IdBlock, MapPlan};
+use crate::idmap::{self, IdBlock};
 use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
-use crate::plan::{Lowered, Plan};
+use crate::plan::{Lowered, Plan, Warmth};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
+use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
 use crate::starts::Starts;
 use crate::sys::{self, LaunchFailure, Launched};
 use crate::upper::UpperDir;
-use crate::wire::{BOX_SLOTS, CONTAINER, MAX_FDS, NO_SLOT, Request, flag, reply, request};
+use crate::wire::{
+    BOX_SLOTS, CONTAINER, INLINE_IMAGE, MAX_FDS, NO_SLOT, Reply, Request, flag, line, reply, request, stage,
+};
 
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
@@ -58,6 +62,7 @@ pub(crate) struct Runtime {
     pub(crate) starts: Starts,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
+    pub(crate) purpose: Purpose,
     /// The process that launched it, and alone ends it.
     pub(crate) owner: u32,
 }
@@ -69,6 +74,31 @@ pub(crate) enum Purpose {
     OneProgram,
     /// Any number of programs.
     Container,
+    /// One program, with which it ends, and which comes only when everything is set up.
+    Parked,
+}
+
+/// How often the init was asked for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tries {
+    First,
+    /// A prepared payload was lost, and no other one shall be taken.
+    Again,
+}
+
+/// How a program came to start.
+#[derive(Debug)]
+pub(crate) enum Start {
+    Executed(Started),
+    /// The payload that was prepared for it was killed or stopped before it had done anything.
+    Lost,
+}
+
+/// Whether the id maps of an init were written before there was one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MapsAre {
+    Written,
+    ToBeWritten,
 }
 
 /// A program that was executed.
@@ -94,15 +124,24 @@ fn no_room(what: &'static str, errno: i32) -> Error {
 
 /// Launches an init and sends all that its set-up needs.
 pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
-    let flags = if purpose == Purpose::OneProgram { flag::QUIET } else { 0 };
     let lowered = &*plan.0;
+
     let prepare = |what: &'static str| move |error: std::io::Error| Error::os(Step::Prepare, what, error);
     let init = init_program()?;
     // The init starts in this process's cgroup.
     lowered.placement.ready()?;
-    let block = match &lowered.maps {
-        Some(MapPlan::Block) => Some(IdBlock::reserve()?),
-        _ => None,
+    let flags = match (purpose, lowered.warmth) {
+        (Purpose::OneProgram, _) => flag::QUIET,
+        (Purpose::Container, Warmth::Template) if lowered.placement.ways_out().is_none() => 0,
+        (Purpose::Container, Warmth::Template) => flag::TEMPLATE,
+        (Purpose::Parked, Warmth::Alone | Warmth::Template) => flag::PREPARE,
+        (Purpose::Container, Warmth::Alone | Warmth::Cold) | (Purpose::Parked, Warmth::Cold) => 0,
+    };
+    let mut prepared = plan.take_prepared();
+    let block = match (&mut prepared, &lowered.maps) {
+        (Some(prepared), _) => prepared.block.take(),
+        (None, Some(maps)) => maps.reserve()?,
+        (None, None) => None,
     };
     let upper = match lowered.changeable.as_ref().map(|changeable| &changeable.kept) {
         Some(Kept::Copy(dir)) => Some(changes::lock_upper(dir, UpperUse::Writing)?),
@@ -113,13 +152,21 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
     let kept =
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
+    let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let Launched { pid, pidfd } = sys::launch(lowered.namespaces.clone_flags(), theirs.as_fd(), init)
-        .map_err(|failure| launch_error(failure, lowered.namespaces))?;
+    let entrances = match &prepared {
+        Some(prepared) => prepared.as_given(),
+        None => lowered.entrances.as_given(),
+    };
+    let there = prepared.as_ref().map_or(Namespaces::empty(), Prepared::kinds);
+    let made = (lowered.namespaces - there).clone_flags();
+    let Launched { pid, pidfd, seen_as } = sys::launch(made, &entrances, theirs.as_fd(), init)
+        .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
+    let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
     let runtime = Runtime {
-        plan: plan.clone(),
-        link: Link::new(ours, pidfd),
+        plan: plan.alone(),
+        link: Link::new(ours, Arc::new(pidfd)),
         pid,
         cgroup: Mutex::new(None),
         reaped: AtomicBool::new(false),
@@ -129,9 +176,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         next_child: AtomicU32::new(1),
         starts: Starts::default(),
         sending: Mutex::new(()),
+        purpose,
         owner: std::process::id(),
     };
-    match runtime.request_go().and_then(|()| runtime.make_box()) {
+    match runtime.request_go(maps, seen_as).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
@@ -147,12 +195,24 @@ fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
     Ok(lock)
 }
 
-fn launch_error(failure: LaunchFailure, namespaces: Namespaces) -> Error {
+fn launch_error(failure: LaunchFailure, lowered: &Lowered) -> Error {
+    let namespaces = lowered.namespaces;
     match failure {
+        LaunchFailure::Enter { source, .. } if lowered.entrances.is_empty() => {
+            Error::os(Step::Clone, "entering the namespaces that were made ahead", source)
+        }
+        LaunchFailure::Enter { number, source } => {
+            let name = lowered.entrances.kinds().nth(number).and_then(Namespaces::file).unwrap_or("other");
+            Error::os(Step::JoinNs, format!("entering the {name} namespace of the joined sandbox"), source)
+                .with_hint("it takes CAP_SYS_ADMIN over that sandbox: join as the user that started it")
+        }
         LaunchFailure::Clone(error) => {
             let errno = error.raw_os_error();
             let what = Error::os(Step::Clone, "creating the namespaces with clone3", error);
             match errno {
+                Some(libc::EPERM) if lowered.entrances.is_nested() => {
+                    what.with_hint("the joined sandbox must map the caller's user and group id")
+                }
                 Some(libc::EPERM) if namespaces.contains(Namespaces::USER) => what.with_hint(
                     "user namespaces are refused here: check kernel.unprivileged_userns_clone, \
                      kernel.apparmor_restrict_unprivileged_userns, and the seccomp profile of the container this runs in",
@@ -192,7 +252,7 @@ fn send_start(
     if !lowered.placement.is_empty() {
         message.flags |= flag::EXPECT_BOX;
     }
-    sys::send(socket, &message, &fds)
+    sys::send(socket, &message, &[], &fds)
         .map_err(|error| Error::os(Step::Handshake, "sending the plan to the init", error))
 }
 
@@ -206,39 +266,38 @@ fn processors() -> usize {
 }
 
 /// Sends a request whose table may be longer than one message can carry.
-fn send_all(message: &Request, fds: &[RawFd], send: impl Fn(&Request, &[RawFd]) -> Result<()>) -> Result<()> {
+fn send_all(
+    message: &Request,
+    tail: &[u8],
+    fds: &[RawFd],
+    send: impl Fn(&Request, &[u8], &[RawFd]) -> Result<()>,
+) -> Result<()> {
     let mut rest = fds;
     while rest.len() > MAX_FDS {
-        let (head, tail) = rest.split_at(MAX_FDS);
-        send(&Request { kind: request::FDS, ..Request::default() }, head)?;
-        rest = tail;
+        let (head, more) = rest.split_at(MAX_FDS);
+        send(&Request { kind: request::FDS, ..Request::default() }, &[], head)?;
+        rest = more;
     }
-    send(message, rest)
+    send(message, tail, rest)
 }
 
 impl Runtime {
     /// Writes the id maps, makes the mount trees, and lets the init go on with them.
-    fn request_go(&self) -> Result<()> {
+    fn request_go(&self, maps_are: MapsAre, seen_as: (u32, u32)) -> Result<()> {
         let lowered = &*self.plan.0;
         if !lowered.waits {
             return Ok(());
         }
-        let block = self.block();
-        let maps = match (&lowered.maps, &*block) {
-            (None, _) => None,
-            (Some(MapPlan::Fixed(maps)), _) => Some(maps.clone()),
-            (Some(MapPlan::Block), Some(block)) => Some(block.maps(lowered.program_ids)),
-            (Some(MapPlan::Block), None) => {
-                return Err(Error::internal(Step::IdBlock, "a block of ids was not reserved"));
-            }
-        };
-        if let Some(maps) = &maps {
+        let (block, program) = (self.block(), lowered.program_ids);
+        let maps = lowered.maps.as_ref().map(|maps| maps.maps(block.as_ref(), program)).transpose()?;
+        if let (Some(maps), MapsAre::ToBeWritten) = (&maps, maps_are) {
             idmap::write_maps(self.pid, maps)?;
         }
         let viewer = Viewer { pid: self.pid, maps: maps.as_ref(), program: lowered.program_ids };
         let trees = source::open_all(&lowered.sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
-        self.send(&Request { kind: request::GO, ..Request::default() }, &fds)
+        let (uid, gid) = seen_as;
+        self.send(&Request { kind: request::GO, uid, gid, ..Request::default() }, &fds)
     }
 
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.
@@ -249,43 +308,41 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
+        if self.purpose == Purpose::Container {
+            cgroup.make_room()?;
+        }
         let mut message = Request {
             kind: request::BOX,
             cgroup_slot: NO_SLOT,
             usage_slot: NO_SLOT,
             thaw_slot: NO_SLOT,
+            leave_slot: NO_SLOT,
             ..Request::default()
         };
         let mut fds: Vec<RawFd> = Vec::new();
-        for join in cgroup.joins() {
-            let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
-            fds.push(file.as_raw_fd());
-        }
-        for join in cgroup.joins() {
-            if let Join::V2 { dir, .. } = join {
-                message.cgroup_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
-                fds.push(dir.as_raw_fd());
-            }
-        }
-        if let Some(usage) = cgroup.cpu_usage_file() {
-            message.usage_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
-            fds.push(usage.fd.as_raw_fd());
-            if usage.format == CpuFormat::CpuStat {
-                message.flags |= flag::CPU_STAT;
-            }
-        }
+        let first = u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+        add_cgroup(cgroup, &mut message, &mut fds, first)?;
         let thaw = cgroup.thaw_file()?;
         if let Some(thaw) = &thaw {
-            message.thaw_slot = slot_of(&fds)? + u32::try_from(BOX_SLOTS).unwrap_or(NO_SLOT);
+            message.thaw_slot = slot_of(&fds)? + first;
             fds.push(thaw.as_raw_fd());
+        }
+        // A template has to leave what it has seen from within.
+        if let Some(leave) = lowered.placement.ways_out().filter(|_| self.purpose == Purpose::Container) {
+            message.leave_slot = slot_of(&fds)? + first;
+            fds.extend(leave.iter().map(AsRawFd::as_raw_fd));
         }
         self.send(&message, &fds)
     }
 
     pub(crate) fn send(&self, message: &Request, fds: &[RawFd]) -> Result<()> {
+        self.send_long(message, &[], fds)
+    }
+
+    fn send_long(&self, message: &Request, tail: &[u8], fds: &[RawFd]) -> Result<()> {
         // The init adds the descriptors of all messages up to a request to that request.
         let _whole = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        send_all(message, fds, |message, fds| self.link.send(message, fds))
+        send_all(message, tail, fds, |message, tail, fds| self.link.send_long(message, tail, fds))
     }
 
     /// A number that no other program of this container has.
@@ -293,17 +350,29 @@ impl Runtime {
         self.next_child.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Makes the cgroups of a program that has limits of its own.
+    pub(crate) fn make_run(&self, placement: &RunPlacement, number: u32) -> Result<Cgroup> {
+        let mut sandbox = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *sandbox {
+            None if !self.plan.0.placement.is_empty() => Err(cgroup::ended()),
+            sandbox => Cgroup::create_run(sandbox.as_mut(), placement, number),
+        }
+    }
+
     /// Sends a program to run.
-    pub(crate) fn request_run(&self, number: u32, command: &Command) -> Result<Streams> {
+    pub(crate) fn request_run(
+        &self,
+        number: u32,
+        command: &Command,
+        limits: &RunLimits,
+        own: Option<&Cgroup>,
+        tries: Tries,
+    ) -> Result<Streams> {
         let flags = if number == CONTAINER { flag::ONE_SHOT } else { 0 };
         let lowered = &*self.plan.0;
-        let mut table = vec![];
         let (streams, theirs) = Streams::open(command)?;
+        let mut table = theirs.table(command);
         let image = run_image::encode(command, &lowered.environment, theirs.placements(command))?;
-        let image = sys::sealed_memfd(c"belljar-run", &image)
-            .map_err(|error| Error::os(Step::Prepare, "making the run's memfd", error))?;
-        table.push(image.as_raw_fd());
-        table.extend(theirs.table(command));
         let nanoseconds = |limit: Option<Duration>| {
             limit.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
         };
@@ -313,15 +382,18 @@ impl Runtime {
             kind: request::RUN,
             flags,
             child: number,
+            image_slot: NO_SLOT,
             pump_from: [NO_SLOT; 2],
             pump_to: [NO_SLOT; 2],
-            wall_ns: late(lowered.wall_time),
-            cpu_ns: late(lowered.cpu_time),
-            idle_ns: nanoseconds(lowered.idle_time),
-            budget_sum: lowered.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
+            cgroup_slot: NO_SLOT,
+            usage_slot: NO_SLOT,
+            wall_ns: late(limits.wall_time),
+            cpu_ns: late(limits.cpu_time),
+            idle_ns: nanoseconds(limits.idle_time),
+            budget_sum: limits.output_max.map_or(u64::MAX, crate::limits::Bytes::get),
             ..Request::default()
         };
-        if lowered.sample_cpu {
+        if limits.sampled {
             message.flags |= flag::SAMPLE_CPU;
         }
         if !lowered.gate.is_empty() {
@@ -338,22 +410,45 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if let Some(own) = own {
+            message.join_slot = slot_of(&table)?;
+            message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
+            add_cgroup(own, &mut message, &mut table, 0)?;
+        }
+        if image.len() <= INLINE_IMAGE {
+            // A prepared payload has its streams and nothing else.
+            if tries == Tries::First && command.kept.is_empty() && own.is_none() {
+                message.flags |= flag::WARM;
+            }
+            self.send_long(&message, &image, &table)?;
+            return Ok(streams);
+        }
+        let image = sys::sealed_memfd(c"belljar-run", &image)
+            .map_err(|error| Error::os(Step::Prepare, "making the run's memfd", error))?;
+        message.image_slot = slot_of(&table)?;
+        table.push(image.as_raw_fd());
         self.send(&message, &table)?;
         Ok(streams)
     }
 
     pub(crate) fn await_ready(&self) -> Result<()> {
-        self.ready(self.link.receive(CONTAINER, None)?)
+        self.is_ready(None).map(drop)
+    }
+
+    /// Whether the sandbox is set up, waiting for that until the deadline or for ever. It says so once.
+    pub(crate) fn is_ready(&self, deadline: Option<Instant>) -> Result<bool> {
+        self.says_ready(self.link.receive(CONTAINER, deadline)?)
     }
 
     /// What the first word about the container means.
-    pub(crate) fn ready(&self, received: Received) -> Result<()> {
+    pub(crate) fn says_ready(&self, received: Received) -> Result<bool> {
         match received {
-            Received::Message((message, _)) if message.kind == reply::READY => Ok(()),
+            Received::Message((message, _)) if message.kind == reply::READY => Ok(true),
             Received::Message((message, _)) => {
                 Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
             }
-            Received::Nothing | Received::Closed => Err(self.died("while it set the sandbox up")),
+            Received::Nothing => Ok(false),
+            Received::Closed => Err(self.died("while it set the sandbox up")),
         }
     }
 
@@ -365,7 +460,7 @@ impl Runtime {
         progress: &mut Progress,
         number: u32,
         command: &Command,
-    ) -> ControlFlow<Result<Started>> {
+    ) -> ControlFlow<Result<Start>> {
         match received {
             Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
                 // Of a process that is gone the init tells why.
@@ -384,6 +479,7 @@ impl Runtime {
                 progress.listener = Some(fd);
                 ControlFlow::Continue(())
             }
+            Received::Message((message, _)) if is_loss(&message) => ControlFlow::Break(Ok(Start::Lost)),
             // It was sent, and there was no number for it here.
             Received::Message((message, None)) if message.kind == reply::LISTENER => {
                 progress.refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
@@ -401,7 +497,7 @@ impl Runtime {
                 }
                 let listener = progress.listener.take();
                 let started = progress.refused.take().map_or(started, Err);
-                ControlFlow::Break(started.map(|pidfd| Started { pidfd, listener }))
+                ControlFlow::Break(started.map(|pidfd| Start::Executed(Started { pidfd, listener })))
             }
         }
     }
@@ -449,6 +545,14 @@ impl Runtime {
     }
 
     fn died(&self, when: &str) -> Error {
+        if self.ended_by_host() {
+            return Error::message(
+                ErrorKind::Setup,
+                Step::Handshake,
+                format!("the sandbox was ended {when}"),
+            )
+            .with_hint("the host has ended or reset it meanwhile, or a reset has failed: reset it again");
+        }
         Error::message(ErrorKind::Setup, Step::Handshake, format!("the sandbox's init was killed {when}"))
             .with_hint(
                 "the host's own cgroup or an administrator may have killed it; look at the kernel's log",
@@ -464,10 +568,21 @@ impl Runtime {
         self.block.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the box has counted.
+    /// What the box has counted of programs without limits of their own.
     pub(crate) fn counters(&self) -> Result<Counters> {
         match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(cgroup) => cgroup.counters(),
+            Some(cgroup) => cgroup.counters_of_others(),
+            None => Ok(Counters::default()),
+        }
+    }
+
+    /// As [`counters`](Self::counters), for a box that is asked once and again.
+    pub(crate) fn counters_of_many(&self) -> Result<Counters> {
+        match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) => {
+                cgroup.keep_open();
+                cgroup.counters()
+            }
             None => Ok(Counters::default()),
         }
     }
@@ -491,8 +606,7 @@ impl Runtime {
                 Err(Error::message(ErrorKind::InvalidConfig, Step::Cgroup, "the sandbox has no cgroup")
                     .with_hint("add a limit to it, or freezable()"))
             }
-            None => Err(Error::message(ErrorKind::Setup, Step::Cgroup, "the sandbox has ended")
-                .with_hint("what it used is in its Outcome")),
+            None => Err(cgroup::ended()),
         }
     }
 
@@ -505,6 +619,33 @@ impl Runtime {
     pub(crate) fn ended_by_host(&self) -> bool {
         self.ended_by_host.load(Ordering::Relaxed)
     }
+}
+
+fn is_loss(message: &Reply) -> bool {
+    (message.kind, message.stage, message.index) == (reply::FAILED, stage::PROTOCOL, line::GONE)
+}
+
+/// Adds what a program needs of its cgroups to a table whose first slot has this number: the files to join them by, and
+/// what the message names.
+fn add_cgroup(cgroup: &Cgroup, message: &mut Request, table: &mut Vec<RawFd>, first: u32) -> Result<()> {
+    for join in cgroup.joins() {
+        let (Join::V1Tasks(file) | Join::V2 { procs: file, .. }) = join;
+        table.push(file.as_raw_fd());
+    }
+    for join in cgroup.joins() {
+        if let Join::V2 { dir, .. } = join {
+            message.cgroup_slot = slot_of(table)? + first;
+            table.push(dir.as_raw_fd());
+        }
+    }
+    if let Some(usage) = cgroup.cpu_usage_file() {
+        message.usage_slot = slot_of(table)? + first;
+        table.push(usage.fd.as_raw_fd());
+        if usage.format == CpuFormat::CpuStat {
+            message.flags |= flag::CPU_STAT;
+        }
+    }
+    Ok(())
 }
 
 /// The slot that the next descriptor of a table will have.

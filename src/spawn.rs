@@ -25,11 +25,14 @@
 //! Requests are sent ahead of the replies, so a cold spawn costs the host one wait for the start and one for the end.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
+use crate::ahead::{Keeper, Recipe};
 use crate::child::Child;
 use crate::command::Command;
 use crate::container::Container;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::namespace::{Namespace, Namespaces};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
 use crate::sandbox::Sandbox;
@@ -116,7 +119,98 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Uses namespaces of a container in place of own ones: the same network, for instance, and different process ids.
+    ///
+    /// The [plan](Sandbox::plan) takes them by descriptor from the init of the container, which has to be there at that
+    /// moment; a process id that is used again is not mistaken for it. From then on they exist as long as the plan, its
+    /// clones and its sandboxes do: what has joined a network goes on with it when the container is dropped, which ends the
+    /// container's programs and nobody else's.
+    ///
+    /// What belongs to a namespace is the container's: the interfaces, whether and how they are up, the host name. Ids
+    /// are not shared: where sandboxes have host ids of their own, a System V object that is for the others has to be open to
+    /// all (mode 666). Capabilities that are [kept](Sandbox::keep_capability) are not over what is joined.
+    /// [`Plan::enforced`](crate::Plan::enforced) lists a joined namespace as skipped, because it is not the sandbox's own.
+    ///
+    /// The last call counts, of those about the same namespace: [`net_ns`](Sandbox::net_ns) or
+    /// [`share_net`](Sandbox::share_net) afterwards take it back.
+    ///
+    /// Without `CAP_SYS_ADMIN` nobody has power over a namespace but from the user namespace that owns it. The sandbox then
+    /// has its user namespace within that of the container, which needs one, and must map the caller's id.
+    ///
+    /// # Errors
+    ///
+    /// [`plan`](Sandbox::plan) says [`NotFound`](crate::ErrorKind::NotFound) for a container that is gone, and
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a namespace that the container itself shares with the host,
+    /// together with [`cross_tenant`](Sandbox::cross_tenant) on either side, and for what cannot work in a namespace of
+    /// another sandbox: [`Mount::mqueue`](crate::Mount::mqueue), capabilities over the network.
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied), where the caller lacks `CAP_SYS_ADMIN`, for a sandbox without a
+    /// user namespace of its own or with more than one id.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Namespace, Sandbox};
+    ///
+    /// let database = Sandbox::new().start()?;
+    /// let server = database.spawn(Command::new("/usr/bin/python3").args(["-m", "http.server", "8000"]))?;
+    /// let client = Sandbox::new().join(&database, [Namespace::Net]);
+    /// let output = client.output(Command::new("/usr/bin/curl").arg("http://127.0.0.1:8000/"))?;
+    /// # drop((server, output));
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn join(self, container: &Container, namespaces: impl IntoIterator<Item = Namespace>) -> Self {
+        let namespaces = namespaces.into_iter().fold(Namespaces::empty(), |all, one| all | one.into());
+        self.join_namespaces(container.sharer(), namespaces)
+    }
+}
+
 impl Plan {
+    /// The same plan with the slowest part of a spawn made ahead: a thread keeps up to `count` network namespaces ready,
+    /// loopback up, each with the user namespace that owns it, its id map written. A sandbox takes one that nothing has
+    /// run in, and makes its own where none is left. Everything else of it is as fresh as ever, and a program cannot tell
+    /// the difference. `count` is the number of sandboxes that may start at about the same time.
+    ///
+    /// What is ready is shared by the clones of this plan; the last to be dropped ends the thread and waits for it. Each of
+    /// the ready ones takes two or three descriptors of this process, a block of host ids if the host is privileged, and some
+    /// kernel memory. A network namespace has the kernel's defaults as they were when it was made.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a plan without a network namespace of its own or with
+    /// [joined](Sandbox::join) ones, and for a `count` of 0 or more than 1024; and whatever a spawn would say about
+    /// namespaces and ids, because the first is made before this returns.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// let plan = Sandbox::new().plan()?.prepare_ahead(4)?;
+    /// let output = plan.output(Command::new("/usr/bin/id"))?;
+    /// # drop(output);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn prepare_ahead(&self, count: usize) -> Result<Self> {
+        let lowered = &*self.0;
+        if !lowered.namespaces.contains(Namespaces::NET) {
+            return Err(Error::invalid(
+                "nothing of this plan can be made ahead: it makes no network namespace",
+            )
+            .with_hint("add net_ns(), or spawn from the plan as it is"));
+        }
+        if !lowered.entrances.is_empty() {
+            return Err(Error::invalid("namespaces cannot be made ahead for a sandbox that joins another")
+                .with_hint("spawn from the plan as it is"));
+        }
+        let recipe = Recipe {
+            namespaces: lowered.namespaces,
+            maps: lowered.maps.clone(),
+            program: lowered.program_ids,
+        };
+        Ok(Self(Arc::clone(&self.0), Some(Arc::new(Keeper::start(recipe, count)?))))
+    }
+
     /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].
     ///
     /// # Errors

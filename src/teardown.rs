@@ -1,17 +1,19 @@
 //! The end of a sandbox: whatever is inside is killed, the init reaped, the box removed, the ids given back.
 //!
 //! ```text
-//! Init::Exiting:                    remove the box ─▶ await the init ──────────────────▶ reap ─▶ give the ids back
-//! Init::Running: kill ──────────────────────────────▶ await the init ─▶ remove the box ─▶ reap ─▶ give the ids back
+//! Init::Exiting:                    remove the box ─▶ await the init, reap ──────────────────▶ give the ids back
+//! Init::Running: kill ──────────────────────────────▶ await the init, reap ─▶ remove the box ─▶ give the ids back
 //!                └▶ without a PID namespace: hang up, await the init, kill
+//! Init::Staying: remove the cgroup of the program
 //! ```
 //!
 //! It is a state machine that never waits by itself, so that a thread can drive it, and a task as well.
 
+use std::fmt;
 use std::ops::Deref;
 use std::os::fd::AsFd;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{Cgroup, Removal};
@@ -28,6 +30,8 @@ pub(crate) enum Init {
     Exiting,
     /// It may be doing anything.
     Running,
+    /// It goes on, or is left to somebody else: only the cgroup of a program with limits of its own is removed.
+    Staying,
 }
 
 /// How long an init may take to exit. It has nothing left to do but to let the kernel take the namespaces down.
@@ -36,6 +40,12 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an init without a PID namespace may take to kill what runs inside.
 const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Takes sandboxes down in place of those who waited for the end of their programs.
+pub(crate) trait Reaper: fmt::Debug + Send + Sync {
+    /// No program runs inside any more. It may have been taken down already. Tells only what comes of it at once.
+    fn take_down(&self, runtime: Arc<Runtime>) -> Result<()>;
+}
+
 /// The end of a sandbox, as far as it has come. Whoever drops it before it is over leaves the rest to the
 /// [`Runtime`]'s own drop.
 #[derive(Debug)]
@@ -43,7 +53,11 @@ pub(crate) struct Ending<R: Deref<Target = Runtime>> {
     runtime: R,
     init: Init,
     stage: Stage,
+    /// That of a program with limits of its own, which is in the box.
+    own: Option<Cgroup>,
     cgroup: Option<Cgroup>,
+    /// Who is told at the end.
+    reaper: Option<(Arc<dyn Reaper>, Arc<Runtime>)>,
     /// The first failure.
     result: Result<()>,
 }
@@ -77,9 +91,16 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
         if !runtime.is_ours() {
             return None;
         }
-        let cgroup = runtime.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut ending = Self { runtime, init, stage: Stage::Over, cgroup, result: Ok(()) };
+        let cgroup = match init {
+            Init::Staying => None,
+            Init::Exiting | Init::Running => {
+                runtime.cgroup.lock().unwrap_or_else(PoisonError::into_inner).take()
+            }
+        };
+        let (own, reaper) = (None, None);
+        let mut ending = Self { runtime, init, stage: Stage::Over, own, cgroup, reaper, result: Ok(()) };
         ending.stage = match init {
+            Init::Staying => Stage::Removing(Removal::default()),
             // Its programs are gone, so the box is empty: it is removed while the kernel takes the namespaces down.
             Init::Exiting => Stage::Removing(Removal::default()),
             Init::Running => {
@@ -96,6 +117,12 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
             }
         };
         Some(ending)
+    }
+
+    /// Also removes the cgroup of the program that has ended.
+    pub(crate) fn with_own(mut self, cgroup: Option<Cgroup>) -> Self {
+        self.own = cgroup;
+        self
     }
 
     /// Goes on until there is something to wait for; `None` when there is not. `init_ended`: it was waited for, and has.
@@ -117,29 +144,33 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
                     } else {
                         let reaped = if init_ended { self.reap() } else { Err(does_not_die()) };
                         self.note(reaped);
-                        match self.init {
-                            Init::Exiting => Stage::Over,
-                            Init::Running => Stage::Removing(Removal::default()),
-                        }
+                        self.after_exit()
                     }
                 }
                 Stage::Removing(removal) => {
-                    let step = match &mut self.cgroup {
-                        Some(cgroup) => cgroup.remove_step(removal),
-                        None => Ok(None),
-                    };
+                    let is_own = self.own.is_some();
+                    let cgroup = if is_own { &mut self.own } else { &mut self.cgroup };
+                    let step = cgroup.as_mut().map_or(Ok(None), |cgroup| cgroup.remove_step(removal));
                     match step {
                         Ok(Some(pause)) => return Some(Wait::Pause(pause)),
-                        Ok(None) => self.cgroup = None,
+                        Ok(None) => *cgroup = None,
                         Err(error) => self.note(Err(error)),
                     }
-                    match self.init {
-                        Init::Exiting => self.await_exit(),
-                        Init::Running => Stage::Over,
+                    if is_own {
+                        // What could not be removed is tried again now, and with the box that it is in.
+                        self.own = None;
+                        Stage::Removing(Removal::default())
+                    } else if self.init == Init::Exiting {
+                        self.await_exit()
+                    } else {
+                        Stage::Over
                     }
                 }
                 Stage::Over => {
                     self.give_back();
+                    if let Some((reaper, runtime)) = self.reaper.take() {
+                        self.note(reaper.take_down(runtime));
+                    }
                     return None;
                 }
             };
@@ -188,9 +219,13 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
         if !self.runtime.reaped.load(Ordering::Relaxed) {
             return Stage::Dying { until: Instant::now() + EXIT_PATIENCE, signals: 0 };
         }
+        self.after_exit()
+    }
+
+    fn after_exit(&self) -> Stage {
         match self.init {
-            Init::Exiting => Stage::Over,
             Init::Running => Stage::Removing(Removal::default()),
+            Init::Exiting | Init::Staying => Stage::Over,
         }
     }
 
@@ -208,7 +243,7 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
     }
 
     fn give_back(&self) {
-        if self.runtime.reaped.load(Ordering::Relaxed) {
+        if self.init != Init::Staying && self.runtime.reaped.load(Ordering::Relaxed) {
             self.runtime.block().take();
             if let Some(upper) = &self.runtime.upper {
                 changes::unlock_upper(upper);
@@ -223,6 +258,17 @@ impl<R: Deref<Target = Runtime>> Drop for Ending<R> {
         if let Some(cgroup) = self.cgroup.take() {
             *self.runtime.cgroup.lock().unwrap_or_else(PoisonError::into_inner) = Some(cgroup);
         }
+        if let Some((reaper, runtime)) = self.reaper.take() {
+            reaper.take_down(runtime).ok();
+        }
+    }
+}
+
+impl Ending<Arc<Runtime>> {
+    /// Also tells another, at the end or when nobody goes on with this.
+    pub(crate) fn for_reaper(mut self, reaper: Option<Arc<dyn Reaper>>) -> Self {
+        self.reaper = reaper.map(|reaper| (reaper, Arc::clone(&self.runtime)));
+        self
     }
 }
 
@@ -235,6 +281,27 @@ fn does_not_die() -> Error {
 }
 
 impl Runtime {
+    /// Whether the init has ended, and the kernel has taken its namespaces from it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.init_ends(Instant::now())
+    }
+
+    /// Begins to end the sandbox, if that is possible without waiting. `tear_down` is still to follow.
+    pub(crate) fn begin_end(&self) {
+        if self.is_ours() && self.plan.0.namespaces.contains(Namespaces::PID) {
+            self.ended_by_host.store(true, Ordering::Relaxed);
+            sys::send_signal(self.link.init(), libc::SIGKILL).ok();
+        }
+    }
+
+    /// Ends the sandbox whatever it is doing, and lets nobody wait for it: an init that does not die would be listened to
+    /// for ever.
+    pub(crate) fn end(&self) -> Result<()> {
+        let ended = self.tear_down(Init::Running);
+        self.link.hang_up();
+        ended
+    }
+
     /// Ends the sandbox: waits for an init that is about to exit, kills one that is not, and removes what was made.
     /// Returns the first failure, but always goes to the end. Calling it again does nothing.
     pub(crate) fn tear_down(&self, init: Init) -> Result<()> {

@@ -56,8 +56,7 @@ pub(crate) fn not_apart(feature: Feature, error: std::io::Error) -> Error {
 
 /// What a program does to itself: a session keyring of its own, and a cookie for the scheduler where processors share a core.
 pub(crate) fn lower(sandbox: &Sandbox, lowering: &mut Lowering, enforced: &mut Enforced) -> Result<()> {
-    let what = "joining a session keyring of its own";
-    lowering.confine(section::CONFINE, Step::Keyring, what, &Confine::Keyring {});
+    own_keyring(lowering);
     match cores() {
         Cores::OneThreadEach => enforced.skip(Feature::CoreScheduling, ONE_THREAD_EACH),
         Cores::Shared => {
@@ -71,6 +70,12 @@ pub(crate) fn lower(sandbox: &Sandbox, lowering: &mut Lowering, enforced: &mut E
         Cores::SharedByAll(error) => return Err(shared_cores(error)),
     }
     Ok(())
+}
+
+/// Of two programs of one host, each would have the session keyring that the host has.
+pub(crate) fn own_keyring(lowering: &mut Lowering) {
+    let what = "joining a session keyring of its own";
+    lowering.confine(section::CONFINE, Step::Keyring, what, &Confine::Keyring {});
 }
 
 pub(crate) const ONE_THREAD_EACH: &str = "each core has one thread here, which nobody shares";

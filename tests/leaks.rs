@@ -22,6 +22,7 @@ use belljar::{
     OomScope, Sandbox, Seccomp, Stdio, Syscall, Verdict,
 };
 use support::features::{directory_of, missing, unified_dir_of};
+use support::ledger::Ledger;
 use support::roles::{self, int, text};
 use support::{
     Fail, Held, Result, closed, explain, fail, held, hold, mib, number, oracle, payload, raw, slack, soak,
@@ -53,37 +54,6 @@ fn limited() -> Sandbox {
         sandbox = sandbox.cpu_time(Duration::from_secs(20));
     }
     sandbox
-}
-
-/// What a host can lose to a sandbox.
-#[derive(Debug, PartialEq, Eq)]
-struct Ledger {
-    fds: usize,
-    children: usize,
-    boxes: usize,
-    mounts: usize,
-    files: usize,
-    threads: String,
-}
-
-impl Ledger {
-    fn now() -> Self {
-        let files = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
-        Self {
-            fds: oracle::open_fds().len(),
-            children: oracle::children(std::process::id()).len(),
-            boxes: oracle::boxes_of(std::process::id()).len(),
-            mounts: oracle::mounts("self").len(),
-            // Others use these directories, too: only what has our name counts.
-            files: files
-                .iter()
-                .flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
-                .filter(|entry| entry.file_name().to_string_lossy().contains("belljar"))
-                .filter(|entry| !entry.file_name().to_string_lossy().starts_with("belljar-test-"))
-                .count(),
-            threads: oracle::status_of("self")["Threads"].clone(),
-        }
-    }
 }
 
 fn resident_kib(pid: &str) -> u64 {

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use belljar::{Command, ErrorKind, Feature, Mount, Resource, Sandbox, Seccomp, Stdio, Verdict};
 use support::{
-    Fail, Result, Scratch, as_nobody, closed, fail, hold, payload, raw, role_result, succeed, with_payload,
+    Fail, Result, Scratch, as_nobody, closed, fail, hold, payload, raw, role_command, role_result,
+    run_helper, succeed, with_payload,
 };
 
 fn main() -> ExitCode {
@@ -140,7 +141,6 @@ fn speak(args: &[OsString]) -> i32 {
     let open = || fs::File::open(SHARED);
     let result: Io<Kept> = (|| match support::roles::text(args, 0).as_str() {
         "keyring" => {
-            const SESSION: usize = -3_isize as usize;
             let args = [
                 c"user".as_ptr().addr(),
                 c"belljar-word".as_ptr().addr(),
@@ -291,7 +291,6 @@ fn listen(args: &[OsString]) -> i32 {
         Ok::<Box<dyn FnOnce() -> Io<bool>>, std::io::Error>(match support::roles::text(args, 0).as_str() {
             "keyring" => Box::new(|| {
                 const SEARCH: usize = 10;
-                const SESSION: usize = -3_isize as usize;
                 let args = [SEARCH, SESSION, c"user".as_ptr().addr(), c"belljar-word".as_ptr().addr(), 0, 0];
                 Ok(raw::syscall(libc::SYS_keyctl, args).is_ok())
             }),
@@ -382,17 +381,28 @@ fn listen(args: &[OsString]) -> i32 {
     0
 }
 
+/// `KEY_SPEC_SESSION_KEYRING`.
+const SESSION: usize = -3_isize as usize;
+
 const KEYS: [&str; 3] = ["keyctl", "add_key", "request_key"];
 
 fn a_session_keyring() -> Result {
     // A keyring that the programs of this thread inherit.
     raw::syscall(libc::SYS_keyctl, [1, 0, 0, 0, 0, 0])?;
-    Channel {
-        name: "keyring",
-        open: || closed().seccomp(calls(&KEYS)),
-        closed: || tenant().seccomp(calls(&KEYS)),
+    let key =
+        [c"user".as_ptr().addr(), c"belljar-word".as_ptr().addr(), c"word".as_ptr().addr(), 4, SESSION, 0];
+    let key = raw::syscall(libc::SYS_add_key, key)?;
+    raw::syscall(libc::SYS_keyctl, [5, key as usize, 0x3f3f_3f3f, 0, 0, 0])?;
+    let mut outside = role_command("listen", &["keyring", "word"]);
+    assert_eq!(run_helper(&mut outside, Duration::from_secs(10))?.succeed()?, "ready\nheard\n");
+    for sandbox in [closed(), tenant()] {
+        let said = succeed(sandbox.seccomp(calls(&KEYS)).output(payload("listen", &["keyring", "word"]))?)?;
+        assert!(!said.contains("heard"), "{said:?}");
     }
-    .is_closed()?;
+    // And not even one sandbox another.
+    let channel = Channel { name: "keyring", open: closed, closed: tenant };
+    assert!(!channel.talk(closed().seccomp(calls(&KEYS)))?);
+    assert!(!channel.talk(tenant().seccomp(calls(&KEYS)))?);
     // The calls are refused, and it is another one all the same.
     assert!(tenant().best_effort(Feature::CoreScheduling).plan()?.to_string().contains("session keyring"));
     Ok(())

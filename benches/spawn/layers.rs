@@ -4,32 +4,40 @@
 //! image has.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use belljar::{Bytes, Mount, Plan, Rootfs, Sandbox, Upper};
 
-use super::ratio::median;
+use super::statistics::Times;
 use super::{quiet, run, with_tiny};
 
 const NUMBERS: [usize; 5] = [1, 10, 50, 100, 500];
 const ROUNDS: usize = 300;
 
 pub(crate) fn measure() {
-    let layers = Layers::make();
-    let plans = NUMBERS.map(|number| layers.over(number));
-    let command = quiet("/true");
-    let mut times = NUMBERS.map(|_| Vec::new());
-    for _ in 0..ROUNDS {
-        for (plan, times) in plans.iter().zip(&mut times) {
-            let start = Instant::now();
-            run(plan, &command);
-            times.push(start.elapsed().as_secs_f64() * 1e6);
-        }
-    }
-    let medians = times.map(|mut times| median(&mut times));
-    for (number, time) in NUMBERS.iter().zip(medians) {
+    let medians = medians(&NUMBERS, ROUNDS);
+    for (number, time) in NUMBERS.iter().zip(&medians) {
         println!("{time:7.0} µs  {number:3} layers, {:.2} times that of one", time / medians[0]);
     }
+}
+
+/// What 10, 50 and 100 layers cost, in times of what one does.
+pub(crate) fn ratios() -> impl Iterator<Item = (usize, f64)> {
+    let numbers = &NUMBERS[..4];
+    let medians = medians(numbers, ROUNDS / 2);
+    numbers.iter().copied().zip(medians.clone().into_iter().map(move |time| time / medians[0])).skip(1)
+}
+
+fn medians(numbers: &[usize], rounds: usize) -> Vec<f64> {
+    let layers = Layers::make();
+    let plans: Vec<Plan> = numbers.iter().map(|number| layers.over(*number)).collect();
+    let command = quiet("/true");
+    let mut times = vec![Times::default(); numbers.len()];
+    for _ in 0..rounds {
+        for (plan, times) in plans.iter().zip(&mut times) {
+            times.time(|| run(plan, &command));
+        }
+    }
+    times.iter().map(Times::median).collect()
 }
 
 struct Layers(PathBuf);

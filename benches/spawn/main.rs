@@ -3,14 +3,28 @@
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
-//! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`.
+//! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`; with
+//! `--prepared` sandboxes whose namespaces were made ahead: see `prepared.rs`; with `--targets` everything that the library
+//! was built to reach, with `--write` into `docs/benchmarks.md`: see `targets.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
+#[path = "../peers/bubblewrap.rs"]
+mod bubblewrap;
+mod document;
 mod floor;
+mod host;
 mod layers;
+#[expect(dead_code, reason = "the other benchmark draws")]
+mod machine;
+mod memory;
+mod prepared;
 mod ratio;
 mod rules;
+mod serve;
+mod statistics;
+mod target;
+mod targets;
 #[cfg(feature = "tokio")]
 mod tasks;
 mod tiny;
@@ -22,13 +36,20 @@ use std::time::Duration;
 use belljar::{Bytes, Command, Mount, Plan, Sandbox, Seccomp, Stdio};
 use criterion::Criterion;
 
+use targets::Write;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.as_slice() {
-        [host, kind] if host == ratio::HOST => return ratio::serve(kind),
+        [host, kind] if host == serve::HOST => return serve::serve(kind),
+        args if args.iter().any(|arg| arg == "--targets") => {
+            let write = args.iter().any(|arg| arg == "--write");
+            return targets::measure(if write { Write::Document } else { Write::Nothing });
+        }
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),
         args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
+        args if args.iter().any(|arg| arg == "--prepared") => return prepared::measure(),
         args if args.iter().any(|arg| arg == "--warm") => return warm::measure(),
         #[cfg(feature = "tokio")]
         args if args.iter().any(|arg| arg == "--tasks") => return tasks::measure(),

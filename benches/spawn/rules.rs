@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use belljar::{Landlock, Plan, Sandbox};
 
-use super::ratio::median;
+use super::statistics::median;
 use super::{closed, quiet, run, tiny};
 
 const ROUNDS: usize = 1000;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use belljar::{Container, Sandbox};
 
-use super::ratio::median;
+use super::statistics::median;
 use super::{closed, quiet, tiny};
 
 const BLOCK: usize = 20;

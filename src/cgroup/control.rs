@@ -239,8 +239,13 @@ impl Cgroup {
 
     /// By what the kernel's log tells of kills for memory in it.
     pub(crate) fn log_key(&self) -> Option<LogKey> {
-        let name = self.groups.first()?.name().to_owned();
-        Some(LogKey { name, whole_group: self.limits.oom_group })
+        let memory = self.groups.iter().find(|group| group.has(Controller::Memory));
+        let group = memory.or(self.groups.first())?;
+        Some(LogKey {
+            name: group.name().to_owned(),
+            of_box: group.parent().of_box.clone(),
+            whole_group: self.limits.oom_group,
+        })
     }
 
     /// What happens in it from now on.

@@ -44,7 +44,7 @@ fn kernel_log(text: &str) {
     let records: Vec<_> = text.lines().filter_map(about_memory).collect();
     for lines in [records, text.lines().collect()] {
         for (whole_group, kills) in [(false, 1), (false, 2), (true, 1), (true, 3)] {
-            let key = LogKey { name: "belljar-1-2-3-4".to_owned(), whole_group };
+            let key = LogKey { name: "belljar-1-2-3-4".to_owned(), of_box: None, whole_group };
             let counters = Counters { oom_kills: Some(kills), oom: Some(kills), ..Counters::default() };
             let kills = usize::try_from(kills).unwrap_or(usize::MAX);
             let oom = Told::of(lines.iter().copied(), &key, kills).judge(whole_group, kills, &counters);

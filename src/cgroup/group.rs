@@ -7,10 +7,11 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::str;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{Signal, kill};
@@ -20,9 +21,12 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat, write};
 
 use super::cpuset::CpuSet;
 use super::layout::{Controller, Version};
+use super::limits::Limits;
 use super::missing;
 use super::parent::Parent;
+use super::run::is_name;
 use super::value::{bounded, page_size};
+use super::{CpuFormat, Join};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::{self, BpfInstruction};
 
@@ -52,6 +56,8 @@ pub(super) struct Group {
     parent: Arc<Parent>,
     name: String,
     dir: OwnedFd,
+    /// Files that stay open once they were read, for a group that is looked at again and again.
+    kept: Option<Mutex<Vec<(String, OwnedFd)>>>,
 }
 
 /// How many rounds of SIGKILL a group gets where the kernel cannot kill it in one step. With the pauses below they
@@ -86,7 +92,7 @@ impl Group {
     pub(super) fn open(parent: &Arc<Parent>, name: &str) -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&parent.fd, name, flags, Mode::empty())?;
-        Ok(Self { parent: Arc::clone(parent), name: name.to_owned(), dir })
+        Ok(Self { parent: Arc::clone(parent), name: name.to_owned(), dir, kept: None })
     }
 
     pub(super) fn version(&self) -> Version {
@@ -184,6 +190,40 @@ impl Group {
         Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path().join(&**file)))
     }
 
+    /// Gives a fresh group its limits.
+    pub(super) fn limit(&self, limits: &Limits, settings: &[Setting]) -> Result<()> {
+        if self.version() == Version::V1 && self.has(Controller::Cpuset) {
+            // A fresh group has neither processors nor memory, and takes no process before it has both.
+            self.inherit("cpuset.cpus", "cpuset.effective_cpus")?;
+            self.inherit("cpuset.mems", "cpuset.effective_mems")?;
+        }
+        if let Some(rules) = limits.devices.as_ref().filter(|_| self.version() == Version::V2) {
+            if self.has(Controller::Devices) {
+                self.attach_device_program(&rules.program())?;
+            }
+        }
+        settings.iter().try_for_each(|setting| self.set(setting))
+    }
+
+    /// What a process needs to place itself in it.
+    pub(super) fn join(&self) -> Result<Join> {
+        Ok(match self.version() {
+            Version::V1 => Join::V1Tasks(self.open_file("tasks", OFlag::O_WRONLY)?),
+            Version::V2 => {
+                Join::V2 { dir: self.directory()?, procs: self.open_file("cgroup.procs", OFlag::O_WRONLY)? }
+            }
+        })
+    }
+
+    /// The file with the CPU time that it has used.
+    pub(super) fn usage_file(&self) -> Result<(OwnedFd, CpuFormat)> {
+        let (file, format) = match self.version() {
+            Version::V1 => ("cpuacct.usage", CpuFormat::Nanoseconds),
+            Version::V2 => ("cpu.stat", CpuFormat::CpuStat),
+        };
+        Ok((self.open_file(file, OFlag::O_RDONLY)?, format))
+    }
+
     /// Writes what a control file of the parent says into the same file here.
     pub(super) fn inherit(&self, file: &str, effective: &str) -> Result<()> {
         let mut buffer = [0; 4096];
@@ -213,17 +253,34 @@ impl Group {
 
     /// The text of a small control file; `None` if this kernel does not have it.
     pub(super) fn read<'b>(&self, file: &str, buffer: &'b mut [u8; 4096]) -> Result<Option<&'b str>> {
-        let fd = match self.try_open(file, OFlag::O_RDONLY) {
-            Err(Errno::ENOENT) => return Ok(None),
-            opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
-        };
+        let mut kept = self.kept.as_ref().map(|kept| kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let place = kept.as_ref().and_then(|kept| kept.iter().position(|(name, _)| name == file));
+        let found = kept.as_ref().zip(place).and_then(|(kept, place)| kept.get(place));
         // One read is enough: kernfs hands out a whole file that fits the buffer, and all we read do.
-        match pread(&fd, buffer, 0) {
+        let read = if let Some((_, fd)) = found {
+            pread(fd, buffer, 0)
+        } else {
+            let fd = match self.try_open(file, OFlag::O_RDONLY) {
+                Err(Errno::ENOENT) => return Ok(None),
+                opened => opened.map_err(|errno| self.failed("opening", file, errno))?,
+            };
+            let read = pread(&fd, buffer, 0);
+            if let Some(kept) = &mut kept {
+                kept.push((file.to_owned(), fd));
+            }
+            read
+        };
+        match read {
             Ok(length) => Ok(str::from_utf8(&buffer[..length]).ok()),
             // memory.peak and its like are there but not supported for some groups.
             Err(Errno::EOPNOTSUPP) => Ok(None),
             Err(errno) => Err(self.failed("reading", file, errno)),
         }
+    }
+
+    /// From now on files that are read stay open.
+    pub(super) fn keep_open(&mut self) {
+        self.kept.get_or_insert_default();
     }
 
     /// The text of a control file that has a line for each device of the machine; `None` if this kernel does not have it.
@@ -282,6 +339,40 @@ impl Group {
         result
     }
 
+    /// The groups of programs in it. What others may have made there is not ours to remove.
+    fn inner(&self) -> Vec<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut dir) = Dir::openat(&self.dir, ".", flags, Mode::empty()) else { return Vec::new() };
+        let directories = dir.iter().flatten().filter(|entry| entry.file_type() == Some(Type::Directory));
+        let names = directories.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let names: Vec<String> = names.filter(|name| is_name(name)).collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let Ok(place) = Parent::of_group(self, Vec::new()) else { return Vec::new() };
+        names.iter().filter_map(|name| Self::open(&place, name).ok()).collect()
+    }
+
+    /// Kills what is in it, and removes the groups of programs in it that are empty by now.
+    pub(super) fn empty(&self) {
+        self.kill_and_thaw();
+        for inner in self.inner() {
+            inner.kill_and_thaw();
+            let _ = unlinkat(&inner.parent.fd, inner.name.as_str(), UnlinkatFlags::RemoveDir);
+        }
+    }
+
+    fn kill_and_thaw(&self) {
+        if self.kill_at_once().is_some() {
+            return;
+        }
+        let _ = self.kill_round();
+        if self.version() == Version::V1 {
+            // Absent but in the freezer's hierarchy.
+            let _ = self.write("freezer.state", "THAWED");
+        }
+    }
+
     /// Since Linux 5.14 a version 2 cgroup is killed in one step that no fork escapes; `None` if this one cannot.
     fn kill_at_once(&self) -> Option<Result<(), Errno>> {
         if self.version() == Version::V1 {
@@ -320,6 +411,35 @@ impl Group {
         Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path()))
     }
 
+    /// Kills what is in it and waits until that is gone.
+    pub(super) fn finish(&self, patience: Duration) -> Result<()> {
+        let failed = |errno| self.failed("killing the processes in", "cgroup.procs", errno);
+        let deadline = Instant::now() + patience;
+        for round in 0.. {
+            // Of version 1 it says how many there are, and kills them.
+            let left = match self.version() {
+                Version::V1 => self.kill_round().map_err(failed)?,
+                Version::V2 => self.pids().map_err(failed)?.len(),
+            };
+            if left == 0 {
+                break;
+            }
+            if Instant::now() > deadline {
+                let message = format!("{left} processes of a program that has ended do not die");
+                return Err(Error::message(ErrorKind::Setup, Step::Cgroup, message)
+                    .with_path(self.path())
+                    .with_hint(
+                        "they are frozen, or wait in the kernel for a device: `ps -eo pid,stat,wchan,comm`",
+                    ));
+            }
+            if self.version() == Version::V2 && self.kill_at_once().is_none() {
+                self.kill_round().map_err(failed)?;
+            }
+            sleep(pause(round));
+        }
+        Ok(())
+    }
+
     /// Removes the directory, killing whatever holds it for at most `patience`. One that is gone is fine.
     pub(super) fn remove(&self, patience: Duration) -> Result<()> {
         let mut deadline = None;
@@ -329,7 +449,7 @@ impl Group {
                     if is_busy(&busy)
                         && *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
                 {
-                    self.kill_holders();
+                    self.empty();
                     sleep(pause(round));
                 }
                 done => return done,
@@ -343,19 +463,6 @@ impl Group {
         match unlinkat(&self.parent.fd, self.name.as_str(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::os(Step::Cgroup, "removing a cgroup", errno).with_path(self.path())),
-        }
-    }
-
-    /// Kills what holds the directory.
-    ///
-    /// Of version 1 it may be frozen, by a host that has died since, and nothing frozen dies.
-    pub(super) fn kill_holders(&self) {
-        if self.kill_at_once().is_none() {
-            let _ = self.kill_round();
-            if self.version() == Version::V1 {
-                // Absent but in the freezer's hierarchy.
-                let _ = self.write("freezer.state", "THAWED");
-            }
         }
     }
 }

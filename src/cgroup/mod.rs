@@ -36,6 +36,7 @@ mod oom;
 mod parent;
 mod placement;
 mod pressure;
+mod run;
 mod sweep;
 #[cfg(feature = "systemd")]
 mod systemd;
@@ -56,8 +57,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
-
 pub(crate) use self::control::Stopping;
 pub(crate) use self::counters::Counters;
 pub use self::cpuset::CpuSet;
@@ -76,6 +75,7 @@ pub use self::parent::CgroupParent;
 use self::parent::Parent;
 pub(crate) use self::placement::Placement;
 pub use self::pressure::{Pressure, PressureShare, PressureStall};
+pub(crate) use self::run::{RunPlacement, ended};
 use crate::error::{Error, ErrorKind, Result, Step};
 
 /// How long the last processes of a box may take to die.
@@ -96,6 +96,10 @@ pub(crate) struct Cgroup {
     frozen: bool,
     /// A version 2 `memory.peak` that was reset.
     peak: Option<OwnedFd>,
+    /// Where programs without limits of their own are, if that is not the version 2 group itself.
+    leaf: Option<Group>,
+    /// Groups of it, by number, as the places of those of programs with limits of their own.
+    places: Vec<(usize, Arc<Parent>)>,
     /// The process that made it, and alone removes it.
     host: u32,
 }
@@ -112,6 +116,18 @@ pub(crate) enum Join {
         /// The file `cgroup.procs`, open for writing: the process writes `0` to it.
         procs: OwnedFd,
     },
+}
+
+impl Join {
+    fn try_clone(&self) -> Result<Self> {
+        let failed = |source| Error::os(Step::Cgroup, "duplicating a file of a cgroup", source);
+        Ok(match self {
+            Self::V1Tasks(file) => Self::V1Tasks(file.try_clone().map_err(failed)?),
+            Self::V2 { dir, procs } => {
+                Self::V2 { dir: dir.try_clone().map_err(failed)?, procs: procs.try_clone().map_err(failed)? }
+            }
+        })
+    }
 }
 
 /// An open file with the CPU time that a box has used so far, to be read with pread(2) by whoever has it.
@@ -143,45 +159,37 @@ impl Cgroup {
             parent.ready()?;
         }
         let groups = make_groups(placement.parents())?;
-        let mut cgroup = Self {
-            joins: Vec::with_capacity(groups.len()),
-            groups,
-            cpu: None,
-            limits: limits.clone(),
-            frozen: false,
-            peak: None,
-            host: std::process::id(),
-        };
+        let mut cgroup = Self::empty(limits.clone());
+        cgroup.groups = groups;
         for (group, settings) in cgroup.groups.iter().zip(settings.iter()) {
-            if group.version() == Version::V1 && group.has(Controller::Cpuset) {
-                // A fresh group has neither processors nor memory, and takes no process before it has both.
-                group.inherit("cpuset.cpus", "cpuset.effective_cpus")?;
-                group.inherit("cpuset.mems", "cpuset.effective_mems")?;
-            }
-            if let Some(rules) = limits.devices.as_ref().filter(|_| group.version() == Version::V2) {
-                if group.has(Controller::Devices) {
-                    group.attach_device_program(&rules.program())?;
-                }
-            }
-            for setting in settings {
-                group.set(setting)?;
-            }
-            cgroup.joins.push(match group.version() {
-                Version::V1 => Join::V1Tasks(group.open_file("tasks", OFlag::O_WRONLY)?),
-                Version::V2 => Join::V2 {
-                    dir: group.directory()?,
-                    procs: group.open_file("cgroup.procs", OFlag::O_WRONLY)?,
-                },
-            });
+            group.limit(limits, settings)?;
+            cgroup.joins.push(group.join()?);
             if limits.cpu_accounting && group.has(Controller::CpuAcct) {
-                let (file, format) = match group.version() {
-                    Version::V1 => ("cpuacct.usage", CpuFormat::Nanoseconds),
-                    Version::V2 => ("cpu.stat", CpuFormat::CpuStat),
-                };
-                cgroup.cpu = Some((group.open_file(file, OFlag::O_RDONLY)?, format));
+                cgroup.cpu = Some(group.usage_file()?);
             }
         }
         Ok(cgroup)
+    }
+
+    /// Makes a box with these limits and removes it: some things show only then.
+    pub(crate) fn try_out(limits: &Limits, parent: &CgroupParent) -> Result<()> {
+        let placement = Placement::resolve(limits, parent)?;
+        placement.ready()?;
+        Self::create(&placement, limits)?.remove()
+    }
+
+    fn empty(limits: Limits) -> Self {
+        Self {
+            groups: Vec::new(),
+            joins: Vec::new(),
+            cpu: None,
+            limits,
+            frozen: false,
+            peak: None,
+            leaf: None,
+            places: Vec::new(),
+            host: std::process::id(),
+        }
     }
 
     /// What the program needs to place itself: one entry per directory, all of them to be used.
@@ -200,7 +208,12 @@ impl Cgroup {
         self.groups.iter().map(Group::path)
     }
 
-    /// What the kernel has counted so far. Of use until the box is removed.
+    /// From now on it is looked at often, so the files with its counters stay open.
+    pub(crate) fn keep_open(&mut self) {
+        self.groups.iter_mut().for_each(Group::keep_open);
+    }
+
+    /// What the kernel has counted so far, for all programs. Of use until the box is removed.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::default();
         for group in &self.groups {
@@ -215,6 +228,17 @@ impl Cgroup {
                 .map_err(|errno| Error::os(Step::Cgroup, "reading memory.peak", errno))?;
             let text = std::str::from_utf8(buffer.get(..length).unwrap_or_default()).unwrap_or_default();
             counters.peak_memory = text.trim_end().parse().ok();
+        }
+        Ok(counters)
+    }
+
+    /// The same without what programs with limits of their own ran into. Version 1 counts for each group by itself who was
+    /// killed and what was refused.
+    pub(crate) fn counters_of_others(&self) -> Result<Counters> {
+        let mut counters = self.counters()?;
+        if let Some(leaf) = &self.leaf {
+            let group = self.groups.iter().find(|group| group.version() == Version::V2);
+            v2::count_own(group.into_iter().chain([leaf]), &mut counters)?;
         }
         Ok(counters)
     }
@@ -248,6 +272,11 @@ impl Cgroup {
     pub(crate) fn remove_step(&mut self, removal: &mut Removal) -> Result<Option<Duration>> {
         self.joins.clear();
         self.cpu = None;
+        self.places.clear();
+        // Of no use by itself: with the group that it is in, it is tried again.
+        if let Some(leaf) = self.leaf.take() {
+            leaf.try_remove().ok();
+        }
         let (mut busy, mut result) = (false, Ok(None));
         self.groups.retain(|group| {
             let Err(error) = group.try_remove() else { return false };
@@ -258,7 +287,7 @@ impl Cgroup {
         if !busy || *removal.deadline.get_or_insert_with(|| Instant::now() + PATIENCE) <= Instant::now() {
             return result;
         }
-        self.groups.iter().for_each(Group::kill_holders);
+        self.groups.iter().for_each(Group::empty);
         removal.round += 1;
         Ok(Some(group::pause(removal.round - 1)))
     }

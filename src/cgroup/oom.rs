@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use super::counters::Counters;
+use super::run::LEAF;
 use crate::limits::Bytes;
 
 /// What is known of kills for memory in a sandbox.
@@ -50,8 +51,10 @@ pub struct OomVictim {
 /// By what the log tells of one box.
 #[derive(Debug, Clone)]
 pub(crate) struct LogKey {
-    /// The name of its cgroup, which no other ever has.
+    /// The name of its cgroup, which no other ever has; of a program with limits of its own, the name inside of the box.
     pub(super) name: String,
+    /// The name of the box that it is in.
+    pub(super) of_box: Option<String>,
     /// The kernel kills all of it at once, and then says once which group that was.
     pub(super) whole_group: bool,
 }
@@ -165,7 +168,7 @@ impl Told {
         let mut expected: Option<u32> = None;
         for line in lines {
             if let Some(fields) = line.strip_prefix(HEAD) {
-                let head = head(fields, &key.name);
+                let head = head(fields, key);
                 expected = head.map(|(_, pid)| pid);
                 if let Some((scope, _)) = head {
                     if key.whole_group {
@@ -212,8 +215,25 @@ const KILLED: [&str; 3] = [
     "Out of memory (oom_kill_allocating_task): Killed process ",
 ];
 
-/// The scope and the victim's id, if the victim was in the group of this name.
-fn head(fields: &str, name: &str) -> Option<(OomScope, u32)> {
+impl LogKey {
+    /// Whether a group is this one, or holds those of its programs that have no limits of their own.
+    fn is_ours(&self, path: &str) -> bool {
+        let (above, last) = path.rsplit_once('/').unwrap_or(("", path));
+        let last_above = above.rsplit('/').next();
+        match &self.of_box {
+            Some(of_box) => last == self.name && last_above == Some(of_box),
+            None => last == self.name || last == LEAF && last_above == Some(&self.name),
+        }
+    }
+
+    /// Whether the limit of a group is one of the sandbox.
+    fn is_of_sandbox(&self, path: &str) -> bool {
+        self.is_ours(path) || self.of_box.is_some() && path.rsplit('/').next() == self.of_box.as_deref()
+    }
+}
+
+/// The scope and the victim's id, if the victim was in this group.
+fn head(fields: &str, key: &LogKey) -> Option<(OomScope, u32)> {
     const GROUP: &str = ",task_memcg=";
     // Read from the end, for the groups that come first may be called what other users like.
     let (rest, _uid) = fields.rsplit_once(",uid=")?;
@@ -223,12 +243,11 @@ fn head(fields: &str, name: &str) -> Option<(OomScope, u32)> {
     if rest.rsplit_once(",task=").is_some_and(|(_, begun)| begun.len() <= 12) {
         (rest, task) = rest.rsplit_once(GROUP)?;
     }
-    let is_ours = |path: &str| path.rsplit('/').next() == Some(name);
-    if !task.split(',').next().is_some_and(is_ours) {
+    if !task.split(',').next().is_some_and(|path| key.is_ours(path)) {
         return None;
     }
     let scope = match rest.rsplit_once(",oom_memcg=") {
-        Some((_, path)) if is_ours(path) => OomScope::Sandbox,
+        Some((_, path)) if key.is_of_sandbox(path) => OomScope::Sandbox,
         _ => OomScope::Host,
     };
     Some((scope, pid.parse().ok()?))
@@ -288,7 +307,7 @@ mod tests {
     }
 
     fn told_of(lines: &[String], whole_group: bool, kills: usize) -> Told {
-        let key = LogKey { name: NAME.into(), whole_group };
+        let key = LogKey { name: NAME.into(), of_box: None, whole_group };
         Told::of(lines.iter().map(String::as_str), &key, kills)
     }
 
@@ -379,6 +398,37 @@ mod tests {
         assert_eq!(early.judge(false, 1, &touched), Oom { scope: OomScope::Host, victims: vec![] });
         assert!(!told_of(&[head.clone(), tail.clone()], false, 1).lacks_a_victim);
         assert!(told_of(&[head, tail], true, 2).lacks_a_victim);
+    }
+
+    /// Of two programs of a sandbox with limits of their own, each is told its own deaths; the sandbox's limit is as much
+    /// theirs as their own.
+    #[test]
+    fn programs_with_limits_of_their_own_are_told_apart() {
+        use OomScope::{Host, Sandbox};
+        let lines = |limit: &str, group: &str| {
+            pair(limit, "tail", 713)
+                .map(|line| line.replace(&format!("task_memcg=/a/{NAME}"), &format!("task_memcg={group}")))
+        };
+        let scope = |key: &LogKey, lines: &[String]| {
+            Told::of(lines.iter().map(String::as_str), key, 1).scopes.first().copied()
+        };
+        let own = LogKey { name: "7".into(), of_box: Some(NAME.into()), whole_group: false };
+        let whole = LogKey { name: NAME.into(), of_box: None, whole_group: false };
+        let [sandbox, seven, leaf] = ["", "/7", "/run"].map(|inner| format!("/a/{NAME}{inner}"));
+        for (limit, group, told) in [
+            (&seven, &seven, [Some(Sandbox), None]),
+            (&sandbox, &seven, [Some(Sandbox), None]),
+            (&"/a".to_owned(), &seven, [Some(Host), None]),
+            (&sandbox, &leaf, [None, Some(Sandbox)]),
+            (&sandbox, &sandbox, [None, Some(Sandbox)]),
+            (&"/a".to_owned(), &leaf, [None, Some(Host)]),
+            (&"/b/7".to_owned(), &"/b/7".to_owned(), [None, None]),
+            (&sandbox, &format!("/a/{NAME}/77"), [None, None]),
+            (&sandbox, &format!("/a/{NAME}/7/run"), [None, None]),
+        ] {
+            let lines = lines(limit, group);
+            assert_eq!([scope(&own, &lines), scope(&whole, &lines)], told, "{limit} {group}");
+        }
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::enable::{self, HOST_GROUP};
+use super::group::Group;
 use super::layout::{Controller, Hierarchy, Layout, Version};
 use super::missing::{self, Missing};
 use super::sweep;
@@ -156,6 +157,10 @@ pub(super) struct Parent {
     /// Whether it is our own cgroup, which we may leave for the leaf beside the boxes.
     may_move: bool,
     ready: AtomicBool,
+    /// The file by which a process goes to the cgroup of this one.
+    way_out: OnceLock<Option<OwnedFd>>,
+    /// The name of the box that it is, if programs of that have groups of their own in it.
+    pub(super) of_box: Option<String>,
 }
 
 impl Parent {
@@ -191,6 +196,41 @@ impl Parent {
             controllers,
             may_move,
             ready: AtomicBool::new(false),
+            way_out: OnceLock::new(),
+            of_box: None,
+        }))
+    }
+
+    /// A group as the place of others. On version 2 it must hold no process if it is to pass controllers on.
+    pub(super) fn of_group(group: &Group, controllers: Vec<Controller>) -> Result<Arc<Self>> {
+        let dir = group.path();
+        if group.version() == Version::V2 && !controllers.is_empty() {
+            enable::enable(&dir, &controllers, false)?;
+        }
+        Ok(Arc::new(Self {
+            version: group.version(),
+            fd: group.directory()?,
+            dir,
+            controllers,
+            may_move: false,
+            ready: AtomicBool::new(true),
+            way_out: OnceLock::new(),
+            of_box: Some(group.name().to_owned()),
+        }))
+    }
+
+    /// The same directory for boxes that need more of it.
+    pub(super) fn with(&self, controllers: Vec<Controller>) -> Result<Arc<Self>> {
+        let failed = |source| Error::os(Step::Cgroup, "duplicating a cgroup directory", source);
+        Ok(Arc::new(Self {
+            version: self.version,
+            fd: self.fd.try_clone().map_err(failed)?,
+            dir: self.dir.clone(),
+            controllers,
+            may_move: self.may_move,
+            ready: AtomicBool::new(false),
+            way_out: OnceLock::new(),
+            of_box: None,
         }))
     }
 
@@ -200,6 +240,20 @@ impl Parent {
             Version::V1 => Ok(()),
             Version::V2 => enable::check(&self.dir, &self.controllers, self.may_move),
         }
+    }
+
+    /// The file by which a process goes to where this one was when it was asked first, after [`ready`](Self::ready).
+    pub(super) fn way_out(&self) -> Option<BorrowedFd<'_>> {
+        let opened = self.way_out.get_or_init(|| {
+            let layout = Layout::discover().ok()?;
+            let (hierarchy, file) = match self.version {
+                Version::V1 => (layout.v1(*self.controllers.first()?)?, "tasks"),
+                Version::V2 => (layout.v2()?, "cgroup.procs"),
+            };
+            let file = hierarchy.own_dir().ok()?.join(file);
+            open(&file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+        });
+        opened.as_ref().map(AsFd::as_fd)
     }
 
     /// Prepares the directory when the first box is made in it: passes the controllers on, and removes the boxes

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::feature::Feature;
 #[derive(Debug, Clone)]
 pub(crate) struct Placement {
     limits: Limits,
+    parent: CgroupParent,
     parents: Vec<Arc<Parent>>,
     /// What to write into each group, in the order of `parents`.
     settings: Vec<Vec<Setting>>,
@@ -39,7 +41,12 @@ impl Placement {
     /// express it.
     pub(crate) fn resolve(limits: &Limits, parent: &CgroupParent) -> Result<Self> {
         limits.validate()?;
-        let mut placement = Self { limits: limits.clone(), parents: Vec::new(), settings: Vec::new() };
+        let mut placement = Self {
+            limits: limits.clone(),
+            parent: parent.clone(),
+            parents: Vec::new(),
+            settings: Vec::new(),
+        };
         let mut found: Vec<(Location, Vec<Controller>)> = Vec::new();
         let mut controllers = limits.controllers().peekable();
         if controllers.peek().is_none() {
@@ -76,7 +83,8 @@ impl Placement {
     /// A placement in directories that a test has chosen.
     #[cfg(test)]
     pub(super) fn in_parents(limits: &Limits, parents: Vec<Arc<Parent>>) -> Self {
-        let mut placement = Self { limits: limits.clone(), parents, settings: Vec::new() };
+        let parent = CgroupParent::Auto;
+        let mut placement = Self { limits: limits.clone(), parent, parents, settings: Vec::new() };
         placement.settings = placement.settings(limits).expect("a test knows its hierarchies");
         placement
     }
@@ -112,8 +120,23 @@ impl Placement {
         self.parents.iter().try_for_each(Parent::ready)
     }
 
+    /// The files by which a process goes to the cgroup of this one, in the order of the joins. `None` if one cannot be
+    /// written to.
+    pub(crate) fn ways_out(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        self.parents.iter().map(|parent| parent.way_out()).collect()
+    }
+
     pub(super) fn parents(&self) -> &[Arc<Parent>] {
         &self.parents
+    }
+
+    /// Where boxes are to be made.
+    pub(crate) fn parent(&self) -> &CgroupParent {
+        &self.parent
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What to write into each of the groups for some limits: for those that it was made for, what was worked out then.
@@ -141,7 +164,7 @@ impl Placement {
 }
 
 /// The kernel takes any amount, and protects of it what every group above protects too, which by default is nothing.
-fn check_protection(parent: &Parent, limits: &Limits) -> Result<()> {
+pub(super) fn check_protection(parent: &Parent, limits: &Limits) -> Result<()> {
     if parent.version == Version::V1 || !parent.controllers.contains(&Controller::Memory) {
         return Ok(());
     }
@@ -188,7 +211,7 @@ fn protects_less(dir: &Path, file: &str, wanted: u64) -> Result<Option<(PathBuf,
 }
 
 /// Version 1 has the file in every group if swap is accounted at all.
-fn check_swap(parent: &Parent, limits: &Limits) -> Result<()> {
+pub(super) fn check_swap(parent: &Parent, limits: &Limits) -> Result<()> {
     let concerned = parent.version == Version::V1 && parent.controllers.contains(&Controller::Memory);
     if limits.swap_max.is_none() || !concerned {
         return Ok(());

@@ -11,7 +11,7 @@ use super::sweep::sweep_parent;
 use super::testing::{
     Scratch, cgroup, only_path, placement, processes, refused, run_in, settle, spawn_in, until, wait,
 };
-use super::{Cgroup, CgroupParent, Limits, Placement, make_groups};
+use super::{Cgroup, CgroupParent, Limits, Placement, RunPlacement, make_groups};
 use crate::error::{ErrorKind, Step};
 use crate::limits::CpuMax;
 
@@ -65,6 +65,47 @@ fn drop_kills_what_is_inside() {
     drop(cgroup);
     assert!(!path.exists());
     assert!(!wait(&mut child).success());
+}
+
+/// The groups of programs in a box, of whoever made them, end with it: a host that was killed had no time for that.
+#[test]
+fn removal_reaches_groups_within() {
+    let limits = Limits { memory_max: Some(256 << 20), ..pids(50) };
+    let Some(placement) = placement(&limits) else { return };
+    let mut cgroup = Cgroup::create(&placement, &limits).expect("it was placed");
+    cgroup.make_room().expect("a fresh box has room");
+    let own = RunPlacement::resolve(&pids(20), &placement).expect("the box has them all");
+    let run = Cgroup::create_run(Some(&mut cgroup), &own, 7).expect("there is room");
+    let mut child = spawn_in(&run, "sleep 1000 & sleep 1000 & wait");
+    let inner: Vec<_> = run.paths().collect();
+    assert!(inner.iter().all(|path| path.ends_with("7")), "{inner:?}");
+    until("the whole tree runs", || processes(&inner[0]).len() >= 3);
+    let boxes: Vec<_> = cgroup.paths().collect();
+    cgroup.remove().expect("it kills and waits");
+    assert!(!wait(&mut child).success());
+    assert!(boxes.iter().chain(&inner).all(|path| !path.exists()), "{boxes:?} {inner:?}");
+    drop(run);
+}
+
+#[test]
+fn a_program_has_a_group_wherever_something_of_it_is_counted() {
+    let limits = Limits { memory_max: Some(256 << 20), ..pids(50) };
+    let Some(placement) = placement(&limits) else { return };
+    let mut cgroup = Cgroup::create(&placement, &limits).expect("it was placed");
+    cgroup.make_room().expect("a fresh box has room");
+    let own = RunPlacement::resolve(&Limits::default(), &placement).expect("the box has them all");
+    let mut one = Cgroup::create_run(Some(&mut cgroup), &own, 1).expect("there is room");
+    let mut two = Cgroup::create_run(Some(&mut cgroup), &own, 2).expect("and for one more");
+    assert_eq!(one.joins().len(), cgroup.joins().len());
+    assert!(run_in(&one, "dd if=/dev/zero of=/dev/null bs=20M count=1; true").success());
+    let peak = |cgroup: &Cgroup| cgroup.counters().expect("they are readable").peak_memory;
+    assert!(peak(&one).is_none_or(|peak| peak > 20 << 20), "{:?}", peak(&one));
+    assert!(peak(&two).is_none_or(|peak| peak < 1 << 20), "{:?}", peak(&two));
+    for run in [&mut one, &mut two] {
+        run.finish().expect("nothing is in it");
+        run.remove().expect("nothing is in it");
+    }
+    cgroup.remove().expect("nothing is in it");
 }
 
 #[test]

@@ -176,6 +176,36 @@ pub(super) fn count(group: &Group, counters: &mut Counters) -> Result<()> {
     Ok(())
 }
 
+/// Puts what only these groups have run into, without the groups in them, in the place of what was counted with those.
+pub(super) fn count_own<'a>(
+    groups: impl Iterator<Item = &'a Group> + Clone,
+    counters: &mut Counters,
+) -> Result<()> {
+    let mut buffer = [0; 4096];
+    // A group has these files once its controller is passed on to it. Before Linux 6.11 there was one file of the pids
+    // controller, about the group alone.
+    let mut sum = |names: &[&str], key| {
+        let mut sum = None;
+        for group in groups.clone() {
+            for name in names {
+                if let Some(text) = group.read(name, &mut buffer)? {
+                    sum = keyed(text, key).map(|count| count + sum.unwrap_or(0)).or(sum);
+                    break;
+                }
+            }
+        }
+        Ok::<_, Error>(sum)
+    };
+    if counters.oom_kills.is_some() {
+        counters.oom_kills = sum(&["memory.events.local"], "oom_kill")?;
+        counters.oom = sum(&["memory.events.local"], "oom")?;
+    }
+    if counters.pids_denied.is_some() {
+        counters.pids_denied = sum(&["pids.events.local", "pids.events"], "max")?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,6 +115,8 @@ pub(crate) enum Writer {
     Privileged,
     /// `newuidmap(1)` and `newgidmap(1)`.
     Helpers,
+    /// The init, in a user namespace within that of another sandbox, where the caller's ids have other numbers.
+    Init,
 }
 
 /// Maps that are ready to be written.
@@ -228,6 +230,23 @@ impl MapPlan {
         }
     }
 
+    /// The block that a sandbox needs for its maps.
+    pub(crate) fn reserve(&self) -> Result<Option<IdBlock>> {
+        match self {
+            Self::Block => IdBlock::reserve().map(Some),
+            Self::Fixed(_) => Ok(None),
+        }
+    }
+
+    /// The maps of a sandbox that was given this block.
+    pub(crate) fn maps(&self, block: Option<&IdBlock>, program: Ids) -> Result<Maps> {
+        match (self, block) {
+            (Self::Fixed(maps), _) => Ok(maps.clone()),
+            (Self::Block, Some(block)) => Ok(block.maps(program)),
+            (Self::Block, None) => Err(Error::internal(Step::IdBlock, "a block of ids was not reserved")),
+        }
+    }
+
     /// The ids that the init takes to set up: 0 where it is mapped, because then it owns the root's files; else the
     /// program's.
     pub(crate) fn setup_ids(&self, program: Ids) -> Ids {
@@ -241,11 +260,26 @@ impl MapPlan {
         }
     }
 
+    /// The same where the init has to write the maps.
+    pub(crate) fn written_inside(self) -> Result<Self> {
+        match self {
+            Self::Fixed(maps) if maps.writer == Writer::Own => {
+                Ok(Self::Fixed(Maps { writer: Writer::Init, ..maps }))
+            }
+            _ => Err(Error::message(
+                ErrorKind::PermissionDenied,
+                Step::IdMap,
+                "a sandbox that joins another maps one id, the caller's own",
+            )
+            .with_hint("use UserMap::auto(), or join with CAP_SYS_ADMIN")),
+        }
+    }
+
     /// Whether supplementary groups can be dropped inside: not with `setgroups` denied.
     pub(crate) fn may_set_groups(&self) -> bool {
         match self {
             Self::Block => true,
-            Self::Fixed(maps) => maps.writer != Writer::Own,
+            Self::Fixed(maps) => !matches!(maps.writer, Writer::Own | Writer::Init),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
             write("gid_map", &to_text(&maps.gids))?;
             write("uid_map", &to_text(&maps.uids))
         }
+        Writer::Init => Ok(()),
         Writer::Helpers => {
             helper("newgidmap", pid, &maps.gids)?;
             helper("newuidmap", pid, &maps.uids)

@@ -10,13 +10,18 @@ pub(crate) struct CpuClock {
     pub(crate) sampler: Option<Sampler>,
 }
 
+/// What a usage file says, in nanoseconds.
+pub(crate) fn read_usage(file: Fd, is_cpu_stat: bool) -> u64 {
+    let mut text = [0_u8; 64];
+    let count = sys::pread(file, &mut text, 0).unwrap_or(0);
+    parse_usage(text.get(..count).unwrap_or(&[]), is_cpu_stat).unwrap_or(0)
+}
+
 impl CpuClock {
     /// Nanoseconds; 0 when nothing counts.
     pub(crate) fn read(&mut self) -> u64 {
         if let Some(usage) = self.usage {
-            let mut text = [0_u8; 64];
-            let count = sys::pread(usage, &mut text, 0).unwrap_or(0);
-            return parse_usage(text.get(..count).unwrap_or(&[]), self.is_cpu_stat).unwrap_or(0);
+            return read_usage(usage, self.is_cpu_stat);
         }
         match &mut self.sampler {
             Some(sampler) => {

@@ -2,14 +2,15 @@
 
 use crate::clock::CpuClock;
 use crate::deadline::{Look, Sampler, parse_usage};
-use crate::handshake::{Container, HOST_SLOT, MAX_PROGRAMS, Table};
+use crate::handshake::{Container, HOST_SLOT, MAX_PAYLOADS, MAX_PROGRAMS, Table};
 use crate::listener::Filter;
-use crate::payload::Departure;
-use crate::program::{Program, Shared, gate_failed};
+use crate::payload::{Departure, MAX_JOINS};
+use crate::program::{Program, Shared, gate_failed, gone};
 use crate::pump::Flow;
-use crate::sys::{self, Errno, Fd, Owned, PollFd, Wait};
+use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Wait};
+use crate::warm::Warm;
 use crate::wire::{
-    ChildFailure, NO_SLOT, PlanImage, Reply, Request, cause, flag, line, reply, request, stage,
+    ChildFailure, INLINE_IMAGE, NO_SLOT, PlanImage, Reply, Request, cause, flag, line, reply, request, stage,
 };
 use crate::{broken, failed};
 
@@ -17,7 +18,7 @@ use crate::{broken, failed};
 const FIRST: usize = 3;
 /// Of each program: its status, two streams, its listener.
 const EACH: usize = 4;
-const MAX_POLL: usize = FIRST + EACH * MAX_PROGRAMS;
+const MAX_POLL: usize = FIRST + EACH * MAX_PAYLOADS;
 const NOTHING: PollFd = PollFd { fd: -1, events: 0, revents: 0 };
 
 /// How many processes are reaped before the init looks at anything else.
@@ -26,10 +27,6 @@ const REAPED_AT_ONCE: usize = 256;
 impl Container {
     /// The event loop. Ends the process.
     pub(crate) fn run(&mut self) -> ! {
-        let ready = Reply { kind: reply::READY, ..Reply::default() };
-        if !self.quiet && sys::tell(self.control, &ready, None).is_err() {
-            self.end(&[]);
-        }
         let Some(plan) = PlanImage::parse(self.plan.bytes()) else { sys::exit(252) };
         let fd_of = |slot: u32| self.table.slots.get(slot as usize).and_then(Option::as_ref).map(Owned::fd);
         let shared = Shared {
@@ -43,15 +40,30 @@ impl Container {
         let filter = Filter::of(&plan);
         let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };
         let host = fd_of(HOST_SLOT as u32);
-        let mut programs: [Option<Program>; MAX_PROGRAMS] = [const { None }; MAX_PROGRAMS];
+        let mut programs: [Option<Program>; MAX_PAYLOADS] = [const { None }; MAX_PAYLOADS];
         let mut incoming = Table::new();
+        let Ok(mut image) = Image::space(INLINE_IMAGE) else { sys::exit(248) };
+        let mut warm = Warm::new(self.start_flags);
+        let leave: [Option<Fd>; MAX_JOINS] = core::array::from_fn(|n| {
+            fd_of(self.leave_slot.checked_add(n as u32)?)
+        });
         let mut clock = CpuClock { usage, is_cpu_stat: self.usage_is_cpu_stat, sampler: None };
         let mut one_shot = false;
         let mut more_to_reap = false;
+        warm.refill(&mut programs, &shared, &leave);
+        let ready = Reply { kind: reply::READY, ..Reply::default() };
+        if self.start_flags & flag::QUIET == 0 && sys::tell(self.control, &ready, None).is_err() {
+            self.end(&programs);
+        }
         loop {
+            warm.refill(&mut programs, &shared, &leave);
             let mut set = [NOTHING; MAX_POLL];
             let used = self.watch(&mut set, host, &programs);
             let now = sys::monotonic();
+            if warm.is_forking() {
+                // What the next request may ask for is there in a moment.
+                set[0].fd = -1;
+            }
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
             let pause = if more_to_reap { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
@@ -63,13 +75,14 @@ impl Container {
                 self.end(&programs);
             }
             if set[0].revents != 0 {
-                match sys::receive::<Request>(self.control, |fd| incoming.push(fd)) {
+                match sys::receive_long::<Request>(self.control, &mut image, |fd| incoming.push(fd)) {
                     Ok(Some(message)) if message.kind == request::RUN => {
                         one_shot |= message.flags & flag::ONE_SHOT != 0;
                         if message.flags & flag::SAMPLE_CPU != 0 && clock.usage.is_none() && clock.sampler.is_none() {
                             clock.sampler = Some(Sampler::new());
                         }
-                        self.launch(&message, &shared, &mut incoming, &mut programs, &mut clock, one_shot);
+                        warm.want();
+                        self.launch(&message, &shared, &mut incoming, &mut image, &mut programs, &mut clock, one_shot);
                     }
                     Ok(Some(message)) if message.kind == request::KILL => {
                         let program = programs.iter_mut().flatten().find(|program| program.child == message.child);
@@ -91,15 +104,20 @@ impl Container {
                     }
                 }
             }
-            self.serve(&set, &mut programs, &filter, one_shot);
-            self.enforce(&mut programs, &mut clock, one_shot);
-            more_to_reap = self.reap(&mut programs);
+            self.serve(&set, &mut programs, &filter, &mut warm, one_shot);
+            self.enforce(&mut programs, &mut clock, &mut warm, one_shot);
+            more_to_reap = self.reap(&mut programs, &mut warm);
             self.settle(&mut programs, &mut clock, one_shot);
         }
     }
 
     /// Fills the poll set and returns how much of it is used. The order is that of [`Container::serve`].
-    fn watch(&self, set: &mut [PollFd; MAX_POLL], host: Option<Fd>, programs: &[Option<Program>]) -> usize {
+    fn watch(
+        &self,
+        set: &mut [PollFd; MAX_POLL],
+        host: Option<Fd>,
+        programs: &[Option<Program>; MAX_PAYLOADS],
+    ) -> usize {
         let entry = |fd: i32| PollFd { fd, events: sys::POLLIN, revents: 0 };
         set[0] = entry(self.control.0);
         set[1] = entry(host.map_or(-1, |fd| fd.0));
@@ -125,17 +143,31 @@ impl Container {
         message: &Request,
         shared: &Shared<'_>,
         incoming: &mut Table,
-        programs: &mut [Option<Program>; MAX_PROGRAMS],
+        image: &mut Image,
+        programs: &mut [Option<Program>; MAX_PAYLOADS],
         clock: &mut CpuClock,
         one_shot: bool,
     ) {
-        let result = match programs.iter().position(Option::is_none) {
+        let running = programs.iter().flatten().filter(|program| !program.is_waiting()).count();
+        let waiting = programs.iter_mut().flatten().find(|program| program.is_waiting() && program.pid != 0);
+        let warm = message.flags & flag::WARM != 0 && !incoming.overflow && running < MAX_PROGRAMS;
+        if let Some(program) = waiting.filter(|_| warm) {
+            match program.release(self.control, message, &mut incoming.slots, image) {
+                Ok(()) => program.cpu_base = if one_shot { 0 } else { clock.read() },
+                Err(failure) => {
+                    sys::tell(self.control, &failed(message.child, failure), None).ok();
+                }
+            }
+            *incoming = Table::new();
+            return;
+        }
+        let result = match programs.iter().position(Option::is_none).filter(|_| running < MAX_PROGRAMS) {
             None => Err(ChildFailure { stage: stage::PROTOCOL, index: line::FULL, errno: Errno::EAGAIN.0 }),
             Some(_) if incoming.overflow => {
                 Err(ChildFailure { stage: stage::PROTOCOL, index: line::TOO_MANY_FDS, errno: Errno::EOVERFLOW.0 })
             }
             Some(number) => {
-                Program::start(message, shared, &mut incoming.slots, number).map(|mut program| {
+                Program::start(message, shared, &mut incoming.slots, image, number).map(|mut program| {
                     program.cpu_base = if one_shot { 0 } else { clock.read() };
                     programs[number] = Some(program);
                 })
@@ -152,7 +184,7 @@ impl Container {
     }
 
     /// The host was at the gate of a program.
-    fn pass(&self, message: &Request, programs: &mut [Option<Program>; MAX_PROGRAMS], one_shot: bool) {
+    fn pass(&self, message: &Request, programs: &mut [Option<Program>; MAX_PAYLOADS], one_shot: bool) {
         for (number, program) in programs.iter_mut().enumerate() {
             let Some(program) = program.as_mut().filter(|program| program.child == message.child) else { continue };
             let refused = message.flags & flag::REFUSED != 0;
@@ -176,8 +208,9 @@ impl Container {
     fn serve(
         &self,
         set: &[PollFd; MAX_POLL],
-        programs: &mut [Option<Program>; MAX_PROGRAMS],
+        programs: &mut [Option<Program>; MAX_PAYLOADS],
         filter: &Filter<'_>,
+        warm: &mut Warm,
         one_shot: bool,
     ) {
         for (number, slot) in programs.iter_mut().enumerate() {
@@ -190,17 +223,33 @@ impl Container {
                 true => program.news(self.control, filter),
                 false => Ok(true),
             };
+            if program.is_waiting() && program.pid != 0 {
+                warm.forked();
+            }
+            if goes_on.is_err() && program.pid == 0 {
+                // It was killed before it could be named.
+                warm.forked();
+                *slot = None;
+                continue;
+            }
             if let Err(failure) = goes_on {
                 self.give_up(number, program, failure, one_shot);
             } else if goes_on == Ok(false) {
+                // It was waiting, and was killed.
+                if program.is_waiting() {
+                    warm.forked();
+                    *slot = None;
+                    continue;
+                }
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {
                     sys::tell(self.control, &failed(program.child, failure), None).ok();
-                    if one_shot {
+                    if one_shot && failure != gone() {
                         self.end(&[]);
                     }
                     *slot = None;
                     continue;
                 }
+                warm.works();
             }
             if ready(3, program.listener()) {
                 // Without a call to be heard of, receiving one would wait.
@@ -227,22 +276,29 @@ impl Container {
         }
     }
 
-    fn enforce(&self, programs: &mut [Option<Program>; MAX_PROGRAMS], clock: &mut CpuClock, one_shot: bool) {
-        for (number, program) in programs.iter_mut().enumerate() {
-            let Some(program) = program else { continue };
+    fn enforce(&self, programs: &mut [Option<Program>; MAX_PAYLOADS], clock: &mut CpuClock, warm: &mut Warm, one_shot: bool) {
+        for (number, slot) in programs.iter_mut().enumerate() {
+            let Some(program) = slot else { continue };
             if program.has_ended() || program.cause != cause::NONE {
                 continue;
             }
             let now = sys::monotonic();
-            if program.limits.wall_passed(now) && program.status().is_some() {
+            if program.limits.wall_passed(now) && program.is_waiting() {
+                // Its end of the channel tells it to go.
+                warm.give_up();
+                *slot = None;
+            } else if program.limits.wall_passed(now) && program.status().is_some() {
                 // What is told instead of "started" when the status pipe closes with the payload's death.
-                let failure = ChildFailure { stage: stage::EXEC, index: 0, errno: Errno::ETIMEDOUT.0 };
+                let failure = match program.is_on_its_way() {
+                    true => gone(),
+                    false => ChildFailure { stage: stage::EXEC, index: 0, errno: Errno::ETIMEDOUT.0 },
+                };
                 self.departures.store(number, Departure { failure, at: 0 });
                 self.kill(program, cause::NONE, one_shot);
             } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
             } else if program.limits.watches_cpu() && now >= program.limits.look_at {
-                let used = clock.read().saturating_sub(program.cpu_base);
+                let used = program.cpu_time(clock);
                 match program.limits.look(now, used, self.processors) {
                     Look::Fine => {}
                     Look::TooMuch => self.kill(program, cause::CPU, one_shot),
@@ -274,7 +330,7 @@ impl Container {
 
     /// Reaps what has ended, and says whether there may be more: a tree that makes orphans faster than they are reaped
     /// must not keep us from everything else.
-    fn reap(&self, programs: &mut [Option<Program>; MAX_PROGRAMS]) -> bool {
+    fn reap(&self, programs: &mut [Option<Program>; MAX_PAYLOADS], warm: &mut Warm) -> bool {
         let mut signals = [0_u8; 128];
         // The signal only wakes us; several deaths may have been folded into one.
         sys::read(self.children.fd(), &mut signals).ok();
@@ -290,13 +346,15 @@ impl Container {
             };
             if let Some(program) = programs.iter_mut().flatten().find(|program| program.pid == reaped.pid) {
                 program.note_end(&reaped);
+            } else {
+                warm.note_end(reaped.pid);
             }
         }
         true
     }
 
     /// Reports programs that have ended, and ends with a one-shot one.
-    fn settle(&self, programs: &mut [Option<Program>; MAX_PROGRAMS], clock: &mut CpuClock, one_shot: bool) {
+    fn settle(&self, programs: &mut [Option<Program>; MAX_PAYLOADS], clock: &mut CpuClock, one_shot: bool) {
         for slot in programs.iter_mut() {
             let Some(program) = slot else { continue };
             // Not before the status pipe was seen closed: "started" is told first, or the failure instead.
@@ -310,7 +368,7 @@ impl Container {
             if let Err(errno) = program.drain() {
                 sys::tell(self.control, &failed(program.child, output_failed(errno)), None).ok();
             }
-            let cpu = clock.read().saturating_sub(program.cpu_base);
+            let cpu = program.cpu_time(clock);
             sys::tell(self.control, &program.report(cpu), None).ok();
             if one_shot {
                 sys::exit(0);

@@ -12,6 +12,13 @@ const IDLE_NS: u64 = 1_000_000;
 /// filesystem that never answers, and another program of the same user may stop it.
 const START_NS: u64 = 60_000_000_000;
 
+/// How long one that was prepared may take, which has only its command to take and to execute. After that the program is
+/// started without.
+const RELEASE_NS: u64 = 5_000_000_000;
+
+/// How long a template may take to fork a payload. Nothing else is done for the host meanwhile.
+const FORK_NS: u64 = 100_000_000;
+
 /// The limits of one program and what is known of its use of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
@@ -53,6 +60,16 @@ impl Limits {
     /// The limits of a payload that is not executed yet: it has this long to get there.
     pub(crate) fn of_start(now: u64) -> Self {
         Self::new(now, START_NS, 0, 0)
+    }
+
+    /// The limits of a payload that a template is about to fork.
+    pub(crate) fn of_fork(now: u64) -> Self {
+        Self::new(now, FORK_NS, 0, 0)
+    }
+
+    /// The limits of a payload that was prepared and has got its command.
+    pub(crate) fn of_release(now: u64) -> Self {
+        Self::new(now, RELEASE_NS, 0, 0)
     }
 
     pub(crate) fn wall_passed(&self, now: u64) -> bool {

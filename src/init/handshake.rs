@@ -12,6 +12,8 @@ use crate::{broken, failed};
 
 /// Programs at once in one container.
 pub(crate) const MAX_PROGRAMS: usize = 32;
+/// Beside them there is one that waits for its command.
+pub(crate) const MAX_PAYLOADS: usize = MAX_PROGRAMS + 1;
 
 /// Descriptors that came with messages.
 pub(crate) struct Table {
@@ -49,8 +51,8 @@ pub(crate) struct Container {
     pub(crate) usage_slot: u32,
     pub(crate) thaw_slot: u32,
     pub(crate) usage_is_cpu_stat: bool,
-    /// Nobody waits to hear that the setup is done.
-    pub(crate) quiet: bool,
+    pub(crate) leave_slot: u32,
+    pub(crate) start_flags: u32,
     pub(crate) processors: u64,
     /// Where an overlay in memory keeps its changes.
     pub(crate) upper: Option<Owned>,
@@ -107,7 +109,7 @@ impl Container {
         }
         let is_pid_1 = start.flags & flag::PID_NS != 0;
         let plan = Self::map_plan(&table).map_err(|errno| broken(line::PLAN_IMAGE, errno))?;
-        let departures = SharedPage::new(MAX_PROGRAMS).map_err(|errno| broken(line::SHARED_PAGE, errno))?;
+        let departures = SharedPage::new(MAX_PAYLOADS).map_err(|errno| broken(line::SHARED_PAGE, errno))?;
         let children = sys::child_signal_fd().map_err(|errno| broken(line::CHILD_SIGNALS, errno))?;
         sys::set_session().map_err(|errno| broken(line::SESSION, errno))?;
         if !is_pid_1 {
@@ -121,7 +123,11 @@ impl Container {
             let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {
                 // What follows needs the ids that the host maps, or the mounts that it makes.
-                Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
+                let go = Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
+                setup.caller = (go.uid, go.gid);
+                continue;
+            }
+            if matches!(operation, Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {
@@ -129,7 +135,7 @@ impl Container {
             })?;
         }
         let mut cgroup =
-            Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, thaw_slot: NO_SLOT, ..Request::default() };
+            Request { cgroup_slot: NO_SLOT, usage_slot: NO_SLOT, thaw_slot: NO_SLOT, leave_slot: NO_SLOT, ..Request::default() };
         if start.flags & flag::EXPECT_BOX != 0 {
             cgroup = Self::await_message(control, &mut table, request::BOX, BOX_SLOTS)?;
         }
@@ -157,7 +163,8 @@ impl Container {
             usage_slot: cgroup.usage_slot,
             thaw_slot: cgroup.thaw_slot,
             usage_is_cpu_stat: cgroup.flags & flag::CPU_STAT != 0,
-            quiet: start.flags & flag::QUIET != 0,
+            leave_slot: cgroup.leave_slot,
+            start_flags: start.flags,
             processors: u64::from(start.processors.max(1)),
             upper: setup.upper,
             ruleset: setup.ruleset.map(Ruleset::finish),

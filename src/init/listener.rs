@@ -46,6 +46,9 @@ impl<'a> Filter<'a> {
     }
 }
 
+/// What a payload says in its status channel beside its listener. Any other number is its process id.
+pub(crate) const LISTENER: u32 = 0;
+
 /// What came of one look at a listener.
 pub(crate) enum Heard {
     /// Nothing that is still to be answered.
@@ -83,9 +86,9 @@ pub(crate) fn refuse(listener: Fd, id: u64) {
 }
 
 /// The payload's side: installs the filter and sends its listener. After that every call may be one for the listener.
-pub(crate) fn install(program: &[u8], token: u64, status: Fd) -> Result<()> {
+pub(crate) fn install(program: &[u8], status: Fd) -> Result<()> {
     let listener = sys::install_listening_filter(program)?;
-    sys::send_exempt(status, listener.fd(), token)?;
+    sys::send(status, &LISTENER, Some(listener.fd()))?;
     // Closed by execve(2): closing it here is a call that the filter may not allow.
     core::mem::forget(listener);
     Ok(())

@@ -22,12 +22,14 @@ mod landlock;
 mod listener;
 mod path;
 mod payload;
+mod prepared;
 mod program;
 mod pump;
 mod setup;
 #[allow(dead_code, reason = "constants come in families")]
 mod sys;
 mod token;
+mod warm;
 
 use sys::{Errno, Fd};
 

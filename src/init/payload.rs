@@ -27,15 +27,24 @@ pub(crate) struct Departure {
     pub(crate) at: u64,
 }
 
+/// What a payload becomes.
+pub(crate) struct Run<'a> {
+    pub(crate) image: &'a mut Image,
+    pub(crate) head: RunHead,
+    pub(crate) slots: &'a [Option<Owned>],
+}
+
+/// The most hierarchies that there are files to join by for.
+pub(crate) const MAX_JOINS: usize = 16;
+
 /// Everything the payload needs of its parent's memory (of which it has a copy).
 pub(crate) struct Payload<'a> {
     pub(crate) plan: PlanImage<'a>,
     pub(crate) container: &'a [Option<Owned>],
-    pub(crate) run: &'a mut Image,
-    pub(crate) head: RunHead,
-    pub(crate) slots: &'a [Option<Owned>],
     /// It was forked into its v2 cgroup.
     pub(crate) placed: bool,
+    /// The files by which it joins cgroups of its own, in place of those that the plan joins.
+    pub(crate) own_joins: &'a [Option<Owned>],
     /// Where it leaves word, and its number there.
     pub(crate) departures: &'a SharedPage<Departure>,
     pub(crate) number: usize,
@@ -45,6 +54,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) token: u64,
     /// What its own does, once it is installed.
     pub(crate) own_token: u64,
+    /// Files by which it joins its cgroup when its command comes.
+    pub(crate) joins: [Option<Fd>; MAX_JOINS],
     /// Where it waits for the host, if the plan has something for the host to do.
     pub(crate) gate: Option<Barrier>,
     /// The ruleset of landlock that it shall be confined by.
@@ -54,32 +65,50 @@ pub(crate) struct Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// Becomes the program, or says why not.
-    ///
-    /// Beside the reason: what its exit passes by.
-    pub(crate) fn become_program(mut self) -> (Failed, u64) {
-        let failed = match self.prepare() {
-            Ok(()) => self.execute(),
-            Err(failed) => failed,
-        };
-        (failed, self.own_token)
+    /// Does what it is there for. If it comes back from that, it leaves the reason, and goes.
+    pub(crate) fn leave(mut self, act: impl FnOnce(&mut Self) -> Failed) -> ! {
+        let failure = act(&mut self);
+        self.departures.store(self.number, Departure { failure, at: 0 });
+        sys::exit(127)
     }
 
-    fn prepare(&mut self) -> core::result::Result<(), Failed> {
+    /// Becomes the program, or says why not.
+    pub(crate) fn become_program(&mut self, mut run: Run<'_>) -> Failed {
+        match self.prepare(&run) {
+            Ok(()) => execute(&mut run),
+            Err(failed) => failed,
+        }
+    }
+
+    fn prepare(&mut self, run: &Run<'_>) -> core::result::Result<(), Failed> {
+        for file in self.own_joins {
+            let joined = file.as_ref().ok_or(Errno::EPROTO).and_then(|file| sys::write_all(file.fd(), b"0"));
+            joined.map_err(|errno| at(stage::PROTOCOL, line::OWN_CGROUP, errno))?;
+        }
         self.confine(section::JOIN, stage::JOIN)?;
-        self.place_descriptors().map_err(|errno| at(stage::FDS, 0, errno))?;
+        self.place_descriptors(run).map_err(|errno| at(stage::FDS, 0, errno))?;
         self.confine(section::CONFINE, stage::CONFINE)?;
-        self.enter_directory().map_err(|errno| at(stage::CHDIR, 0, errno))?;
+        enter_directory(run).map_err(|errno| at(stage::CHDIR, 0, errno))?;
         sys::unblock_signals().map_err(|errno| at(stage::PROTOCOL, line::UNBLOCK_SIGNALS, errno))?;
-        // Now, because the filter may not allow looking at the clock.
+        self.depart();
+        self.seal()
+    }
+
+    /// Leaves word that it is executed now.
+    pub(crate) fn depart(&self) {
         self.departures.store(self.number, Departure { at: sys::wall_clock(), ..Departure::default() });
+    }
+
+    /// Installs the filter. From here on its last calls have the token that it looks for.
+    pub(crate) fn seal(&mut self) -> core::result::Result<(), Failed> {
         if self.token != 0 {
             self.own_token = sys::random().map_err(|errno| at(stage::PROTOCOL, line::TOKEN, errno))?;
+            sys::carry(self.own_token);
         }
         self.confine(section::SEAL, stage::SEAL)
     }
 
-    fn confine(&self, section: usize, stage: u32) -> core::result::Result<(), Failed> {
+    pub(crate) fn confine(&self, section: usize, stage: u32) -> core::result::Result<(), Failed> {
         for (index, operation) in self.plan.confine(section).enumerate() {
             let index = index as u32;
             let Some(operation) = operation else { return Err(at(stage::PROTOCOL, line::MALFORMED, Errno::EPROTO)) };
@@ -90,6 +119,7 @@ impl Payload<'_> {
 
     fn apply(&self, operation: &Confine<'_>) -> Result<()> {
         match *operation {
+            Confine::Join { .. } if !self.joins.is_empty() => Ok(()),
             Confine::Join { version: 2, .. } if self.placed => Ok(()),
             Confine::Join { slot, .. } => {
                 let file = self.container.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
@@ -115,9 +145,9 @@ impl Payload<'_> {
             Confine::Seccomp { program, token } => {
                 self.with_own_token(program, token, sys::install_filter)
             }
-            Confine::SeccompListened { program, token, .. } => self.with_own_token(program, token, |program| {
-                listener::install(program, self.own_token, self.status)
-            }),
+            Confine::SeccompListened { program, token, .. } => {
+                self.with_own_token(program, token, |program| listener::install(program, self.status))
+            }
             Confine::Park {} => self.gate.ok_or(Errno::EPROTO)?.wait(self.status),
             Confine::Scheduler { policy, priority } => sys::set_scheduler(policy, priority),
             Confine::Nice { value } => sys::set_nice(value),
@@ -154,29 +184,26 @@ impl Payload<'_> {
     ///
     /// All sources are first lifted above the highest target, so that no placement overwrites a source that is still
     /// to be placed.
-    fn place_descriptors(&mut self) -> Result<()> {
-        let count = self.head.fds.count as usize;
+    fn place_descriptors(&mut self, run: &Run<'_>) -> Result<()> {
+        let count = run.head.fds.count as usize;
         let mut lifted = [0_i32; MAX_SLOTS];
         if count > lifted.len() {
             return Err(Errno::EBADF);
         }
         let mut highest = 2;
         for n in 0..count {
-            highest = highest.max(self.pair(n)?.1);
+            highest = highest.max(run.pair(n)?.1);
         }
         let above = i32::try_from(highest).ok().and_then(|n| n.checked_add(1)).ok_or(Errno::EBADF)?;
-        let status = sys::duplicate_from(self.status, above)?;
-        // All of these are closed by `execve`.
-        let ruleset = self.ruleset.map(|fd| sys::duplicate_from(fd, above)).transpose()?;
-        let proc = self.proc.map(|fd| sys::duplicate_from(fd, above)).transpose()?;
+        self.lift(above)?;
         for (n, copy) in lifted.iter_mut().enumerate().take(count) {
-            let (slot, _) = self.pair(n)?;
-            let source = self.slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
+            let (slot, _) = run.pair(n)?;
+            let source = run.slots.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;
             *copy = sys::duplicate_from(source.fd(), above)?;
         }
         let mut next_open = 0;
         for (n, copy) in lifted.iter().enumerate().take(count) {
-            let (_, target) = self.pair(n)?;
+            let (_, target) = run.pair(n)?;
             sys::duplicate_to(Fd(*copy), target as i32)?;
             // Targets ascend, so what lies between two of them is nobody's.
             if target > next_open {
@@ -184,57 +211,73 @@ impl Payload<'_> {
             }
             next_open = target + 1;
         }
-        // They ascend as well: each got the lowest number that was free.
-        for kept in [Some(status), ruleset, proc].into_iter().flatten() {
-            let number = kept as u32;
-            sys::close_range(next_open, number - 1)?;
-            next_open = number + 1;
+        self.close_from(next_open)
+    }
+
+    /// What it needs of descriptors itself. All of them are closed by `execve`.
+    fn own(&mut self) -> impl Iterator<Item = &mut Fd> {
+        let Self { status, ruleset, proc, joins, .. } = self;
+        core::iter::once(status).chain(ruleset).chain(proc).chain(joins.iter_mut().flatten())
+    }
+
+    /// Moves them to numbers from `above` on.
+    pub(crate) fn lift(&mut self, above: i32) -> Result<()> {
+        for own in self.own() {
+            *own = Fd(sys::duplicate_from(*own, above)?);
         }
-        sys::close_range(next_open, u32::MAX)?;
-        self.status = Fd(status);
-        self.ruleset = ruleset.map(Fd);
-        self.proc = proc.map(Fd);
         Ok(())
     }
 
-    fn pair(&self, n: usize) -> Result<(u32, u32)> {
-        self.head.fd_pair(self.run.bytes(), n).ok_or(Errno::EPROTO)
-    }
-
-    fn enter_directory(&self) -> Result<()> {
-        if self.head.cwd == 0 {
-            return Ok(());
+    /// Closes every descriptor from this one on but those. They ascend: each got the lowest number that was free.
+    pub(crate) fn close_from(&mut self, mut next_open: u32) -> Result<()> {
+        for own in self.own() {
+            let number = own.0 as u32;
+            sys::close_range(next_open, number - 1)?;
+            next_open = number + 1;
         }
-        sys::chdir(self.run.string(self.head.cwd as usize).ok_or(Errno::EPROTO)?)?;
-        // CVE-2024-21626: a directory outside the root is told by getcwd(2) as "(unreachable)…".
-        if sys::cwd_first_byte()? == b'/' { Ok(()) } else { Err(Errno::EPERM) }
-    }
-
-    /// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
-    /// first refusal that says more than "not there" is what is reported.
-    fn execute(&mut self) -> Failed {
-        let vectors = [self.head.paths, self.head.argv, self.head.envp];
-        let mut addresses = [0; 3];
-        for (vector, address) in vectors.iter().zip(&mut addresses) {
-            match self.run.relocate(*vector) {
-                Ok(at) => *address = at,
-                Err(errno) => return at_exec(0, errno),
-            }
-        }
-        let mut failed = at_exec(0, Errno::ENOENT);
-        for n in 0..self.head.paths.count {
-            let Some(path) = self.run.pointer(self.head.paths.at as usize, n as usize) else { break };
-            match sys::execve(path, addresses[1], addresses[2], self.own_token) {
-                Errno::ENOENT | Errno::ENOTDIR => {}
-                Errno::EACCES => failed = at_exec(n, Errno::EACCES),
-                errno => return at_exec(n, errno),
-            }
-        }
-        failed
+        sys::close_range(next_open, u32::MAX)
     }
 }
 
-fn at(stage: u32, index: u32, errno: Errno) -> Failed {
+impl Run<'_> {
+    fn pair(&self, n: usize) -> Result<(u32, u32)> {
+        self.head.fd_pair(self.image.bytes(), n).ok_or(Errno::EPROTO)
+    }
+}
+
+pub(crate) fn enter_directory(run: &Run<'_>) -> Result<()> {
+    if run.head.cwd == 0 {
+        return Ok(());
+    }
+    sys::chdir(run.image.string(run.head.cwd as usize).ok_or(Errno::EPROTO)?)?;
+    // CVE-2024-21626: a directory outside the root is told by getcwd(2) as "(unreachable)…".
+    if sys::cwd_first_byte()? == b'/' { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
+/// first refusal that says more than "not there" is what is reported.
+pub(crate) fn execute(run: &mut Run<'_>) -> Failed {
+    let vectors = [run.head.paths, run.head.argv, run.head.envp];
+    let mut addresses = [0; 3];
+    for (vector, address) in vectors.iter().zip(&mut addresses) {
+        match run.image.relocate(*vector) {
+            Ok(at) => *address = at,
+            Err(errno) => return at_exec(0, errno),
+        }
+    }
+    let mut failed = at_exec(0, Errno::ENOENT);
+    for n in 0..run.head.paths.count {
+        let Some(path) = run.image.pointer(run.head.paths.at as usize, n as usize) else { break };
+        match sys::execve(path, addresses[1], addresses[2]) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => failed = at_exec(n, Errno::EACCES),
+            errno => return at_exec(n, errno),
+        }
+    }
+    failed
+}
+
+pub(crate) fn at(stage: u32, index: u32, errno: Errno) -> Failed {
     ChildFailure { stage, index, errno: errno.0 }
 }
 

@@ -1,11 +1,12 @@
 //! One program that runs in the container: from fork to the report of its end.
 
+use crate::clock::{CpuClock, read_usage};
 use crate::deadline::Limits;
-use crate::gate::{self, Gate};
-use crate::listener::{Filter, Heard, hear, refuse};
-use crate::payload::{Departure, Payload};
+use crate::gate::{self, Barrier, Gate};
+use crate::listener::{Filter, Heard, LISTENER, hear, refuse};
+use crate::payload::{Departure, MAX_JOINS, Payload, Run};
 use crate::pump::{Flow, Pump};
-use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage};
+use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage, Wait};
 use crate::wire::{ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, cause, flag, line, reply, stage};
 
 /// What all programs of a container share.
@@ -18,11 +19,38 @@ pub(crate) struct Shared<'a> {
     pub(crate) proc: Option<Fd>,
 }
 
+impl<'a> Shared<'a> {
+    /// A payload, which is a fork of the init already.
+    pub(crate) fn payload(&self, number: usize, status: Fd, placed: bool, gate: Option<Barrier>) -> Payload<'a> {
+        Payload {
+            plan: self.plan,
+            container: self.slots,
+            placed,
+            departures: self.departures,
+            number,
+            status,
+            token: Filter::of(&self.plan).token,
+            own_token: 0,
+            own_joins: &[],
+            joins: [None; MAX_JOINS],
+            gate,
+            ruleset: self.ruleset,
+            proc: self.proc,
+        }
+    }
+}
+
+/// The number of a program that has no command yet.
+const NOBODY: u32 = u32::MAX;
+
 /// A program between fork and the report of its end.
 pub(crate) struct Program {
     /// The host's number for it.
     pub(crate) child: u32,
+    /// 0 until the payload has said it, if a template forked it.
     pub(crate) pid: i32,
+    /// It was confined before its command came.
+    prepared: bool,
     pidfd: Option<Owned>,
     /// Open until `execve` succeeded or the payload left its reason. A pipe, or a socket if a listener comes through it.
     status: Option<Owned>,
@@ -42,6 +70,9 @@ pub(crate) struct Program {
     shared_budget: u64,
     /// CPU time of the box when the program was started.
     pub(crate) cpu_base: u64,
+    /// The file that counts the CPU time of this program alone, if it has cgroups of its own.
+    usage_file: Option<Owned>,
+    usage_is_cpu_stat: bool,
     started_at: u64,
     /// Why it was killed, `cause::NONE` if it was not.
     pub(crate) cause: u32,
@@ -57,6 +88,11 @@ pub(crate) fn fork_failed(errno: Errno) -> ChildFailure {
     ChildFailure { stage: stage::FORK, index: 0, errno: errno.0 }
 }
 
+/// A prepared payload did not become the program.
+pub(crate) fn gone() -> ChildFailure {
+    ChildFailure { stage: stage::PROTOCOL, index: line::GONE, errno: Errno::ECHILD.0 }
+}
+
 /// The program could not be let past its gate.
 pub(crate) fn gate_failed(errno: Errno) -> ChildFailure {
     ChildFailure { stage: stage::GATE, index: 0, errno: errno.0 }
@@ -68,18 +104,23 @@ impl Program {
         request: &Request,
         shared: &Shared<'_>,
         slots: &mut [Option<Owned>],
+        inline: &mut Image,
         number: usize,
     ) -> core::result::Result<Self, ChildFailure> {
-        let at = |index, errno: Errno| ChildFailure { stage: stage::PROTOCOL, index, errno: errno.0 };
         let malformed = at(line::MALFORMED, Errno::EPROTO);
         let unmapped = |errno| at(line::RUN_IMAGE, errno);
-        let uncaptured = |errno| at(line::CAPTURE, errno);
-        let image_fd = slots.first().and_then(Option::as_ref).map(Owned::fd).ok_or(malformed)?;
-        let length = Image::size_of_file(image_fd).map_err(unmapped)?;
-        let mut image = Image::map(image_fd, length).map_err(unmapped)?;
+        let mut mapped;
+        let image = if request.image_slot == NO_SLOT {
+            inline
+        } else {
+            let file = slots.get(request.image_slot as usize).and_then(Option::as_ref).map(Owned::fd).ok_or(malformed)?;
+            mapped = Image::size_of_file(file).and_then(|length| Image::map(file, length)).map_err(unmapped)?;
+            &mut mapped
+        };
         let head = RunHead::parse(image.bytes()).ok_or(malformed)?;
         // Before the fork: a program that runs while its output cannot be moved would be nobody's.
-        let pumps = [pump(request, slots, 0).map_err(uncaptured)?, pump(request, slots, 1).map_err(uncaptured)?];
+        let pumps = pumps(request, slots)?;
+        let usage_file = own_usage_file(request, slots).map_err(|errno| at(line::MALFORMED, errno))?;
         let filter = Filter::of(&shared.plan);
         let channel = if filter.has_listener() { sys::channel() } else { sys::pipe() };
         let (status, status_write) = channel.map_err(fork_failed)?;
@@ -94,7 +135,12 @@ impl Program {
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
-        let (fork, placed) = match shared.cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
+        let own = own_joins(request, slots).ok_or(malformed)?;
+        let cgroup = match own {
+            [] => shared.cgroup,
+            _ => slots.get(request.cgroup_slot as usize).and_then(Option::as_ref).map(Owned::fd),
+        };
+        let (fork, placed) = match cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
             Some(Ok(fork)) => (fork, true),
             // As many processes as the box may have: entering it afterwards would not be counted.
             Some(Err(Errno::EAGAIN)) => return Err(fork_failed(Errno::EAGAIN)),
@@ -102,52 +148,118 @@ impl Program {
         };
         match fork {
             Fork::Child => {
-                let payload = Payload {
-                    plan: shared.plan,
-                    container: shared.slots,
-                    run: &mut image,
-                    head,
-                    slots,
-                    placed,
-                    departures: shared.departures,
-                    number,
-                    status: status_write.fd(),
-                    token: filter.token,
-                    own_token: 0,
-                    gate: barrier,
-                    ruleset: shared.ruleset,
-                    proc: shared.proc,
+                let mut payload = shared.payload(number, status_write.fd(), placed, barrier);
+                payload.own_joins = match own {
+                    [joins @ .., _last] if placed => joins,
+                    joins => joins,
                 };
-                let (failure, token) = payload.become_program();
-                shared.departures.store(number, Departure { failure, at: 0 });
-                sys::exit_exempt(127, token)
+                payload.leave(|payload| payload.become_program(Run { image, head, slots }))
             }
             Fork::Parent(pid, pidfd) => {
-                let now = sys::monotonic();
-                Ok(Self {
-                    child: request.child,
-                    pid,
-                    pidfd: Some(pidfd),
-                    status: Some(status),
-                    listener: None,
-                    host_listens: request.flags & flag::HOST_LISTENS != 0,
-                    gate,
-                    limits: Limits::of_start(now),
-                    wall_ns: request.wall_ns,
-                    cpu_ns: request.cpu_ns,
-                    idle_ns: request.idle_ns,
-                    pumps,
-                    output: [0; 2],
-                    shared_budget: request.budget_sum,
-                    cpu_base: 0,
-                    started_at: now,
-                    cause: cause::NONE,
-                    ended: None,
-                    usage: sys::Usage::default(),
-                    denied: [0; 2],
-                })
+                let mut program = Self::waiting(pid, Some(pidfd), status);
+                program.prepared = false;
+                program.gate = gate;
+                program.usage_file = usage_file;
+                program.usage_is_cpu_stat = request.flags & flag::CPU_STAT != 0;
+                program.take_on(request, pumps, Limits::of_start);
+                Ok(program)
             }
         }
+    }
+
+    /// Forks a payload that confines itself and waits for its command.
+    pub(crate) fn prepare(shared: &Shared<'_>, number: usize) -> Result<Self> {
+        let (status, theirs) = sys::channel()?;
+        shared.departures.store(number, Departure::default());
+        let (fork, placed) = match shared.cgroup.map(|cgroup| sys::fork(Some(cgroup))) {
+            Some(Ok(fork)) => (fork, true),
+            Some(Err(_)) | None => (sys::fork(None)?, false),
+        };
+        match fork {
+            Fork::Child => {
+                let payload = shared.payload(number, theirs.fd(), placed, None);
+                payload.leave(Payload::wait_for_command)
+            }
+            Fork::Parent(pid, pidfd) => Ok(Self::waiting(pid, Some(pidfd), status)),
+        }
+    }
+
+    /// One that a template forks, or is about to: it says its process id by the channel.
+    pub(crate) fn of_template(channel: Owned) -> Self {
+        let mut program = Self::waiting(0, None, channel);
+        program.limits = Limits::of_fork(sys::monotonic());
+        program
+    }
+
+    fn waiting(pid: i32, pidfd: Option<Owned>, status: Owned) -> Self {
+        Self {
+            child: NOBODY,
+            pid,
+            prepared: true,
+            pidfd,
+            status: Some(status),
+            listener: None,
+            host_listens: false,
+            gate: None,
+            limits: Limits::default(),
+            wall_ns: 0,
+            cpu_ns: 0,
+            idle_ns: 0,
+            pumps: [None, None],
+            output: [0; 2],
+            shared_budget: 0,
+            cpu_base: 0,
+            usage_file: None,
+            usage_is_cpu_stat: false,
+            started_at: 0,
+            cause: cause::NONE,
+            ended: None,
+            usage: sys::Usage::default(),
+            denied: [0; 2],
+        }
+    }
+
+    /// Whether it waits for a command.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.child == NOBODY
+    }
+
+    /// Whether it was made before its command came and is not executed yet.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.prepared && self.status.is_some()
+    }
+
+    /// It becomes the program of a request.
+    fn take_on(&mut self, request: &Request, pumps: [Option<Pump>; 2], limits: impl Fn(u64) -> Limits) {
+        self.started_at = sys::monotonic();
+        self.limits = limits(self.started_at);
+        self.child = request.child;
+        self.host_listens = request.flags & flag::HOST_LISTENS != 0;
+        (self.wall_ns, self.cpu_ns, self.idle_ns) = (request.wall_ns, request.cpu_ns, request.idle_ns);
+        self.pumps = pumps;
+        self.shared_budget = request.budget_sum;
+    }
+
+    /// Gives a payload that waits its command. Fails if it waits no more.
+    pub(crate) fn release(
+        &mut self,
+        control: Fd,
+        request: &Request,
+        slots: &mut [Option<Owned>],
+        image: &Image,
+    ) -> core::result::Result<(), ChildFailure> {
+        let malformed = at(line::MALFORMED, Errno::EPROTO);
+        let status = self.status().ok_or(gone())?;
+        let pumps = pumps(request, slots)?;
+        let stream = |n: usize| slots.get(n).and_then(Option::as_ref).map(Owned::fd).ok_or(malformed);
+        sys::send_command(status, image, &[stream(0)?, stream(1)?, stream(2)?]).map_err(|_| gone())?;
+        self.take_on(request, pumps, Limits::of_release);
+        if self.host_listens {
+            if let Some(listener) = self.listener.take() {
+                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// The status pipe, while the program is not yet executed.
@@ -160,8 +272,31 @@ impl Program {
         if self.parks(control).map_err(gate_failed)? {
             return Ok(true);
         }
-        let lost = |errno: Errno| ChildFailure { stage: stage::PROTOCOL, index: line::LISTENER, errno: errno.0 };
-        self.brings_listener(control, filter).map_err(lost)
+        let has_words = self.prepared || filter.has_listener();
+        let Some(status) = self.status.as_ref().filter(|_| has_words) else { return Ok(false) };
+        match sys::receive_word(status.fd(), Wait::No) {
+            Ok(Some((LISTENER, Some(listener)))) if self.host_listens => {
+                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
+            }
+            Ok(Some((LISTENER, Some(listener)))) => self.listener = Some(listener),
+            Ok(Some((pid, None))) => self.is_prepared(pid as i32).map_err(fork_failed)?,
+            Ok(None) => return Ok(false),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Ok(Some(_)) => return Err(at(line::LISTENER, Errno::EPROTO)),
+            Err(errno) => return Err(at(line::LISTENER, errno)),
+        }
+        Ok(true)
+    }
+
+    /// A payload has said its process id.
+    fn is_prepared(&mut self, pid: i32) -> Result<()> {
+        if self.pid == 0 {
+            // If it was reaped meanwhile, its channel is closed, and it is never named.
+            self.pidfd = Some(sys::open_pidfd(pid)?);
+            self.pid = pid;
+            self.limits.lift();
+        }
+        Ok(())
     }
 
     /// Whether it was the word that the payload has parked, which the host
@@ -179,22 +314,18 @@ impl Program {
         Ok(true)
     }
 
-    /// Whether it was the listener. It is kept, or goes to the host.
-    fn brings_listener(&mut self, control: Fd, filter: &Filter<'_>) -> Result<bool> {
-        let Some(status) = self.status.as_ref().filter(|_| filter.has_listener()) else { return Ok(false) };
-        let listener = match sys::receive_fd(status.fd()) {
-            Ok(Some(listener)) => listener,
-            Ok(None) => return Ok(false),
-            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(true),
-            Err(errno) => return Err(errno),
-        };
-        if self.host_listens {
-            let reply = Reply { kind: reply::LISTENER, child: self.child, ..Reply::default() };
-            sys::tell(control, &reply, Some(listener.fd()))?;
-        } else {
-            self.listener = Some(listener);
+    /// The host listens itself.
+    fn hand_on(&self, control: Fd, listener: &Owned) -> Result<()> {
+        let reply = Reply { kind: reply::LISTENER, child: self.child, ..Reply::default() };
+        sys::tell(control, &reply, Some(listener.fd()))
+    }
+
+    /// The CPU time of its tree, in nanoseconds; of all programs since its start where nothing counts its own.
+    pub(crate) fn cpu_time(&self, clock: &mut CpuClock) -> u64 {
+        match &self.usage_file {
+            Some(file) => read_usage(file.fd(), self.usage_is_cpu_stat),
+            None => clock.read().saturating_sub(self.cpu_base),
         }
-        Ok(true)
     }
 
     pub(crate) fn listener(&self) -> Option<Fd> {
@@ -259,6 +390,9 @@ impl Program {
         self.status = None;
         if departure.failure.stage != 0 {
             return Err(departure.failure);
+        }
+        if self.prepared && departure.at == 0 {
+            return Err(gone());
         }
         // What the sandbox needed to get there is not the program's time. A payload that was killed on its way has left
         // no word. The moment is told by the wall clock, which somebody may have set meanwhile: what it says is believed
@@ -354,6 +488,33 @@ impl Program {
             ..Reply::default()
         }
     }
+}
+
+fn at(index: u32, errno: Errno) -> ChildFailure {
+    ChildFailure { stage: stage::PROTOCOL, index, errno: errno.0 }
+}
+
+/// Takes the descriptors of both captured streams out of the table.
+fn pumps(
+    request: &Request,
+    slots: &mut [Option<Owned>],
+) -> core::result::Result<[Option<Pump>; 2], ChildFailure> {
+    let mut take = |n| pump(request, slots, n).map_err(|errno| at(line::CAPTURE, errno));
+    Ok([take(0)?, take(1)?])
+}
+
+/// The files by which a program joins cgroups of its own.
+fn own_joins<'a>(request: &Request, slots: &'a [Option<Owned>]) -> Option<&'a [Option<Owned>]> {
+    let first = request.join_slot as usize;
+    slots.get(first..first.checked_add(request.join_count as usize)?)
+}
+
+/// Takes the file that counts the CPU time of a program with cgroups of its own out of the table.
+fn own_usage_file(request: &Request, slots: &mut [Option<Owned>]) -> Result<Option<Owned>> {
+    if request.join_count == 0 || request.usage_slot == NO_SLOT {
+        return Ok(None);
+    }
+    slots.get_mut(request.usage_slot as usize).and_then(Option::take).ok_or(Errno::EPROTO).map(Some)
 }
 
 /// Takes the two descriptors of captured stream `n` out of the table.

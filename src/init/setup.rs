@@ -24,11 +24,13 @@ pub(crate) struct Stage {
     pub(crate) ruleset: Option<Ruleset>,
     /// The procfs by which they set their labels.
     pub(crate) proc: Option<Owned>,
+    /// The ids of the host's process in the surrounding user namespace.
+    pub(crate) caller: (u32, u32),
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None }
+        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0) }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -158,6 +160,7 @@ impl Stage {
                 self.ruleset()?.allow_path(path, access, on_file, optional == 1)
             }
             Setup::AllowPort { port, access } => self.ruleset()?.allow_port(port, access),
+            Setup::MapIds { uid, gid } => map_ids((uid, gid), self.caller),
             Setup::KeepProc {} => {
                 self.proc = Some(label::keep_proc()?);
                 Ok(())
@@ -310,6 +313,26 @@ fn new_file(dir: Fd, name: &CStr, content: &[u8], mode: u32) -> Result<Owned> {
     let file = sys::open(dir, name, sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW, mode)?;
     sys::write_all(file.fd(), content)?;
     Ok(file)
+}
+
+/// Maps one user and one group id, which anybody may do for oneself (user_namespaces(7)).
+fn map_ids(inside: (u32, u32), outside: (u32, u32)) -> Result<()> {
+    let write = |path, content: &[u8]| {
+        let file = sys::open(Fd::CWD, path, sys::O_WRONLY, 0)?;
+        sys::write_all(file.fd(), content)
+    };
+    let map = |path, inside: u32, outside: u32| {
+        let mut line = [0_u8; 64];
+        let mut length = 0;
+        for part in [Decimal::new(u64::from(inside)).text().to_bytes(), b" ", Decimal::new(u64::from(outside)).text().to_bytes(), b" 1\n"] {
+            line.get_mut(length..length + part.len()).ok_or(Errno::EOVERFLOW)?.copy_from_slice(part);
+            length += part.len();
+        }
+        write(path, line.get(..length).ok_or(Errno::EOVERFLOW)?)
+    };
+    write(c"/proc/self/setgroups", b"deny")?;
+    map(c"/proc/self/gid_map", inside.1, outside.1)?;
+    map(c"/proc/self/uid_map", inside.0, outside.0)
 }
 
 /// Writes the offsets before any process entered the namespace; afterwards the kernel refuses (time_namespaces(7)).

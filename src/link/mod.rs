@@ -5,7 +5,7 @@ mod inbox;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 #[cfg(feature = "tokio")]
 use std::task::{Context, Poll};
@@ -24,7 +24,7 @@ use crate::wire::{Reply, Request};
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: OwnedFd,
-    init: OwnedFd,
+    init: Arc<OwnedFd>,
     inbox: Mutex<Inbox>,
     changed: Condvar,
 }
@@ -43,12 +43,12 @@ pub(crate) enum Received {
 }
 
 impl Link {
-    pub(crate) fn new(socket: OwnedFd, init: OwnedFd) -> Self {
+    pub(crate) fn new(socket: OwnedFd, init: Arc<OwnedFd>) -> Self {
         Self { socket, init, inbox: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The init's pidfd.
-    pub(crate) fn init(&self) -> &OwnedFd {
+    pub(crate) fn init(&self) -> &Arc<OwnedFd> {
         &self.init
     }
 
@@ -66,7 +66,12 @@ impl Link {
 
     /// Sends a request. An init that is gone is not an error here: its last words, or their absence, are.
     pub(crate) fn send(&self, request: &Request, fds: &[RawFd]) -> Result<()> {
-        match sys::send(self.socket.as_fd(), request, fds) {
+        self.send_long(request, &[], fds)
+    }
+
+    /// Sends a request and what follows it in the same message.
+    pub(crate) fn send_long(&self, request: &Request, tail: &[u8], fds: &[RawFd]) -> Result<()> {
+        match sys::send(self.socket.as_fd(), request, tail, fds) {
             Ok(()) => Ok(()),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
             Err(error) => Err(Error::os(Step::Handshake, "sending a request to the init", error)),

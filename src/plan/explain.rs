@@ -29,6 +29,7 @@ pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
         line::AWAIT => (Step::Handshake, "receiving the rest of the setup in the init"),
         line::DIRECTORY => (Step::Init, "leaving the host's working directory"),
         line::UNDUMPABLE => (Step::Init, "making the init undumpable"),
+        line::OWN_CGROUP => (Step::Join, "joining the program's own cgroup"),
         _ => return None,
     })
 }
@@ -54,6 +55,14 @@ impl fmt::Display for Plan {
             };
             let path = dir.upper.display().to_string();
             writeln!(f, "  limit {} to {} and {inodes} inodes", one_line(path), quota.size)?;
+        }
+        for (kind, name) in plan.entrances.kinds().filter_map(|kind| Some((kind, kind.file()?))) {
+            let whose = if kind == Namespaces::USER {
+                "the user namespace that owns those"
+            } else {
+                "the joined sandbox's"
+            };
+            writeln!(f, "  enter {whose}: {name}")?;
         }
         writeln!(f, "  clone3 into new namespaces: {unshared}")?;
         match &plan.maps {

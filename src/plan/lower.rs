@@ -1,7 +1,7 @@
 //! From a policy to operations, in the order in which they are carried out.
 
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use crate::capability;
@@ -12,6 +12,7 @@ use crate::fallback::StandIn;
 use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Caller, Ids, MapPlan};
+use crate::joining::{self, Entrances};
 use crate::landlock;
 use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
@@ -28,7 +29,7 @@ use crate::tenants;
 use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
 
-use super::Lowered;
+use super::{Lowered, Warmth};
 
 /// The slot of the first file to join the cgroup by.
 #[expect(clippy::cast_possible_truncation, reason = "there are 1024 slots")]
@@ -42,6 +43,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let mut enforced = Enforced::default();
     let (namespaces, stand_in) = available_namespaces(sandbox, caller.uid, &mut enforced)?;
     let in_user_ns = namespaces.contains(Namespaces::USER);
+    let entrances = Entrances::open(&sandbox.joins, &caller)?;
+    sandbox.joins.tell(&mut enforced);
     let mode = match (caller.may_mount(), in_user_ns) {
         (false, _) => SourceMode::Paths,
         (true, false) => SourceMode::Descriptors,
@@ -53,8 +56,12 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     } else {
         Ids { uid: caller.uid, gid: caller.gid }
     });
-    let maps =
-        if in_user_ns { Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?) } else { None };
+    let maps = match (in_user_ns, entrances.is_nested()) {
+        (true, false) => Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?),
+        (true, true) => Some(MapPlan::resolve(&sandbox.user_map, program_ids, &caller)?.written_inside()?),
+        (false, false) => None,
+        (false, true) => return Err(joining::needs_user_ns()),
+    };
 
     let security = lsm::wanted(sandbox, &mut enforced)?;
     if !security.is_empty() {
@@ -68,6 +75,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let waits = maps.is_some() || namespaces.contains(Namespaces::MOUNT);
     if waits {
         lowering.setup(Step::Handshake, "waiting for the host's part", None, &Setup::Await {});
+    }
+    if entrances.is_nested() {
+        let Ids { uid, gid } = program_ids;
+        let what = format!("mapping user id {uid} and group id {gid} to the caller's in the joined sandbox");
+        lowering.setup(Step::IdMap, what, None, &Setup::MapIds { uid, gid });
     }
     if let Some(maps) = &maps {
         let Ids { uid, gid } = maps.setup_ids(program_ids);
@@ -131,12 +143,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if sandbox.cross_tenant {
         tenants::lower(sandbox, &mut lowering, &mut enforced)?;
     }
-    let asked = match &sandbox.seccomp {
+    let mut keys = true;
+    let (asked, inheritable) = match &sandbox.seccomp {
         None => {
             if landlock.ports {
                 landlock::refuse_detours(&mut lowering);
             }
-            None
+            (None, true)
         }
         Some(_) => {
             let guard = sandbox.mounts.iter().any(Mount::is_writable_bind)
@@ -159,7 +172,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
                     None => caller.capabilities,
                 },
             };
-            let Filter { program, token, asked } = compile_filter(sandbox, options)?;
+            let Filter { program, token, asked, inheritable, keys: filtered } =
+                compile_filter(sandbox, options)?;
+            keys = filtered;
             let what = format!("installing a seccomp filter of {} instructions", program.len());
             let numbers: Vec<u8> = asked.iter().flatten().flat_map(|number| number.to_ne_bytes()).collect();
             let program = program.as_bytes();
@@ -169,8 +184,19 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
             };
             lowering.confine(section::SEAL, Step::Seccomp, what, &operation);
             enforced.add(Feature::Seccomp);
-            asked
+            (asked, inheritable)
         }
+    };
+    // The keyrings of users belong to the user namespace. That of the session would be the host's, whose keys could be read
+    // and in which keys could be left.
+    let own_keyring = keys && in_user_ns && !sandbox.cross_tenant && sys::knows_keys();
+    if own_keyring {
+        tenants::own_keyring(&mut lowering);
+    }
+    let each_its_own = own_keyring || sandbox.cross_tenant || !security.is_empty();
+    let warmth = match gate.is_empty() {
+        false => Warmth::Cold,
+        true => warmth(sandbox, maps.as_ref(), inheritable && !each_its_own, &placement),
     };
     note_run_limits(sandbox, &mut enforced);
     if namespaces.contains(Namespaces::PID) || !placement.is_empty() {
@@ -195,6 +221,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         gate,
         waits,
         namespaces,
+        entrances,
+        cross_tenant: sandbox.cross_tenant,
         maps,
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
@@ -202,6 +230,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,
+        warmth,
+        last_run: Mutex::default(),
+        best_effort: sandbox.best_effort.iter().copied().collect(),
         limits,
         wall_time: sandbox.wall_time,
         cpu_time: times.cpu,
@@ -218,6 +249,24 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         labelled: !security.is_empty(),
         enforced,
     })
+}
+
+/// What can be done for the programs of a sandbox before their commands come.
+fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placement: &Placement) -> Warmth {
+    let limit = |wanted| sandbox.rlimits.iter().find(|(resource, _, _)| *resource == wanted);
+    // The standard streams are received, so there must be numbers for them.
+    if limit(Resource::Nofile).is_some_and(|(_, soft, _)| *soft < 3) {
+        return Warmth::Cold;
+    }
+    // A template would be one of its user's processes.
+    if !inheritable || limit(Resource::Nproc).is_some() {
+        return Warmth::Alone;
+    }
+    // Entering a cgroup of version 2 can take milliseconds where nobody else does it (an RCU grace period). Without ids of its
+    // own the init may fork into it, which does not.
+    let forks_into =
+        placement.versions().any(|version| version == Version::V2) && maps != Some(&MapPlan::Block);
+    if forks_into { Warmth::Alone } else { Warmth::Template }
 }
 
 /// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.
@@ -449,7 +498,7 @@ fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limit
     let mut limits = sandbox.limits.clone();
     let best = |feature: &Feature| sandbox.best_effort.contains(feature);
     for feature in limits.features().filter(best) {
-        if let Err(error) = try_out(&limits.only(feature), sandbox) {
+        if let Err(error) = Cgroup::try_out(&limits.only(feature), &sandbox.cgroup_parent) {
             limits.clear(feature);
             enforced.skip(feature, reason(&error));
         }
@@ -458,7 +507,7 @@ fn available_limits(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(Limit
     let mut times = Times { cpu: sandbox.cpu_time, idle: sandbox.idle_time, sampled: false };
     limits.cpu_accounting = times.cpu.is_some() || times.idle.is_some();
     if limits.cpu_accounting && (best(&Feature::CpuTime) || best(&Feature::IdleTime)) {
-        if let Err(error) = try_out(&limits.only(Feature::CpuTime), sandbox) {
+        if let Err(error) = Cgroup::try_out(&limits.only(Feature::CpuTime), &sandbox.cgroup_parent) {
             times.go_without(best, enforced, &reason(&error));
             limits.cpu_accounting = times.cpu.is_some() && !times.sampled || times.idle.is_some();
         }
@@ -493,13 +542,6 @@ impl Times {
             enforced.skip(Feature::IdleTime, reason);
         }
     }
-}
-
-/// Makes a box with these limits and removes it: some things show only then.
-fn try_out(limits: &Limits, sandbox: &Sandbox) -> Result<()> {
-    let placement = Placement::resolve(limits, &sandbox.cgroup_parent)?;
-    placement.ready()?;
-    Cgroup::create(&placement, limits)?.remove()
 }
 
 fn reason(error: &Error) -> String {

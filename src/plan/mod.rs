@@ -10,14 +10,16 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::cgroup::{Limits, Placement};
+use crate::ahead::{Keeper, Prepared};
+use crate::cgroup::{Limits, Placement, RunPlacement};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::feature::Enforced;
+use crate::feature::{Enforced, Feature};
 use crate::gate::HostStep;
 use crate::idmap::{Ids, MapPlan};
+use crate::joining::Entrances;
 use crate::limits::Bytes;
 use crate::lowering::{Held, Labels};
 use crate::namespace::Namespaces;
@@ -44,7 +46,22 @@ use crate::wire::{Reply, line, section, stage};
 /// # Ok::<(), belljar::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Plan(pub(crate) Arc<Lowered>);
+pub struct Plan(
+    pub(crate) Arc<Lowered>,
+    /// What is made ahead for it.
+    pub(crate) Option<Arc<Keeper>>,
+);
+
+/// What can be done for a program before its command comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Warmth {
+    /// Nothing: the host has a part in it.
+    Cold,
+    /// One payload can be prepared at a time, each by itself.
+    Alone,
+    /// A template can fork one after the other.
+    Template,
+}
 
 /// What a plan consists of.
 #[derive(Debug)]
@@ -62,6 +79,9 @@ pub(crate) struct Lowered {
     /// The init waits for the host in its setup.
     pub(crate) waits: bool,
     pub(crate) namespaces: Namespaces,
+    /// The namespaces of other sandboxes that it starts in.
+    pub(crate) entrances: Entrances,
+    pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,
     pub(crate) program_ids: Ids,
@@ -74,6 +94,10 @@ pub(crate) struct Lowered {
     /// Layers and directories of the host show the ids inside that they have on disk.
     pub(crate) presents_ids: bool,
     pub(crate) placement: Placement,
+    pub(crate) warmth: Warmth,
+    /// Where the last program with limits of its own was placed: the next may have the same.
+    pub(crate) last_run: Mutex<Option<Arc<RunPlacement>>>,
+    pub(crate) best_effort: Vec<Feature>,
     pub(crate) limits: Limits,
     pub(crate) wall_time: Option<Duration>,
     pub(crate) cpu_time: Option<Duration>,
@@ -123,13 +147,28 @@ impl Sandbox {
 impl Plan {
     pub(crate) fn new(sandbox: &Sandbox) -> Result<Self> {
         validate::validate(sandbox)?;
-        Ok(Self(Arc::new(lower::lower(sandbox)?)))
+        Ok(Self(Arc::new(lower::lower(sandbox)?), None))
+    }
+
+    /// The plan for its sandboxes, which do not keep namespaces for others.
+    pub(crate) fn alone(&self) -> Self {
+        Self(Arc::clone(&self.0), None)
+    }
+
+    /// Namespaces that are ready for a sandbox.
+    pub(crate) fn take_prepared(&self) -> Option<Prepared> {
+        self.1.as_ref()?.take()
     }
 
     /// What will be in force.
     #[must_use]
     pub fn enforced(&self) -> &Enforced {
         &self.0.enforced
+    }
+
+    /// The directory of the host that the changes to the root are kept in, if they outlast the sandbox.
+    pub(crate) fn keeps_changes_in(&self) -> Option<&Path> {
+        self.0.changeable.as_ref()?.kept.dir()
     }
 
     /// Turns a failure report of the init into words. `program` and `dir` are those of the run that it is about.

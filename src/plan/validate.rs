@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::joining;
 use crate::limits::Resource;
 use crate::sandbox::Sandbox;
 use crate::tenants;
@@ -15,6 +16,7 @@ pub(super) fn validate(sandbox: &Sandbox) -> Result<()> {
     times(sandbox)?;
     rlimits(sandbox)?;
     sandbox.scheduling.check()?;
+    joining::validate(sandbox)?;
     if sandbox.cross_tenant {
         tenants::validate(sandbox)?;
     }

@@ -18,6 +18,7 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
     // A field that is not written would be lost: each must have its name here.
     let Sandbox {
         namespaces: _,
+        joins,
         user_map: _,
         user: _,
         rootfs: _,
@@ -44,6 +45,12 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
         environment: Environment { base: _, variables: _ },
         best_effort: _,
     } = sandbox;
+    if !joins.namespaces().is_empty() {
+        return Err(Error::invalid(
+            "a policy that joins a sandbox is no data: that sandbox is a running process",
+        )
+        .with_hint("write the policy without join(), and join when it has been read"));
+    }
     let preset = preset_of(sandbox);
     let closed = preset != "bare";
     let mut base =

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cgroup::{CgroupParent, Limits};
 use crate::feature::Feature;
 use crate::idmap::{Ids, UserMap};
+use crate::joining::{Joins, Sharer};
 use crate::landlock::Landlock;
 use crate::limits::{Bytes, Resource};
 use crate::mount::Mount;
@@ -46,6 +47,8 @@ use crate::tenants;
 #[must_use = "a Sandbox does nothing until it spawns a Command"]
 pub struct Sandbox {
     pub(crate) namespaces: Namespaces,
+    /// Other namespaces, of other sandboxes.
+    pub(crate) joins: Joins,
     pub(crate) user_map: UserMap,
     pub(crate) user: Option<Ids>,
     pub(crate) rootfs: Option<Rootfs>,
@@ -149,6 +152,7 @@ impl Sandbox {
     pub fn bare() -> Self {
         Self {
             namespaces: Namespaces::empty(),
+            joins: Joins::default(),
             user_map: UserMap::auto(),
             user: None,
             rootfs: None,
@@ -178,12 +182,25 @@ impl Sandbox {
     }
 
     fn unshare(mut self, namespaces: Namespaces) -> Self {
+        self.joins.forget(namespaces);
         self.namespaces |= namespaces;
         self
     }
 
     fn share(mut self, namespaces: Namespaces) -> Self {
+        self.joins.forget(namespaces);
         self.namespaces -= namespaces;
+        self
+    }
+
+    /// Uses these namespaces of another sandbox.
+    pub(crate) fn join_namespaces(mut self, sharer: Sharer, namespaces: Namespaces) -> Self {
+        if namespaces.contains(Namespaces::UTS) {
+            // The names are the other's.
+            (self.hostname, self.domain_name) = (None, None);
+        }
+        self = self.share(namespaces);
+        self.joins.add(sharer, namespaces);
         self
     }
 

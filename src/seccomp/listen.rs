@@ -6,7 +6,14 @@ use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use crate::Result;
 
 /// The last calls that the init makes for a program, under the filter already. None has six arguments.
-const LAST_CALLS: [&str; 3] = ["execve", "exit_group", "sendmsg"];
+const LAST_CALLS: [&str; 7] =
+    ["chdir", "clock_gettime", "execve", "exit_group", "getcwd", "recvmsg", "sendmsg"];
+
+/// What else a payload does under the filter that it has inherited, and one that forks such payloads.
+const MORE_CALLS: [&str; 5] = ["close", "close_range", "setsid", "write", "exit_group"];
+
+/// The first argument of `clone`: `CLONE_CHILD_SETTID | CLONE_PARENT | SIGCHLD`.
+const FORK: u64 = 0x0100_0000 | 0x8000 | 17;
 
 /// The register of the sixth argument.
 const SIXTH: u8 = 5;
@@ -47,6 +54,22 @@ pub(super) fn listen(verdicts: &mut [Verdict]) -> Option<Vec<u32>> {
         }
     }
     needed.then_some(asked)
+}
+
+/// Whether payloads can inherit the filter from one that forks them: it lets all of them through that this takes. A token
+/// would be everybody's then, and a listener could not tell whose program has made a call.
+pub(super) fn is_inheritable(verdicts: &[Verdict], arch: Arch) -> bool {
+    let answer = |name, arguments| {
+        let number = arch.number(name).and_then(|number| usize::try_from(number).ok())?;
+        Some(verdicts.get(number)?.answer_to(arguments))
+    };
+    let passes = |answer| matches!(answer, Some(Answer::Allow | Answer::Log));
+    let fork = answer("clone", [FORK, 0, 0, 0, 0, 0]);
+    passes(fork)
+        && LAST_CALLS.iter().chain(&MORE_CALLS).all(|name| {
+            let number = arch.number(name).and_then(|number| verdicts.get(usize::try_from(number).ok()?));
+            number.is_some_and(|verdict| verdict.answers().all(|answer| passes(Some(answer))))
+        })
 }
 
 /// Lets the calls that start a program pass with a token as a sixth argument, and returns that; 0 if they pass anyway. The

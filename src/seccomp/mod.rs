@@ -259,8 +259,15 @@ impl Seccomp {
             listen::observe(&mut verdicts, arch);
         }
         let asked = listen::listen(&mut verdicts);
+        let inheritable = asked.is_none() && listen::is_inheritable(&verdicts, arch);
+        let keys = ["add_key", "keyctl", "request_key"].into_iter().filter_map(|name| arch.number(name)).any(
+            |number| {
+                let verdict = usize::try_from(number).ok().and_then(|number| verdicts.get(number));
+                verdict.is_some_and(|verdict| verdict.answers().any(verdict::Answer::lets_through))
+            },
+        );
         let token = listen::exempt(&mut verdicts, arch, new_token)?;
-        Ok(Filter { program: compile::program(&verdicts, arch)?, token, asked })
+        Ok(Filter { program: compile::program(&verdicts, arch)?, token, asked, inheritable, keys })
     }
 
     fn compile_for(&self, arch: Arch, options: Options) -> Result<Program> {
@@ -276,6 +283,10 @@ pub(crate) struct Filter {
     pub(crate) token: u64,
     /// The numbers of the calls that a listener leaves to the host; `None` if no listener is needed.
     pub(crate) asked: Option<Vec<u32>>,
+    /// A payload can be forked by one that is under it already.
+    pub(crate) inheritable: bool,
+    /// It lets calls about keys through.
+    pub(crate) keys: bool,
 }
 
 /// Random, and not 0.

@@ -176,7 +176,7 @@ mod tests {
     /// Against the naive reading: what is found passes, and where nothing is found nothing passes that was tried.
     #[test]
     fn random_conditions_are_decided_as_they_read() {
-        use crate::seccomp::testing::{Arguments, holds, near, random_condition};
+        use crate::seccomp::testing::{Arguments, near, random_condition};
         use crate::seccomp::verdict::{Answer, Verdict};
         let mut stream = Arguments(0x5151_abab_3434_cdcd);
         let mut impossible = 0;
@@ -184,7 +184,7 @@ mod tests {
             let mut conditions: Vec<Condition> =
                 (0..=stream.next() % 4).map(|_| random_condition(&mut stream)).collect();
             conditions.iter_mut().for_each(|condition| condition.argument %= 2);
-            let all = |arguments| conditions.iter().all(|condition| holds(condition, arguments));
+            let all = |arguments| conditions.iter().all(|condition| condition.holds(arguments));
             if let Some(found) = witness(&conditions) {
                 assert!(all(found), "{conditions:?} {found:x?}");
                 continue;

@@ -104,28 +104,8 @@ impl Arguments {
     }
 }
 
-/// An argument as the kernel compares it, read without the tricks that instructions of 32 bits need.
-pub(super) fn holds(condition: &Condition, arguments: [u64; 6]) -> bool {
-    let whole = arguments[usize::from(condition.argument)];
-    let (argument, mask_of_width) = match condition.width {
-        Width::Low32 => (whole & 0xffff_ffff, 0xffff_ffff),
-        Width::Full => (whole, u64::MAX),
-    };
-    match condition.test {
-        Test::Equal(value) | Test::Token(value) => argument == value,
-        Test::NotEqual(value) => argument != value,
-        Test::Less(value) => argument < value,
-        Test::AtMost(value) => argument <= value,
-        Test::Greater(value) => argument > value,
-        Test::AtLeast(value) => argument >= value,
-        Test::Masked { mask, value } => argument & mask == value & mask & mask_of_width,
-    }
-}
-
 pub(super) fn read(verdict: &Verdict, arguments: [u64; 6]) -> u32 {
-    let case =
-        verdict.cases.iter().find(|case| case.conditions.iter().all(|condition| holds(condition, arguments)));
-    match case.map_or(verdict.otherwise, |case| case.answer) {
+    match verdict.answer_to(arguments) {
         Answer::Allow => ALLOW,
         Answer::Log => 0x7ffc_0000,
         Answer::Errno(errno) => 0x0005_0000 | u32::from(errno),

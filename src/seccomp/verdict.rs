@@ -67,6 +67,12 @@ impl Verdict {
         }
     }
 
+    /// The answer to a call with these arguments.
+    pub(super) fn answer_to(&self, arguments: [u64; 6]) -> Answer {
+        let fits = |case: &&Case| case.conditions.iter().all(|condition| condition.holds(arguments));
+        self.cases.iter().find(fits).map_or(self.otherwise, |case| case.answer)
+    }
+
     /// Every answer that it can give.
     pub(super) fn answers(&self) -> impl Iterator<Item = Answer> {
         self.cases.iter().map(|case| case.answer).chain([self.otherwise])
@@ -143,6 +149,24 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// An argument as the kernel compares it, read without the tricks that instructions of 32 bits need.
+    pub(super) fn holds(&self, arguments: [u64; 6]) -> bool {
+        let Some(whole) = arguments.get(usize::from(self.argument)) else { return false };
+        let (argument, mask_of_width) = match self.width {
+            Width::Low32 => (whole & LOW32, LOW32),
+            Width::Full => (*whole, u64::MAX),
+        };
+        match self.test {
+            Test::Equal(value) | Test::Token(value) => argument == value,
+            Test::NotEqual(value) => argument != value,
+            Test::Less(value) => argument < value,
+            Test::AtMost(value) => argument <= value,
+            Test::Greater(value) => argument > value,
+            Test::AtLeast(value) => argument >= value,
+            Test::Masked { mask, value } => argument & mask == value & mask & mask_of_width,
+        }
+    }
+
     /// The shortest of the ways to say the same: the filter looks at no bit that does not matter.
     pub(super) fn canonical(self) -> Self {
         match (self.width, self.test) {

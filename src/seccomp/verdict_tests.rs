@@ -37,7 +37,7 @@ fn narrowing_only_takes_away() {
         for _ in 0..20 {
             let arguments = near(&verdict, &mut stream);
             let before = read(&verdict, arguments);
-            let permitted = RULES.iter().any(|rule| rule.iter().all(|condition| holds(condition, arguments)));
+            let permitted = RULES.iter().any(|rule| rule.iter().all(|condition| condition.holds(arguments)));
             let unchanged = permitted || !through.contains(&before);
             assert_eq!(read(&narrow, arguments), if unchanged { before } else { EPERM }, "{verdict:?}");
             let wanted = if through.contains(&before) { ENOSYS } else { before };

@@ -40,7 +40,7 @@ impl Said {
         for (names, conditions, action) in self.words.iter().rev() {
             let through = matches!(action, SyscallAction::Allow | SyscallAction::Log | SyscallAction::Notify);
             let mut all = conditions.iter().map(|condition| condition.lower().unwrap());
-            if !all.all(|condition| holds(&condition, arguments)) {
+            if !all.all(|condition| condition.holds(arguments)) {
                 continue;
             }
             if names.contains(&name) {
@@ -51,7 +51,7 @@ impl Said {
             }
             let rules = groups::conditions(name).filter(|_| through);
             let kept = rules.is_none_or(|rules| {
-                rules.iter().any(|rule| rule.iter().all(|condition| holds(condition, arguments)))
+                rules.iter().any(|rule| rule.iter().all(|condition| condition.holds(arguments)))
             });
             // A word without conditions replaces what was said before even where it does not let a member through.
             match (kept, name == "clone3" && through, conditions.is_empty()) {

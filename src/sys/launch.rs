@@ -5,6 +5,10 @@
 //! - only raw system calls, on memory that was prepared before: no allocation, no lock, no libc, no thread-local;
 //! - a stack of its own;
 //! - every signal blocked, 32 and 33 of the C library too, so that no handler of the host runs in the child.
+//!
+//! An init that starts in namespaces that exist takes two children: the first enters them by `setns(2)`, which this process
+//! could not do for one of its threads, and clones the second, which is the init, as a child of this process
+//! (`CLONE_PARENT`). It shares the table of descriptors, so that the pidfd of the init arrives here.
 
 use super::raw::{self, nr};
 use std::io;
@@ -16,11 +20,22 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
+    /// This process's effective ids as the user namespace sees them that the init's own is within.
+    pub(crate) seen_as: (u32, u32),
 }
 
-/// Which of the two calls failed.
+/// A namespace that the init starts in: a descriptor of it, and its kind as a clone flag.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entrance<'a> {
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) kind: u64,
+}
+
+/// Which of the calls failed.
 #[derive(Debug)]
 pub(crate) enum LaunchFailure {
+    /// `setns` into the entrance of this number: no process was made.
+    Enter { number: usize, source: io::Error },
     /// `clone3` (or `clone`): no process was made.
     Clone(io::Error),
     /// A step of the child; it is gone again.
@@ -28,11 +43,13 @@ pub(crate) enum LaunchFailure {
 }
 
 /// Enough for the few frames of `child`, unoptimised.
-const STACK: usize = 32 * 1024;
-const CLONE_VM: u64 = libc::CLONE_VM as u64;
+pub(super) const STACK: usize = 32 * 1024;
+pub(super) const CLONE_VM: u64 = libc::CLONE_VM as u64;
 const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
-const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+pub(super) const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
 
 /// Steps of the child, as indices into [`STEPS`].
 const STEPS: [&str; 5] = [
@@ -43,70 +60,145 @@ const STEPS: [&str; 5] = [
     "executing the init from a memfd",
 ];
 
-/// What the child reads and writes, in the parent's frame.
+pub(super) type Stack = Vec<MaybeUninit<u8>>;
+
+/// What the children read and write, each its own part.
 #[repr(C)]
 struct Shared {
+    passage: Passage,
+    execution: Execution,
+}
+
+/// What the init's process reads and writes.
+#[repr(C)]
+struct Execution {
     control: i32,
     init: i32,
-    argv: *const *const libc::c_char,
-    envp: *const *const libc::c_char,
-    /// Written by the child when it fails: errno, and an index into `STEPS`.
+    argv: [*const libc::c_char; 2],
+    envp: [*const libc::c_char; 1],
+    /// Written by the init's process when it fails: errno, and an index into `STEPS`.
     errno: i32,
     step: usize,
 }
 
-/// Starts the init in new namespaces. `control` becomes its descriptor 0 (and, as placeholders, 1 and 2); everything
-/// else of the host is closed.
+/// What the first of two children reads and writes.
+#[repr(C)]
+struct Passage {
+    entrances: *const Entrance<'static>,
+    count: usize,
+    /// How many of them it has entered.
+    entered: usize,
+    /// Why it could not enter the next.
+    refused: i32,
+    flags: u64,
+    stack: Stack,
+    uids: [u32; 3],
+    gids: [u32; 3],
+    /// What its `clone3` returned; 0 before.
+    result: isize,
+    pidfd: i32,
+    /// It came to its end, and the init's process is past its exec or dead.
+    done: bool,
+}
+
+/// Starts the init in new namespaces, within those of the entrances, which are entered in order. `control` becomes its
+/// descriptor 0 (and, as placeholders, 1 and 2); everything else of the host is closed.
 ///
 /// Both descriptors must be above 3, where the child does not overwrite one with the other.
 pub(crate) fn launch(
     namespaces: u64,
+    entrances: &[Entrance<'_>],
     control: BorrowedFd<'_>,
     init: BorrowedFd<'_>,
 ) -> Result<Launched, LaunchFailure> {
     if control.as_raw_fd() < 4 || init.as_raw_fd() < 4 {
         return Err(LaunchFailure::Clone(io::Error::from_raw_os_error(libc::EBADF)));
     }
-    let argv = [c"belljar-init".as_ptr(), std::ptr::null()];
-    let envp = [std::ptr::null()];
-    let mut shared = Shared {
-        control: control.as_raw_fd(),
-        init: init.as_raw_fd(),
-        argv: argv.as_ptr(),
-        envp: envp.as_ptr(),
-        errno: 0,
-        step: 0,
-    };
-    let mut stack: Vec<MaybeUninit<u8>> = Vec::with_capacity(STACK);
+    let mut stack: Stack = Vec::with_capacity(STACK);
     let mut pidfd: i32 = -1;
     let flags = namespaces | CLONE_VM | CLONE_VFORK | CLONE_PIDFD;
+    let mut shared = Box::new(Shared {
+        execution: Execution {
+            control: control.as_raw_fd(),
+            init: init.as_raw_fd(),
+            argv: [c"belljar-init".as_ptr(), std::ptr::null()],
+            envp: [std::ptr::null()],
+            errno: 0,
+            step: 0,
+        },
+        passage: Passage {
+            entrances: entrances.as_ptr().cast(),
+            count: entrances.len(),
+            entered: 0,
+            refused: 0,
+            flags: flags | CLONE_PARENT,
+            stack: Vec::with_capacity(if entrances.is_empty() { 0 } else { STACK }),
+            uids: [0; 3],
+            gids: [0; 3],
+            result: 0,
+            pidfd: -1,
+            done: false,
+        },
+    });
+    let (first_flags, entry): (u64, Entry) = match entrances {
+        [] => (flags, child),
+        _ => (CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES, enter),
+    };
 
     let old_mask = block_all_signals();
-    // exit_signal 0: nothing to tell anybody before the exec, which resets it to SIGCHLD.
-    let mut result = clone3(flags | CLONE_CLEAR_SIGHAND, 0, &mut pidfd, &mut stack, &mut shared);
-    if result == -(libc::ENOSYS as isize) {
-        // Filters of container engines answer ENOSYS; the old call has all we need but CLONE_CLEAR_SIGHAND, for which
-        // the blocked signals stand in.
-        result = clone(flags, &mut pidfd, &mut stack, &mut shared);
-    }
+    let result = clone_child(first_flags, &raw mut pidfd, &mut stack, (&raw mut *shared).cast(), entry);
     restore_signals(old_mask);
 
-    if result < 0 {
-        let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
-        return Err(LaunchFailure::Clone(io::Error::from_raw_os_error(errno)));
-    }
+    let mut result = made(result)?;
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there, which nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let pid = i32::try_from(result).unwrap_or(0);
-    // SAFETY: `shared` lives in this frame; the child that wrote it is past exec or dead, for CLONE_VFORK let us go on.
-    let (errno, step) =
-        unsafe { ((&raw const shared.errno).read_volatile(), (&raw const shared.step).read_volatile()) };
+    let mut pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
+    // SAFETY (of all reads of `shared` below): it lives here; the child that wrote it is past exec or dead, for
+    // CLONE_VFORK let us go on. The volatile reads make the compiler take what another process wrote.
+    macro_rules! written {
+        ($($field:ident).+) => {
+            // SAFETY: as above; the field is initialised and of a plain type.
+            unsafe { (&raw const shared.$($field).+).read_volatile() }
+        };
+    }
+    let mut seen_as = (0, 0);
+    if !entrances.is_empty() {
+        super::process::reap_pidfd(&pidfd).ok();
+        if !written!(passage.done) {
+            // Somebody killed the first child, for which nothing but this call waited. The second may still be on its way
+            // to its exec, on this memory, which therefore stays; its socket is at an end, and so it ends.
+            Box::leak(shared);
+            return Err(LaunchFailure::Clone(io::Error::from_raw_os_error(libc::EINTR)));
+        }
+        if written!(passage.refused) != 0 {
+            let source = io::Error::from_raw_os_error(written!(passage.refused));
+            return Err(LaunchFailure::Enter { number: written!(passage.entered), source });
+        }
+        result = made(written!(passage.result))?;
+        let inner = written!(passage.pidfd);
+        // SAFETY: the child's clone3 succeeded with CLONE_PIDFD in the table of descriptors that it shared, so the kernel
+        // stored a new descriptor there, which nobody else owns.
+        pidfd = unsafe { OwnedFd::from_raw_fd(inner) };
+        // The effective ids are the second of three.
+        seen_as = (written!(passage.uids)[1], written!(passage.gids)[1]);
+    }
+    let (errno, step) = (written!(execution.errno), written!(execution.step));
     if errno != 0 {
         super::process::reap_pidfd(&pidfd).ok();
         let step = STEPS.get(step).copied().unwrap_or("starting the init");
         return Err(LaunchFailure::Child { step, source: io::Error::from_raw_os_error(errno) });
     }
-    Ok(Launched { pid, pidfd })
+    Ok(Launched { pid: result, pidfd, seen_as })
+}
+
+/// The process id that a clone returned.
+fn made(result: isize) -> Result<i32, LaunchFailure> {
+    match i32::try_from(result) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        _ => {
+            let errno = i32::try_from(-result).unwrap_or(libc::EINVAL);
+            Err(LaunchFailure::Clone(io::Error::from_raw_os_error(errno)))
+        }
+    }
 }
 
 /// Tries clone flags in a throw-away child that exits at once.
@@ -164,46 +256,56 @@ pub(crate) fn try_clone(flags: u64) -> io::Result<()> {
     }
 }
 
-fn stack_top(stack: &mut Vec<MaybeUninit<u8>>) -> (usize, usize) {
+fn stack_top(stack: &mut Stack) -> (usize, usize) {
     let base = stack.as_mut_ptr() as usize;
     let top = (base + stack.capacity()) & !15;
     (base, top - base)
 }
 
-fn clone3(
+/// What a child does, on memory that it shares with its parent.
+pub(super) type Entry = extern "C" fn(*mut libc::c_void) -> !;
+
+/// Clones a child with these flags, which share memory, by `clone3` or what there is of it. The stack, and what `shared`
+/// points to, must outlive the child's use of them: by `CLONE_VFORK`, or because the caller waits for its end.
+///
+/// It is called on the host's memory by a child, too: raw system calls only.
+pub(super) fn clone_child(
     flags: u64,
-    exit_signal: u64,
-    pidfd: &mut i32,
-    stack: &mut Vec<MaybeUninit<u8>>,
-    shared: &mut Shared,
+    pidfd: *mut i32,
+    stack: &mut Stack,
+    shared: *mut libc::c_void,
+    entry: Entry,
 ) -> isize {
     let (base, size) = stack_top(stack);
     // struct clone_args of <linux/sched.h>: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
-    let pidfd_at = std::ptr::from_mut(pidfd) as u64;
-    let args: [u64; 8] = [flags, pidfd_at, 0, 0, exit_signal, base as u64, size as u64, 0];
-    // SAFETY: `args` is a valid clone_args; the stack and `shared` outlive the child's use of them, because CLONE_VFORK
-    // suspends this thread until the child has executed the init or exited.
-    unsafe { trampoline(nr::CLONE3, [std::ptr::from_ref(&args) as usize, size_of_val(&args), 0], shared) }
-}
-
-fn clone(flags: u64, pidfd: &mut i32, stack: &mut Vec<MaybeUninit<u8>>, shared: &mut Shared) -> isize {
-    let (base, size) = stack_top(stack);
+    // exit_signal 0: nothing to tell anybody before the exec, which resets it to SIGCHLD.
+    let args: [u64; 8] = [flags | CLONE_CLEAR_SIGHAND, pidfd as u64, 0, 0, 0, base as u64, size as u64, 0];
+    // SAFETY: `args` is a valid clone_args; that the stack and `shared` outlive the child's use of them is the caller's
+    // promise.
+    let result = unsafe {
+        trampoline(nr::CLONE3, [std::ptr::from_ref(&args) as usize, size_of_val(&args), 0], shared, entry)
+    };
+    if result != -(libc::ENOSYS as isize) {
+        return result;
+    }
+    // Filters of container engines answer ENOSYS; the old call has all we need but CLONE_CLEAR_SIGHAND, for which the
+    // blocked signals stand in.
     let flags = usize::try_from(flags).unwrap_or(0);
-    // SAFETY: as in `clone3`; the second argument is the top of the stack, and with CLONE_PIDFD the third is where the
+    // SAFETY: as above; the second argument is the top of the stack, and with CLONE_PIDFD the third is where the
     // descriptor goes.
-    unsafe { trampoline(nr::CLONE, [flags, base + size, std::ptr::from_mut(pidfd) as usize], shared) }
+    unsafe { trampoline(nr::CLONE, [flags, base + size, pidfd as usize], shared, entry) }
 }
 
-/// Makes the call; in the child, switches to calling [`child`] with `shared`, which never returns.
+/// Makes the call; in the child, switches to calling `entry` with `shared`, which never returns.
 ///
 /// # Safety
 ///
-/// The arguments must describe a child that shares memory, has a stack of its own, and suspends the caller.
+/// The arguments must describe a child that shares memory and has a stack of its own; both must outlive its use of them.
 #[cfg(target_arch = "x86_64")]
-unsafe fn trampoline(number: usize, args: [usize; 3], shared: &mut Shared) -> isize {
+unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut libc::c_void, entry: Entry) -> isize {
     let result: isize;
     // SAFETY: in the parent the asm is a plain system call. In the child, which has rax = 0 and the new stack pointer
-    // (16-aligned), it calls `child`; that never returns, so nothing of this frame is popped twice. r12 and r13 are
+    // (16-aligned), it calls `entry`; that never returns, so nothing of this frame is popped twice. r12 and r13 are
     // preserved by the kernel. Fourth and fifth argument (child_tid, tls) are zero.
     unsafe {
         std::arch::asm!(
@@ -221,8 +323,8 @@ unsafe fn trampoline(number: usize, args: [usize; 3], shared: &mut Shared) -> is
             in("rdx") args[2],
             in("r10") 0,
             in("r8") 0,
-            in("r12") std::ptr::from_mut(shared),
-            in("r13") child as extern "C" fn(*mut Shared) -> !,
+            in("r12") shared,
+            in("r13") entry,
             out("rcx") _,
             out("r11") _,
         );
@@ -230,13 +332,13 @@ unsafe fn trampoline(number: usize, args: [usize; 3], shared: &mut Shared) -> is
     result
 }
 
-/// Makes the call; in the child, switches to calling [`child`] with `shared`, which never returns.
+/// Makes the call; in the child, switches to calling `entry` with `shared`, which never returns.
 ///
 /// # Safety
 ///
-/// The arguments must describe a child that shares memory, has a stack of its own, and suspends the caller.
+/// The arguments must describe a child that shares memory and has a stack of its own; both must outlive its use of them.
 #[cfg(target_arch = "aarch64")]
-unsafe fn trampoline(number: usize, args: [usize; 3], shared: &mut Shared) -> isize {
+unsafe fn trampoline(number: usize, args: [usize; 3], shared: *mut libc::c_void, entry: Entry) -> isize {
     let result: isize;
     // SAFETY: as for x86-64, with x0 = 0 in the child; x20 and x21 are preserved by the kernel.
     unsafe {
@@ -255,30 +357,73 @@ unsafe fn trampoline(number: usize, args: [usize; 3], shared: &mut Shared) -> is
             in("x2") args[2],
             in("x3") 0,
             in("x4") 0,
-            in("x20") std::ptr::from_mut(shared),
-            in("x21") child as extern "C" fn(*mut Shared) -> !,
+            in("x20") shared,
+            in("x21") entry,
         );
     }
     result
 }
 
-/// The child. Runs on the host's memory: raw system calls only.
-extern "C" fn child(shared: *mut Shared) -> ! {
-    // SAFETY: the parent's frame holds `Shared` and is suspended until we execute or exit; nobody else touches it.
-    let shared = unsafe { &mut *shared };
-    let (step, errno) = match steps(shared) {
-        Ok(()) => (4, libc::EIO),
-        Err(failure) => failure,
-    };
-    shared.step = step;
-    shared.errno = errno;
+/// The first of two children: enters the namespaces and clones the second. Runs on the host's memory: raw system calls
+/// only.
+extern "C" fn enter(shared: *mut libc::c_void) -> ! {
+    let shared: *mut Shared = shared.cast();
+    // SAFETY: the parent holds `Shared` and is suspended until we exit; nobody else uses this part of it meanwhile.
+    let passage = unsafe { &mut (*shared).passage };
+    while passage.entered < passage.count {
+        // SAFETY: the parent's frame has this many entrances there.
+        let entrance = unsafe { passage.entrances.add(passage.entered).read() };
+        let fd = entrance.namespace.as_raw_fd().unsigned_abs() as usize;
+        let arguments = [fd, usize::try_from(entrance.kind).unwrap_or(usize::MAX), 0, 0, 0, 0];
+        // SAFETY: a descriptor and a number; what changes are the namespaces of this child only, which shares neither a
+        // thread group nor the root and working directory with anybody.
+        let result = unsafe { raw::syscall(nr::SETNS, arguments) };
+        if result < 0 {
+            passage.refused = i32::try_from(-result).unwrap_or(libc::EINVAL);
+            break;
+        }
+        passage.entered += 1;
+    }
+    if passage.refused == 0 {
+        let three = |number, ids: &mut [u32; 3]| {
+            let at = ids.as_mut_ptr() as usize;
+            // SAFETY: the call writes three numbers to the three fields, and cannot fail then.
+            unsafe { raw::syscall(number, [at, at + 4, at + 8, 0, 0, 0]) };
+        };
+        three(nr::GETRESUID, &mut passage.uids);
+        three(nr::GETRESGID, &mut passage.gids);
+        let pidfd = &raw mut passage.pidfd;
+        passage.result = clone_child(passage.flags, pidfd, &mut passage.stack, shared.cast(), child);
+    }
+    // Not before what it says is true: the second child has written to `Shared` for the last time.
+    // SAFETY: a live field.
+    unsafe { (&raw mut passage.done).write_volatile(true) };
+    exit()
+}
+
+pub(super) fn exit() -> ! {
     loop {
         // SAFETY: exit_group of this child only (CLONE_VM without CLONE_THREAD); it touches no memory.
         unsafe { raw::syscall(nr::EXIT_GROUP, [1, 0, 0, 0, 0, 0]) };
     }
 }
 
-fn steps(shared: &Shared) -> Result<(), (usize, i32)> {
+/// The init's process. Runs on the host's memory: raw system calls only.
+extern "C" fn child(shared: *mut libc::c_void) -> ! {
+    let shared: *mut Shared = shared.cast();
+    // SAFETY: the parent holds `Shared` and is suspended until we execute or exit; nobody else uses this part of it
+    // meanwhile.
+    let shared = unsafe { &mut (*shared).execution };
+    let (step, errno) = match steps(shared) {
+        Ok(()) => (4, libc::EIO),
+        Err(failure) => failure,
+    };
+    shared.step = step;
+    shared.errno = errno;
+    exit()
+}
+
+fn steps(shared: &Execution) -> Result<(), (usize, i32)> {
     let call = |step: usize, number: usize, args: [usize; 6]| -> Result<usize, (usize, i32)> {
         // SAFETY: every call below passes numbers or addresses of live locals of the right size.
         let result = unsafe { raw::syscall(number, args) };
@@ -322,7 +467,11 @@ fn steps(shared: &Shared) -> Result<(), (usize, i32)> {
     call(3, nr::CLOSE_RANGE, [4, u32::MAX as usize, 0, 0, 0, 0])?;
     let empty = c"".as_ptr() as usize;
     let flags = libc::AT_EMPTY_PATH as usize;
-    call(4, nr::EXECVEAT, [3, empty, shared.argv as usize, shared.envp as usize, flags, 0])?;
+    call(
+        4,
+        nr::EXECVEAT,
+        [3, empty, shared.argv.as_ptr() as usize, shared.envp.as_ptr() as usize, flags, 0],
+    )?;
     Ok(())
 }
 

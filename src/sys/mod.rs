@@ -11,6 +11,7 @@ mod listener;
 mod loop_device;
 mod memfd;
 mod mount;
+mod namespace;
 mod pipe;
 mod process;
 mod quota;
@@ -24,7 +25,7 @@ pub(crate) use btrfs::{
     create_subvolume, destroy_subvolume, make_subvolume_writable, share_content, snapshot_subvolume,
 };
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
-pub(crate) use launch::{LaunchFailure, Launched, launch, try_clone};
+pub(crate) use launch::{Entrance, LaunchFailure, Launched, launch, try_clone};
 pub(crate) use listener::{
     SeccompNotification, answer_notification, answer_with_fd, continue_notification, has_thread,
     is_notification_valid, receive_notification, replace_fd,
@@ -33,12 +34,13 @@ pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
     Reach, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
-    make_filesystem_read_only, map_namespace,
+    make_filesystem_read_only,
 };
+pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
 pub(crate) use pipe::unread;
 pub(crate) use process::{
-    ProcessOf, core_cookie, effective_capabilities, hard_rlimit, landlock_abi, open_pidfd, random,
-    reap_pidfd, send_signal,
+    ProcessOf, core_cookie, effective_capabilities, hard_rlimit, knows_keys, landlock_abi, open_pidfd,
+    random, reap_pidfd, send_signal,
 };
 pub(crate) use quota::{
     LIMIT_BLOCK, LimitKinds, Project, ProjectQuota, ProjectQuotas, limit_project, project_of, project_quota,

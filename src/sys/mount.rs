@@ -1,6 +1,5 @@
 //! Detached mount trees: cloned with the host's privileges, handed to the init by descriptor.
 
-use super::raw::nr;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -127,43 +126,4 @@ pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Resul
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Makes a user namespace with these maps and returns a descriptor of it. It exists to describe an id map to
-/// [`idmap_tree`]; nothing runs in it.
-///
-/// The process that holds it while the maps are written has a copy of this process's memory but only makes system
-/// calls, and is killed at the end.
-pub(crate) fn map_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
-    let mut pidfd: i32 = -1;
-    let flags = libc::CLONE_NEWUSER as usize | libc::CLONE_PIDFD as usize | libc::SIGCHLD as usize;
-    // A handler of the host must not run in its copy.
-    let old_mask = super::launch::block_all_signals();
-    // SAFETY: clone(2) without CLONE_VM and with a null stack forks; the child below makes raw system calls only.
-    let pid = unsafe { super::raw::syscall(nr::CLONE, [flags, 0, (&raw mut pidfd) as usize, 0, 0, 0]) };
-    if pid == 0 {
-        loop {
-            // Sleeps until killed; PR_SET_PDEATHSIG covers a parent that dies first.
-            // SAFETY: prctl with numbers, and ppoll with no descriptors and no timeout: neither touches memory.
-            unsafe {
-                super::raw::syscall(
-                    nr::PRCTL,
-                    [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0],
-                );
-                super::raw::syscall(nr::PPOLL, [0; 6]);
-            }
-        }
-    }
-    super::launch::restore_signals(old_mask);
-    if pid < 0 {
-        return Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EINVAL)));
-    }
-    // SAFETY: clone succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there.
-    let pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
-    let written = std::fs::write(format!("/proc/{pid}/uid_map"), uid_map)
-        .and_then(|()| std::fs::write(format!("/proc/{pid}/gid_map"), gid_map))
-        .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
-    super::process::send_signal(&pidfd, libc::SIGKILL)?;
-    super::process::reap_pidfd(&pidfd)?;
-    Ok(written?.into())
 }

@@ -121,6 +121,16 @@ pub(crate) fn effective_capabilities() -> io::Result<u64> {
     Ok(u64::from(sets[0]) | u64::from(sets[3]) << 32)
 }
 
+/// Whether this thread may make calls about keys: the kernel may have none, and a filter around this process may refuse them,
+/// which whatever it starts then inherits. See `keyctl(2)`.
+pub(crate) fn knows_keys() -> bool {
+    const GET_KEYRING_ID: libc::c_int = 0;
+    const SESSION: libc::c_int = -3;
+    // SAFETY: three numbers; the last says that no keyring is to be made.
+    let result = check(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) });
+    !result.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)))
+}
+
 /// The hard limit of a resource of this process; `u64::MAX` for none.
 pub(crate) fn hard_rlimit(resource: u32) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -20,9 +20,9 @@ fn bytes_of<T: Copy>(value: &T) -> &[u8] {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }
 }
 
-/// Sends one message.
-pub(crate) fn send<T: Copy>(socket: BorrowedFd<'_>, value: &T, fds: &[RawFd]) -> io::Result<()> {
-    let iov = [IoSlice::new(bytes_of(value))];
+/// Sends one message: a value, and what follows it.
+pub(crate) fn send<T: Copy>(socket: BorrowedFd<'_>, value: &T, tail: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    let iov = [IoSlice::new(bytes_of(value)), IoSlice::new(tail)];
     let rights = [ControlMessage::ScmRights(fds)];
     let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
     loop {

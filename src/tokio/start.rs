@@ -14,6 +14,7 @@ use crate::container::Container;
 use crate::error::{Error, Result, Step};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
+use crate::run_limits::RunLimits;
 use crate::runtime::{self, Purpose, Runtime};
 use crate::sandbox::Sandbox;
 use crate::wire::CONTAINER;
@@ -50,9 +51,14 @@ fn watch(runtime: &Runtime) -> Result<Arc<Watch>> {
 /// Starts a program in a container of its own.
 async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
     command.validate()?;
+    let limits = plan.run_limits(command.own.as_deref())?;
+    if let Some(placement) = &limits.placement {
+        // Before the init starts in this process's cgroup.
+        placement.ready()?;
+    }
     let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
     let watch = watch(&runtime)?;
-    let started = start(&runtime, &watch, CONTAINER, command, Role::Owner).await;
+    let started = start(&runtime, &watch, CONTAINER, command, limits, Role::Owner).await;
     if started.is_err() {
         take_down(runtime, &watch).await;
     }
@@ -62,7 +68,8 @@ async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
 /// Starts one more program in a container.
 async fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Child> {
     command.validate()?;
-    start(runtime, &watch(runtime)?, runtime.next_number(), command, Role::Guest).await
+    let limits = runtime.plan.run_limits(command.own.as_deref())?;
+    start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest).await
 }
 
 async fn start(
@@ -70,10 +77,11 @@ async fn start(
     watch: &Arc<Watch>,
     number: u32,
     command: &Command,
+    limits: RunLimits,
     role: Role,
 ) -> Result<Child> {
     let _start = poll_fn(|context| runtime.starts.poll_begin(context)).await;
-    let asked = Asked::new(Arc::clone(runtime), number, command, role)?;
+    let asked = Asked::new(Arc::clone(runtime), number, command, limits, role)?;
     let mut starting = Starting { asked: Some(asked), watch: Arc::clone(watch) };
     loop {
         let received = poll_fn(|context| watch.poll_receive(&runtime.link, number, context)).await?;
@@ -95,10 +103,10 @@ async fn container(plan: &Plan) -> Result<Container> {
     let watch = watch(&runtime)?;
     let mut unready = Unready { runtime: Some(Arc::clone(&runtime)), watch: Arc::clone(&watch) };
     let received = poll_fn(|context| watch.poll_receive(&runtime.link, CONTAINER, context)).await;
-    let ready = received.and_then(|received| runtime.ready(received));
+    let ready = received.and_then(|received| runtime.says_ready(received));
     unready.runtime = None;
     match ready {
-        Ok(()) => Ok(Container::of(runtime)),
+        Ok(_) => Ok(Container::of(plan, runtime)),
         Err(error) => {
             take_down(runtime, &watch).await;
             Err(error)
@@ -246,7 +254,7 @@ impl Container {
     ///
     /// As [`Sandbox::spawn_async`].
     pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
-        among_others(self.shared_runtime(), command.borrow()).await
+        among_others(&self.runtime(), command.borrow()).await
     }
 
     /// [`status`](Container::status) for a task. Dropping the future kills the program.
@@ -273,7 +281,7 @@ impl Container {
     /// As [`Sandbox::spawn_async`].
     pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
         let command = command.borrow().clone().capturing();
-        among_others(self.shared_runtime(), &command).await?.wait_with_output().await
+        among_others(&self.runtime(), &command).await?.wait_with_output().await
     }
 
     /// [`close`](Container::close) for a task. Dropping the container does the same in its thread, which waits.
@@ -286,7 +294,7 @@ impl Container {
     ///
     /// As [`Sandbox::spawn_async`].
     pub async fn close_async(self) -> Result<()> {
-        let runtime = Arc::clone(self.shared_runtime());
+        let runtime = self.runtime();
         let watch = watch(&runtime)?;
         match Teardown::of(runtime, &watch) {
             Some(teardown) => teardown.wait().await,

@@ -4,6 +4,8 @@
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 /// The most file descriptors that one message carries (`SCM_MAX_FD` of the kernel).
 pub(crate) const MAX_FDS: usize = 253;
+/// The most bytes of an image that follow a message.
+pub(crate) const INLINE_IMAGE: usize = 8192;
 /// The most file descriptors that the init holds for a container, and for one run.
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
@@ -19,7 +21,8 @@ pub(crate) mod request {
     /// Set the container up. Table: plan image, pidfd of the host, then what shall live as long as the init. Sent before
     /// the init exists, so that it has something to do from its first instruction.
     pub(crate) const START: u32 = 2;
-    /// Start a program. Table: run image, then the slots of the run.
+    /// Start a program. Table: the standard streams, what else it gets, and what the init needs for it. Its image follows the
+    /// message, if `image_slot` does not say where it is.
     pub(crate) const RUN: u32 = 3;
     /// Kill a program and everything that descends from it.
     pub(crate) const KILL: u32 = 4;
@@ -53,14 +56,22 @@ pub(crate) mod flag {
     pub(crate) const EXPECT_BOX: u32 = 32;
     /// `START`: the container is for one program, which is why nobody waits for a `READY`.
     pub(crate) const QUIET: u32 = 16;
-    /// `BOX`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
+    /// `BOX`, `RUN`: the usage file is v2 `cpu.stat` (microseconds behind a key), not v1 `cpuacct.usage`.
     pub(crate) const CPU_STAT: u32 = 8;
     /// `RUN`: the payload parks at the gate, and a `PASS` will come.
     pub(crate) const GATE: u32 = 64;
     /// `PASS`: the host could not do its part.
     pub(crate) const REFUSED: u32 = 128;
+    /// `START`: the network namespace was made ahead, and its loopback interface is up.
+    pub(crate) const LOOPBACK_IS_UP: u32 = 512;
     /// `RUN`: the listener of the program's filter goes to the host.
     pub(crate) const HOST_LISTENS: u32 = 256;
+    /// `START`: a payload is prepared before its command comes.
+    pub(crate) const PREPARE: u32 = 2048;
+    /// `START`: payloads are forked from one that is prepared, again and again.
+    pub(crate) const TEMPLATE: u32 = 1024;
+    /// `RUN`: a prepared payload may become the program.
+    pub(crate) const WARM: u32 = 4096;
 }
 
 /// A message of the host.
@@ -71,19 +82,28 @@ pub(crate) struct Request {
     pub(crate) flags: u32,
     /// `RUN`, `KILL`: which program, by the host's numbering. For files: what the answer is to be told by.
     pub(crate) child: u32,
-    /// `BOX`: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
+    /// `BOX`, and `RUN` of a program with limits of its own: slot of the directory for `CLONE_INTO_CGROUP`, or [`NO_SLOT`].
     pub(crate) cgroup_slot: u32,
-    /// `BOX`: slot of the file that holds the CPU usage of the box, or [`NO_SLOT`].
+    /// The same: slot of the file that holds the CPU usage of what is in the cgroup, or [`NO_SLOT`].
     pub(crate) usage_slot: u32,
     /// `BOX`: slot of the file that a frozen version 1 box is thawed by, or [`NO_SLOT`].
     pub(crate) thaw_slot: u32,
+    /// `BOX`: slot of the first of the files by which a process leaves the box again, in the order in which it was joined, or
+    /// [`NO_SLOT`].
+    pub(crate) leave_slot: u32,
+    /// `RUN`: slot of the image, or [`NO_SLOT`] if it follows the message.
+    pub(crate) image_slot: u32,
+    /// `RUN`: slots of the files by which the program joins its cgroups in place of those of the box, and how many they are;
+    /// none of a program without limits of its own. That of a `cgroup_slot` comes last.
+    pub(crate) join_slot: u32,
+    pub(crate) join_count: u32,
     /// `RUN`: slots of the read ends of captured stdout and stderr, or [`NO_SLOT`].
     pub(crate) pump_from: [u32; 2],
     /// `RUN`: slots of what captured stdout and stderr are written to.
     pub(crate) pump_to: [u32; 2],
     /// `START`: how many processors can use CPU time at once.
     pub(crate) processors: u32,
-    /// `MAKE_FILE`: permissions and owner.
+    /// `MAKE_FILE`: permissions and owner. `GO`: the caller's ids as the user namespace has them that the init's is within.
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -217,6 +237,9 @@ pub(crate) mod line {
     pub(crate) const OUTPUT: u32 = 15;
     /// The listener of the program's filter is received, or sent to the host.
     pub(crate) const LISTENER: u32 = 17;
+    /// A prepared payload that was given the command did not execute it: it was killed before, or stopped. The command may be
+    /// sent again.
+    pub(crate) const GONE: u32 = 18;
     /// Waiting for events; the init ends.
     pub(crate) const EVENTS: u32 = 16;
     /// The signal actions and the mask that a host may have left.
@@ -239,6 +262,8 @@ pub(crate) mod line {
     pub(crate) const DIRECTORY: u32 = 28;
     /// Programs of the same user id must not attach.
     pub(crate) const UNDUMPABLE: u32 = 29;
+    /// A program with limits of its own joins its cgroups.
+    pub(crate) const OWN_CGROUP: u32 = 30;
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.
@@ -253,6 +278,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 104 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 120 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

@@ -208,6 +208,8 @@ operations! {
         /// If `optional` is 1, a path that is not there, or that has a symlink in it, is passed over.
         41 => AllowPath { path: &'a CStr, access: u64, on_file: u64, optional: u32 },
         42 => AllowPort { port: u32, access: u64 },
+        /// Map these ids to the caller's, whose numbers in the surrounding user namespace came with `GO`.
+        44 => MapIds { uid: u32, gid: u32 },
         /// Keep the host's procfs, for programs to set their label by.
         43 => KeepProc {},
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod features;
+pub(crate) mod ledger;
 pub(crate) mod oracle;
 pub(crate) mod raw;
 pub(crate) mod roles;

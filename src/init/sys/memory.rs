@@ -5,9 +5,12 @@ use core::ffi::CStr;
 use super::{Errno, Fd, Result, nr, plain};
 use crate::wire::Vector;
 
-/// A file mapped privately: writes stay in this process.
+/// Bytes of a plan or a command: a file mapped privately, so that writes stay in this process, or memory for what a message
+/// brings.
 pub(crate) struct Image {
     base: usize,
+    mapped: usize,
+    /// How many of the bytes count.
     length: usize,
 }
 
@@ -18,7 +21,26 @@ impl Image {
     pub(crate) fn map(fd: Fd, length: usize) -> Result<Self> {
         const MAP_PRIVATE: usize = 2;
         let base = plain(nr::MMAP, &[0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd.arg(), 0])?;
-        Ok(Self { base, length })
+        Ok(Self { base, mapped: length, length })
+    }
+
+    /// Memory of this size for a message to come. It takes a page when one is written to.
+    pub(crate) fn space(mapped: usize) -> Result<Self> {
+        const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
+        let none = -1_isize as usize;
+        let base = plain(nr::MMAP, &[0, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE_ANONYMOUS, none, 0])?;
+        Ok(Self { base, mapped, length: 0 })
+    }
+
+    /// All of the memory, to be written to.
+    pub(crate) fn all(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is this long, private and writable, lives as long as `self`, and `self` is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.base as *mut u8, self.mapped) }
+    }
+
+    /// How many of the bytes count, from the first on.
+    pub(crate) fn set_length(&mut self, length: usize) {
+        self.length = length.min(self.mapped);
     }
 
     /// The size of a file, by seeking to its end.
@@ -28,8 +50,8 @@ impl Image {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is `length` bytes long, lives as long as `self`, and is written only through
-        // `relocate`, which borrows `self` exclusively. The file behind it is sealed against shrinking by the host.
+        // SAFETY: the mapping is at least `length` bytes long, lives as long as `self`, and is written only through
+        // `relocate` and `all`, which borrow `self` exclusively. The file behind it is sealed against shrinking by the host.
         unsafe { core::slice::from_raw_parts(self.base as *const u8, self.length) }
     }
 
@@ -55,7 +77,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        plain(nr::MUNMAP, &[self.base, self.length]).ok();
+        plain(nr::MUNMAP, &[self.base, self.mapped]).ok();
     }
 }
 

@@ -3,13 +3,8 @@
 use super::{Errno, Fd, Owned, Result, address, address_mut, nr, owned, plain};
 
 pub(crate) fn exit(code: i32) -> ! {
-    exit_exempt(code, 0)
-}
-
-/// Exits under a filter that looks for `token` in the sixth argument, which exit_group(2) does not have.
-pub(crate) fn exit_exempt(code: i32, token: u64) -> ! {
     loop {
-        plain(nr::EXIT_GROUP, &[code as usize, 0, 0, 0, 0, token as usize]).ok();
+        plain(nr::EXIT_GROUP, &[code as usize]).ok();
         // A filter that answers exit_group with an errno must not make the process go on.
         #[cfg(target_arch = "x86_64")]
         // SAFETY: raises SIGILL, whose default action ends the process.
@@ -68,12 +63,35 @@ pub(crate) fn fork(cgroup: Option<Fd>) -> Result<Fork> {
     }
 }
 
+/// Forks a child of the parent of this process, which is the one that hears of its end. In the child the result is its own
+/// process id, in this process `None`.
+pub(crate) fn fork_sibling() -> Result<Option<i32>> {
+    const CLONE_PARENT: usize = 0x8000;
+    const CLONE_CHILD_SETTID: usize = 0x100_0000;
+    let mut pid = 0_i32;
+    // Which of the last two is the address of the child's id differs by architecture, and the other one is not looked at.
+    let at = address_mut(&mut pid);
+    match plain(nr::CLONE, &[CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD as usize, 0, 0, at, at])? {
+        0 => Ok(Some(core::hint::black_box(pid))),
+        _ => Ok(None),
+    }
+}
+
+pub(crate) fn process_id() -> i32 {
+    // getpid(2) cannot fail.
+    plain(nr::GETPID, &[]).map_or(0, |pid| pid as i32)
+}
+
+/// A descriptor of a process by its id.
+pub(crate) fn open_pidfd(pid: i32) -> Result<Owned> {
+    owned(plain(nr::PIDFD_OPEN, &[pid as usize, 0]))
+}
+
 /// Executes a program; returns only on failure.
 ///
-/// `argv` and `envp` are offsets of pointer vectors in `image`, which [`Image::relocate`] checked and filled. A filter may
-/// look for `token` in the sixth argument, which execve(2) does not have.
-pub(crate) fn execve(path: usize, argv: usize, envp: usize, token: u64) -> Errno {
-    match plain(nr::EXECVE, &[path, argv, envp, 0, 0, token as usize]) {
+/// `argv` and `envp` are offsets of pointer vectors in `image`, which [`Image::relocate`] checked and filled.
+pub(crate) fn execve(path: usize, argv: usize, envp: usize) -> Errno {
+    match plain(nr::EXECVE, &[path, argv, envp]) {
         Ok(_) => Errno::EPROTO,
         Err(errno) => errno,
     }

@@ -1,0 +1,186 @@
+//! Network namespaces that are made before somebody needs them, by a thread of their own.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::error::{Error, Result, Step};
+use crate::idmap::{self, IdBlock, Ids, MapPlan};
+use crate::namespace::Namespaces;
+use crate::sys::{self, Entrance};
+
+/// What is made ahead: the network namespace, and the user namespace that owns it, if the plan has one.
+const AHEAD: Namespaces = Namespaces::USER.union(Namespaces::NET);
+
+/// The most that are kept for one plan: each takes descriptors of this process, and kernel memory.
+const MOST: usize = 1024;
+
+/// How long the thread rests when it could not make one.
+const REST: Duration = Duration::from_millis(100);
+
+/// Namespaces that nothing has run in, for one sandbox.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// In the order in which they are entered.
+    namespaces: Vec<(Namespaces, OwnedFd)>,
+    /// The ids of its map.
+    pub(crate) block: Option<IdBlock>,
+}
+
+/// What namespaces of a plan are made by.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) maps: Option<MapPlan>,
+    pub(crate) program: Ids,
+}
+
+impl Prepared {
+    /// Makes what a launch would make, by the same means.
+    fn make(recipe: &Recipe) -> Result<Self> {
+        let block = recipe.maps.as_ref().map(MapPlan::reserve).transpose()?.flatten();
+        let maps = recipe.maps.as_ref().map(|maps| maps.maps(block.as_ref(), recipe.program)).transpose()?;
+        let flags = recipe.namespaces & AHEAD;
+        let made = sys::with_new_namespaces(flags.bits(), |pid| {
+            if let Some(maps) = &maps {
+                idmap::write_maps(pid, maps)?;
+            }
+            let files = Namespaces::table().into_iter().filter(|(one, ..)| flags.contains(*one));
+            let opened = files.map(|(one, _, file)| {
+                let opened = File::open(format!("/proc/{pid}/ns/{file}"));
+                Ok((one, opened.and_then(|file| sys::above_stdio(file.into())).map_err(cannot)?))
+            });
+            opened.collect::<Result<Vec<_>>>()
+        });
+        Ok(Self { namespaces: made.map_err(cannot)??, block })
+    }
+
+    pub(crate) fn as_given(&self) -> Vec<Entrance<'_>> {
+        let entrances = self.namespaces.iter();
+        entrances.map(|(kind, fd)| Entrance { namespace: fd.as_fd(), kind: kind.bits() }).collect()
+    }
+
+    /// What a launch into these need not make.
+    pub(crate) fn kinds(&self) -> Namespaces {
+        self.namespaces.iter().map(|(kind, _)| *kind).collect()
+    }
+}
+
+fn cannot(error: io::Error) -> Error {
+    Error::os(Step::Clone, "making namespaces ahead", error).with_hint(
+        "see Host::probe(), the limits user.max_user_namespaces and user.max_net_namespaces, and ulimit -n",
+    )
+}
+
+/// Keeps namespaces ready for the sandboxes of a plan.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// The process that started it. A forked copy has copies of what is ready, which must not be used twice.
+    owner: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    count: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Prepared>,
+    stopped: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of the thread.
+    fn refill(&self, recipe: &Recipe) {
+        let mut state = self.lock();
+        loop {
+            state = self
+                .changed
+                .wait_while(state, |state| !state.stopped && state.ready.len() >= self.count)
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.stopped {
+                return;
+            }
+            drop(state);
+            let made = Prepared::make(recipe);
+            state = self.lock();
+            match made {
+                Ok(prepared) => {
+                    state.ready.push_back(prepared);
+                    self.changed.notify_all();
+                }
+                // Sandboxes make their own meanwhile, and say what is in the way.
+                Err(_) => {
+                    let stopped = |state: &mut State| !state.stopped;
+                    state = self
+                        .changed
+                        .wait_timeout_while(state, REST, stopped)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
+                }
+            }
+        }
+    }
+}
+
+impl Keeper {
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a count that cannot be kept, and what is in the way of
+    /// making the first.
+    pub(crate) fn start(recipe: Recipe, count: usize) -> Result<Self> {
+        if count == 0 || count > MOST {
+            return Err(Error::invalid(format!("{count} network namespaces cannot be kept ready"))
+                .with_hint(format!("keep 1 to {MOST}")));
+        }
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), count });
+        // What cannot be made is told now, and not by sandboxes that are slow.
+        shared.lock().ready.push_back(Prepared::make(&recipe)?);
+        let theirs = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("belljar-ahead".to_owned())
+            .spawn(move || theirs.refill(&recipe))
+            .map_err(|error| {
+                Error::os(Step::Prepare, "starting the thread that makes namespaces ahead", error)
+            })?;
+        Ok(Self { shared, thread: Some(thread), owner: std::process::id() })
+    }
+
+    /// One that is ready.
+    pub(crate) fn take(&self) -> Option<Prepared> {
+        if self.owner != std::process::id() {
+            return None;
+        }
+        let taken = self.shared.lock().ready.pop_front();
+        self.shared.changed.notify_all();
+        taken
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            // A forked copy has no such thread.
+            std::mem::forget(self.thread.take());
+            return;
+        }
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What callers and the pool's thread share.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::builder::{Options, Reuse, WhenEmpty};
+use super::metrics::PoolMetrics;
+use super::parked::Parked;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::Plan;
+use crate::runtime::Runtime;
+use crate::teardown::{Init, Reaper};
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) plan: Plan,
+    pub(super) options: Options,
+    state: Mutex<State>,
+    /// A container has become ready or was removed, or something has failed.
+    changed: Condvar,
+    /// Wakes the pool's thread.
+    bell: EventFd,
+    /// The process that started the pool, and alone has its thread.
+    owner: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The last one is taken first: its memory is the likeliest to be in the processors' caches.
+    pub(super) ready: Vec<Parked>,
+    /// Containers that wait for their removal and that the thread does not know of yet.
+    pub(super) ended: Vec<(Arc<Runtime>, Init)>,
+    /// Why the last container could not be set up.
+    failure: Option<Error>,
+    pub(super) stopping: bool,
+    /// How many there are of each, but those that are ready.
+    pub(super) count: PoolMetrics,
+}
+
+/// What a call has got to run its program in.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Ready(Parked),
+    /// Leave to start a sandbox.
+    Nothing,
+}
+
+impl Shared {
+    pub(super) fn new(plan: Plan, options: Options, ready: Vec<Parked>) -> Result<Self> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = EventFd::from_flags(flags)
+            .map_err(|errno| Error::os(Step::Pool, "making the eventfd of the pool's thread", errno))?;
+        let state = Mutex::new(State { ready, ..State::default() });
+        Ok(Self { plan, options, state, changed: Condvar::new(), bell, owner: std::process::id() })
+    }
+
+    /// Whether this is the process that started the pool. In a forked copy another thread may have held the lock at that
+    /// moment, so nothing is looked at.
+    pub(super) fn is_ours(&self) -> bool {
+        self.owner == std::process::id()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    pub(super) fn ring(&self) {
+        // It is never full: that takes 2^64 rings that nobody hears.
+        self.bell.write(1).ok();
+    }
+
+    pub(super) fn unring(&self) {
+        self.bell.read().ok();
+    }
+
+    /// A container, or leave to start a sandbox, within the time that the pool waits.
+    pub(super) fn take(&self) -> Result<Taken> {
+        if !self.is_ours() {
+            return Err(Error::invalid(
+                "the pool belongs to the process that started it, of which this is a fork",
+            )
+            .with_hint("start one in this process"));
+        }
+        let deadline = Instant::now().checked_add(self.options.patience);
+        let mut state = self.lock();
+        let mut has_waited = false;
+        loop {
+            let has_room = state.count.in_use + state.count.closing < self.options.max;
+            if has_room {
+                if let Some(taken) = self.try_take(&mut state)? {
+                    return Ok(taken);
+                }
+            }
+            if !has_waited {
+                has_waited = true;
+                state.count.waits += 1;
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(left) if left.is_zero() => {
+                    state.count.refused += 1;
+                    return Err(self.exhausted(has_room));
+                }
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// The same for a pool that has room, without waiting.
+    fn try_take(&self, state: &mut State) -> Result<Option<Taken>> {
+        while let Some(parked) = state.ready.pop() {
+            if parked.is_dead() {
+                self.discard(state, &parked);
+                continue;
+            }
+            state.count.in_use += 1;
+            state.count.warm += 1;
+            if self.options.reuse == Reuse::Never {
+                self.ring();
+            }
+            return Ok(Some(Taken::Ready(parked)));
+        }
+        match (self.options.when_empty, &state.failure) {
+            (WhenEmpty::Start, _) => {
+                state.count.in_use += 1;
+                state.count.cold += 1;
+                Ok(Some(Taken::Nothing))
+            }
+            (WhenEmpty::Wait, Some(failure)) => {
+                let failure = failure.again();
+                state.count.refused += 1;
+                Err(failure)
+            }
+            (WhenEmpty::Wait, None) => Ok(None),
+        }
+    }
+
+    /// Puts a container that has died away. It is no longer among those that are ready.
+    pub(super) fn discard(&self, state: &mut State, parked: &Parked) {
+        state.count.discarded += 1;
+        state.count.closing += 1;
+        state.ended.push((Arc::clone(parked.runtime()), Init::Running));
+        self.ring();
+    }
+
+    fn exhausted(&self, has_room: bool) -> Error {
+        let Options { max, patience, .. } = self.options;
+        let (message, hint) = match has_room {
+            true => (
+                format!("no container of the pool became ready within {patience:?}"),
+                "raise size() or patience(), or start one when none is ready by when_empty(WhenEmpty::Start)",
+            ),
+            false => (
+                format!("{max} programs of the pool were in use for {patience:?}"),
+                "raise max() or patience(); a program that has ended is in use until its Child is waited for or dropped",
+            ),
+        };
+        Error::message(ErrorKind::ResourceExhausted, Step::Pool, message).with_hint(hint)
+    }
+
+    /// What was taken is not used after all, and nothing is left of it.
+    pub(super) fn give_back(&self) {
+        let mut state = self.lock();
+        self.release(&mut state);
+    }
+
+    fn release(&self, state: &mut State) {
+        state.count.in_use -= 1;
+        self.changed.notify_one();
+        if self.options.reuse == Reuse::AfterReset {
+            self.ring();
+        }
+    }
+
+    /// How many containers are to be set up.
+    pub(super) fn missing(&self, state: &State) -> usize {
+        let count = &state.count;
+        let there = match self.options.reuse {
+            Reuse::Never => state.ready.len() + count.making,
+            Reuse::AfterReset => state.ready.len() + count.making + count.in_use + count.closing,
+        };
+        self.options.size.saturating_sub(there)
+    }
+
+    /// A container was set up.
+    pub(super) fn park(&self, parked: Parked) {
+        let mut state = self.lock();
+        state.count.making -= 1;
+        state.count.refills += 1;
+        state.failure = None;
+        state.ready.push(parked);
+        self.changed.notify_one();
+    }
+
+    /// A container could not be set up: all that wait are told.
+    pub(super) fn fail(&self, error: Error) {
+        let mut state = self.lock();
+        state.count.failed_refills += 1;
+        state.failure = Some(error);
+        self.changed.notify_all();
+    }
+
+    /// Nothing is left of a container that was closing, or something that could not be removed.
+    pub(super) fn closed(&self, is_removed: bool) {
+        let mut state = self.lock();
+        state.count.closing -= 1;
+        state.count.not_removed += u64::from(!is_removed);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.ring();
+    }
+
+    pub(super) fn metrics(&self) -> PoolMetrics {
+        if !self.is_ours() {
+            return PoolMetrics::default();
+        }
+        let state = self.lock();
+        PoolMetrics { ready: state.ready.len(), ..state.count }
+    }
+}
+
+impl Reaper for Shared {
+    fn take_down(&self, runtime: Arc<Runtime>) -> Result<()> {
+        if !self.is_ours() {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        if runtime.reaped.load(Ordering::Relaxed) {
+            self.release(&mut state);
+            return Ok(());
+        }
+        if state.stopping {
+            state.count.in_use -= 1;
+            drop(state);
+            return runtime.tear_down(Init::Exiting);
+        }
+        state.count.in_use -= 1;
+        state.count.closing += 1;
+        state.ended.push((runtime, Init::Exiting));
+        self.ring();
+        Ok(())
+    }
+}
