@@ -45,7 +45,8 @@ impl Container {
 
     /// One that is set up.
     pub(crate) fn of(plan: &Plan, runtime: Arc<Runtime>) -> Self {
-        Self { plan: plan.clone(), runtime: Mutex::new(runtime) }
+        // What is made ahead for others ends with their plan, and not with this container.
+        Self { plan: plan.alone(), runtime: Mutex::new(runtime) }
     }
 
     /// Starts a program inside.

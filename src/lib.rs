@@ -177,6 +177,7 @@ mod runtime;
 mod sandbox;
 mod scheduling;
 mod seccomp;
+mod skeleton;
 mod source;
 mod spawn;
 mod starts;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, Step, one_line};
 use crate::fsimage;
+use crate::skeleton::Skeleton;
 use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
 
@@ -52,6 +53,7 @@ pub(crate) struct Lowering {
     proc: ProcView,
     /// Something was mounted over the old root, and a clone of that would contain it.
     root_covered: bool,
+    shares_root: bool,
     held: Vec<Held>,
 }
 
@@ -77,6 +79,7 @@ impl Lowering {
             files: 0,
             proc: ProcView::Fresh,
             root_covered: false,
+            shares_root: false,
             held: Vec::new(),
         }
     }
@@ -152,6 +155,26 @@ impl Lowering {
     /// Registers the [devices](crate::device) of a minimal `/dev`, which the host has.
     pub(crate) fn devices(&mut self, f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>) -> Result<()> {
         self.add_source(HostSource { origin: Origin::Devices, presentation: Presentation::AsIs }, f)
+    }
+
+    /// Registers a root that is made once for all sandboxes of the plan.
+    pub(crate) fn skeleton(
+        &mut self,
+        skeleton: Arc<Skeleton>,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let source = HostSource { origin: Origin::Skeleton(skeleton), presentation: Presentation::Top };
+        self.add_source(source, f)
+    }
+
+    /// Sandboxes of the plan may share the part of their root that is the same: their root user owns what is made for all,
+    /// and none of them may change mounts.
+    pub(crate) fn allow_shared_root(&mut self) {
+        self.shares_root = self.mode == SourceMode::MappedDescriptors;
+    }
+
+    pub(crate) fn may_share_root(&self) -> bool {
+        self.shares_root
     }
 
     /// Whether a host that makes mounts gives the sandbox a user namespace of its own. Without one, a program that keeps

@@ -328,7 +328,8 @@ impl Runtime {
             fds.push(thaw.as_raw_fd());
         }
         // A template has to leave what it has seen from within.
-        if let Some(leave) = lowered.placement.ways_out().filter(|_| self.purpose == Purpose::Container) {
+        let ways_out = (self.purpose == Purpose::Container).then(|| lowered.placement.ways_out()).flatten();
+        if let Some(leave) = ways_out {
             message.leave_slot = slot_of(&fds)? + first;
             fds.extend(leave.iter().map(AsRawFd::as_raw_fd));
         }

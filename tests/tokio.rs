@@ -447,6 +447,9 @@ fn a_start_of_a_container_is_cancelled_anywhere() -> Result {
     Ok(())
 }
 
+/// How many milliseconds a program sleeps that can be found by that.
+const LONG: &str = "86400017";
+
 /// Starts and gives up more programs than a container has room for.
 async fn start_and_give_up(container: &Container, what: &Command) -> Result {
     for round in 0..100 {
@@ -459,9 +462,8 @@ async fn start_and_give_up(container: &Container, what: &Command) -> Result {
         drop(starting);
     }
     // All of them die.
-    let init = oracle::children(std::process::id());
     for _ in 0..5000 * slack() {
-        if init.iter().all(|init| oracle::children(*init).is_empty()) {
+        if oracle::processes_with(LONG).is_empty() {
             assert!(container.status_async(payload("exit", &["0"])).await?.success());
             return Ok(());
         }
@@ -473,10 +475,10 @@ async fn start_and_give_up(container: &Container, what: &Command) -> Result {
 fn a_spawn_in_a_container_is_cancelled() -> Result {
     in_both(|| async {
         let container = closed().start_async().await?;
-        start_and_give_up(&container, payload("sleep", &["60000"]).stdout(Stdio::null())).await?;
+        start_and_give_up(&container, payload("sleep", &[LONG]).stdout(Stdio::null())).await?;
         // Its descriptors have not stayed either.
         let before = oracle::open_fds().len();
-        start_and_give_up(&container, payload("sleep", &["60000"]).stdout(Stdio::null())).await?;
+        start_and_give_up(&container, payload("sleep", &[LONG]).stdout(Stdio::null())).await?;
         assert!(
             oracle::open_fds().len() <= before,
             "{} descriptors, then {}",
@@ -492,7 +494,7 @@ fn a_spawn_at_the_gate_is_cancelled() -> Result {
         let container = closed().nice(-5).start_async().await?;
         let mut child = container.spawn_async(payload("exit", &["0"])).await?;
         assert!(child.wait().await?.success(), "the positive control");
-        start_and_give_up(&container, &payload("sleep", &["60000"])).await?;
+        start_and_give_up(&container, &payload("sleep", &[LONG])).await?;
         Ok(container.close_async().await?)
     })
 }
@@ -862,6 +864,23 @@ fn a_child_becomes_one_for_tasks() -> Result {
         drop(ended.stdout.take());
         assert_eq!(ended.wait()?.verdict, Verdict::Exited(5));
         assert_eq!(ended.into_async()?.wait().await?.verdict, Verdict::Exited(5));
+        // One of a pool, which takes its sandbox down.
+        let pool = Arc::new(plan()?.pool().size(2).start()?);
+        for _ in 0..4 {
+            let theirs = Arc::clone(&pool);
+            let spawning = tokio::task::spawn_blocking(move || theirs.spawn(payload("exit", &["6"])));
+            let mut child = spawning.await.expect("no panic")?.into_async()?;
+            assert_eq!(child.wait().await?.verdict, Verdict::Exited(6));
+            drop(pool.spawn(payload("sleep", &["60000"]))?.into_async()?);
+        }
+        let in_use = || pool.metrics().in_use;
+        for _ in 0..5000 * slack() {
+            if in_use() == 0 {
+                break;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(in_use(), 0, "a dropped child of a pool is in use for ever");
         Ok(())
     })
 }

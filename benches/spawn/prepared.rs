@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use belljar::{Plan, Seccomp};
 
 use super::floor::Floor;
-use super::ratio::median;
+use super::statistics::median;
 use super::{closed, quiet, run};
 
 const BURST: usize = 16;
-const BURSTS: usize = 50;
-/// Enough for a burst's namespaces, some ten milliseconds.
-const PAUSE: Duration = Duration::from_millis(30);
+const BURSTS: usize = 40;
+/// Enough for the namespaces of a burst, some 20 milliseconds after a lull.
+const PAUSE: Duration = Duration::from_millis(60);
+
+/// Its name, and one spawn that way.
+type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
 
 pub(crate) fn measure() {
     let floor = Floor::new(&Seccomp::default().to_bpf().expect("the default profile compiles"));
@@ -22,7 +25,7 @@ pub(crate) fn measure() {
     let ahead = plain.prepare_ahead(BURST).expect("the sandbox works here");
     let command = quiet("/true");
     let spawn = |plan: &Plan| run(plan, &command);
-    let mut ways: Vec<(&str, Box<dyn Fn() + '_>)> =
+    let mut ways: Vec<Way<'_>> =
         vec![("plain", Box::new(|| spawn(&plain))), ("prepared", Box::new(|| spawn(&ahead)))];
     match &floor {
         Ok(floor) => ways.push(("floor", Box::new(|| floor.run()))),

@@ -9,7 +9,7 @@ use belljar::tokio::Child;
 use belljar::{Command, Container, Plan};
 use tokio::runtime::Builder;
 
-use super::ratio::median;
+use super::statistics::median;
 use super::{closed, quiet};
 
 const BLOCKS: usize = 40;

@@ -119,7 +119,7 @@ impl Payload<'_> {
 
     fn apply(&self, operation: &Confine<'_>) -> Result<()> {
         match *operation {
-            Confine::Join { .. } if !self.joins.is_empty() => Ok(()),
+            Confine::Join { .. } if !self.own_joins.is_empty() => Ok(()),
             Confine::Join { version: 2, .. } if self.placed => Ok(()),
             Confine::Join { slot, .. } => {
                 let file = self.container.get(slot as usize).and_then(Option::as_ref).ok_or(Errno::EPROTO)?;

@@ -61,6 +61,8 @@ impl Payload<'_> {
                 Ok(Some(pid)) => {
                     self.number = number as usize;
                     self.status = channel.fd();
+                    // Its end tells the init that there is a word or a program, and comes with that of the process only.
+                    core::mem::forget(channel);
                     return match self.begin() {
                         Ok(()) => self.take_command(image, pid),
                         Err(failed) => failed,
@@ -74,9 +76,10 @@ impl Payload<'_> {
 
     fn confine_alone(&mut self) -> core::result::Result<(), Failed> {
         self.confine(section::JOIN, stage::JOIN)?;
-        self.keep_own_descriptors(0)?;
+        self.keep_own_descriptors()?;
         self.confine(section::CONFINE, stage::CONFINE)?;
-        self.go_under()
+        self.go_under()?;
+        free_streams()
     }
 
     fn confine_as_template(&mut self, leave: &[Option<Fd>; MAX_JOINS]) -> core::result::Result<(), Failed> {
@@ -95,15 +98,18 @@ impl Payload<'_> {
                 *join = self.container.get(slot as usize).and_then(Option::as_ref).map(Owned::fd);
             }
         }
-        // The first three stay taken, so that no channel comes to be there.
-        self.keep_own_descriptors(ABOVE as u32)?;
+        self.keep_own_descriptors()?;
         self.confine(section::CONFINE, stage::CONFINE)?;
         self.go_under()
     }
 
-    /// Closes every descriptor but those that it needs itself, which are above the standard streams.
-    fn keep_own_descriptors(&mut self, next_open: u32) -> core::result::Result<(), Failed> {
-        self.lift(ABOVE).and_then(|()| self.close_from(next_open)).map_err(|errno| at(stage::FDS, 0, errno))
+    /// Closes every descriptor but those that it needs itself, which are above the standard streams. Something is at the
+    /// numbers of those, so that nothing else comes to be there: a listener, or a channel.
+    fn keep_own_descriptors(&mut self) -> core::result::Result<(), Failed> {
+        self.lift(ABOVE)
+            .and_then(|()| (0..ABOVE).try_for_each(|number| sys::duplicate_to(self.status, number)))
+            .and_then(|()| self.close_from(ABOVE as u32))
+            .map_err(|errno| at(stage::FDS, 0, errno))
     }
 
     /// The last steps before it waits.
@@ -116,7 +122,7 @@ impl Payload<'_> {
 
     /// What a payload does that a template has forked.
     fn begin(&mut self) -> core::result::Result<(), Failed> {
-        sys::close_range(0, ABOVE as u32 - 1).map_err(|errno| at(stage::FDS, 0, errno))?;
+        free_streams()?;
         sys::set_session().map_err(|errno| at(stage::CONFINE, 0, errno))
     }
 
@@ -170,4 +176,9 @@ impl Payload<'_> {
             }
         }
     }
+}
+
+/// From here on the numbers of the standard streams are the lowest that are free.
+fn free_streams() -> core::result::Result<(), Failed> {
+    sys::close_range(0, ABOVE as u32 - 1).map_err(|errno| at(stage::FDS, 0, errno))
 }

@@ -63,6 +63,17 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         (false, true) => return Err(joining::needs_user_ns()),
     };
 
+    if let Some(maps) = &maps {
+        let root = Ids { uid: 0, gid: 0 };
+        let may_mount = match &sandbox.capabilities {
+            Some(names) => capability::mask_of(names)? & capability::SYS_ADMIN != 0,
+            None => true,
+        };
+        if maps.setup_ids(program_ids) == root && !may_mount {
+            lowering.allow_shared_root();
+        }
+    }
+
     let security = lsm::wanted(sandbox, &mut enforced)?;
     if !security.is_empty() {
         lowering.setup(Step::Label, "keeping the host's /proc", None, &Setup::KeepProc {});

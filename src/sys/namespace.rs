@@ -28,10 +28,8 @@ pub(crate) fn with_new_namespaces<T>(flags: u64, act: impl FnOnce(i32) -> T) -> 
         return Err(io::Error::from_raw_os_error(i32::try_from(-pid).unwrap_or(libc::EINVAL)));
     }
     // SAFETY: the clone succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there, which nobody else owns.
-    let running = Running {
-        pidfd: unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) },
-        memory: Some((stack, maker)),
-    };
+    let pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
+    let running = Running { pidfd, memory: Some((stack, maker)) };
     // Its end, if something kills it, is the end of the pipe.
     let (mut errno, mut answer) = ([0; 4], File::from(answer));
     answer.read_exact(&mut errno)?;

@@ -57,7 +57,10 @@
 //!
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and
-//! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`.
+//! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`. So does
+//! [`reset`](crate::Container::reset), for which starts in that container wait in theirs, and [`Pool::spawn`](crate::Pool::spawn),
+//! which may wait for a container; [`into_async`](crate::Child::into_async) goes on with what it returns. Of a program with
+//! [limits of its own](crate::Command::limits), what it has left behind is killed in place when it has ended.
 //!
 //! # Dropping
 //!
