@@ -1,9 +1,10 @@
 //! A running sandbox from the host's side: its init, its connection, and everything that must be undone.
 
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ahead::Prepared;
@@ -14,7 +15,7 @@ use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
 use crate::idmap::{self, IdBlock};
-use crate::link::{Link, Received};
+use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan, Warmth};
 use crate::quota;
@@ -22,6 +23,7 @@ use crate::rootfs::Kept;
 use crate::run_image;
 use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
+use crate::starts::Starts;
 use crate::sys::{self, Entrance, LaunchFailure, Launched};
 use crate::upper::UpperDir;
 use crate::wire::{
@@ -56,8 +58,8 @@ pub(crate) struct Runtime {
     /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
     pub(crate) upper: Option<OwnedFd>,
     pub(crate) next_child: AtomicU32,
-    /// Shared by programs that are being started, which must not be frozen meanwhile.
-    pub(crate) starting: RwLock<()>,
+    /// Programs that are being started, which must not be frozen meanwhile.
+    pub(crate) starts: Starts,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
     pub(crate) purpose: Purpose,
@@ -107,6 +109,14 @@ pub(crate) struct Started {
     pub(crate) listener: Option<OwnedFd>,
     /// The host's end of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// What was heard of a program that is being started.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    refused: Option<Error>,
+    listener: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -161,7 +171,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block: Mutex::new(block),
         upper,
         next_child: AtomicU32::new(1),
-        starting: RwLock::new(()),
+        starts: Starts::default(),
         sending: Mutex::new(()),
         purpose,
         owner: std::process::id(),
@@ -458,7 +468,12 @@ impl Runtime {
 
     /// Whether the sandbox is set up, waiting for that until the deadline or for ever. It says so once.
     pub(crate) fn is_ready(&self, deadline: Option<Instant>) -> Result<bool> {
-        match self.link.receive(CONTAINER, deadline)? {
+        self.says_ready(self.link.receive(CONTAINER, deadline)?)
+    }
+
+    /// What the first word about the container means.
+    pub(crate) fn says_ready(&self, received: Received) -> Result<bool> {
+        match received {
             Received::Message((message, _)) if message.kind == reply::READY => Ok(true),
             Received::Message((message, _)) => {
                 Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
@@ -468,52 +483,63 @@ impl Runtime {
         }
     }
 
-    /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Start> {
-        let mut refused = None;
-        let mut listener = None;
-        let mut terminal = None;
-        loop {
-            let received = self.link.receive(number, None)?;
-            match received {
-                Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
-                    // Of a process that is gone the init tells why.
-                    refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
-                    let flags = if refused.is_some() { flag::REFUSED } else { 0 };
-                    let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
-                    if let Err(error) = self.link.send(&pass, &[]) {
-                        // Nobody holds it any more, and it must not wait at the gate.
-                        self.link.forget(number);
-                        self.request_kill(number).ok();
-                        return Err(error);
-                    }
+    /// One word about a program that is being started, of which the last comes when it was executed: its pidfd comes with
+    /// that. Does the host's part at the gate meanwhile.
+    pub(crate) fn heard_of_start(
+        &self,
+        received: Received,
+        progress: &mut Progress,
+        number: u32,
+        command: &Command,
+    ) -> ControlFlow<Result<Start>> {
+        match received {
+            Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
+                // Of a process that is gone the init tells why.
+                progress.refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
+                let flags = if progress.refused.is_some() { flag::REFUSED } else { 0 };
+                let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
+                if let Err(error) = self.link.send(&pass, &[]) {
+                    // Nobody holds it any more, and it must not wait at the gate.
+                    self.link.forget(number, Forgotten::Asked);
+                    self.request_kill(number).ok();
+                    return ControlFlow::Break(Err(error));
                 }
-                Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
-                    listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
+                progress.listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            Received::Message((message, _)) if is_loss(&message) => ControlFlow::Break(Ok(Start::Lost)),
+            Received::Message((message, Some(fd))) if message.kind == reply::TERMINAL => {
+                progress.terminal = Some(fd);
+                ControlFlow::Continue(())
+            }
+            // It was sent, and there was no number for it here.
+            Received::Message((message, None))
+                if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
+            {
+                progress.refused = Some(match message.kind {
+                    reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
+                    _ => no_room("receiving the program's terminal", libc::EMFILE),
+                });
+                if let Err(error) = self.request_kill(number) {
+                    self.link.forget(number, Forgotten::Asked);
+                    return ControlFlow::Break(Err(error));
                 }
-                Received::Message((message, _)) if is_loss(&message) => return Ok(Start::Lost),
-                Received::Message((message, Some(fd))) if message.kind == reply::TERMINAL => {
-                    terminal = Some(fd);
+                ControlFlow::Continue(())
+            }
+            // If it was refused, its process is dead by now, and the reason is ours.
+            last => {
+                let started = self.started(last, number, command);
+                if progress.refused.is_some() && started.is_ok() {
+                    self.link.forget(number, Forgotten::Started);
                 }
-                // It was sent, and there was no number for it here.
-                Received::Message((message, None))
-                    if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
-                {
-                    refused = Some(match message.kind {
-                        reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
-                        _ => no_room("receiving the program's terminal", libc::EMFILE),
-                    });
-                    self.request_kill(number)?;
-                }
-                // If it was refused, its process is dead by now, and the reason is ours.
-                last => {
-                    let started = self.started(last, number, command);
-                    if refused.is_some() && started.is_ok() {
-                        self.link.forget(number);
-                    }
-                    let pidfd = refused.map_or(started, Err)?;
-                    return Ok(Start::Executed(Started { pidfd, listener, terminal }));
-                }
+                let (listener, terminal) = (progress.listener.take(), progress.terminal.take());
+                let started = progress.refused.take().map_or(started, Err);
+                ControlFlow::Break(
+                    started.map(|pidfd| Start::Executed(Started { pidfd, listener, terminal })),
+                )
             }
         }
     }
@@ -524,7 +550,7 @@ impl Runtime {
             Received::Message((message, Some(pidfd))) if message.kind == reply::STARTED => Ok(pidfd),
             Received::Message((message, None)) if message.kind == reply::STARTED => {
                 // It runs, but could not be signalled.
-                self.link.forget(number);
+                self.link.forget(number, Forgotten::Started);
                 self.request_kill(number)?;
                 // The init says why it could not send it; else it was sent, and there was no number for it here.
                 let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
@@ -578,11 +604,6 @@ impl Runtime {
     /// Asks the init to kill a program.
     pub(crate) fn request_kill(&self, number: u32) -> Result<()> {
         self.link.send(&Request { kind: request::KILL, child: number, ..Request::default() }, &[])
-    }
-
-    /// Waits for the report of a program's end.
-    pub(crate) fn await_exit(&self, number: u32, deadline: Option<Instant>) -> Result<Received> {
-        self.link.receive(number, deadline)
     }
 
     pub(crate) fn block(&self) -> MutexGuard<'_, Option<IdBlock>> {
