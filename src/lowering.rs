@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, Step, one_line};
 use crate::fsimage;
+use crate::skeleton::Skeleton;
 use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
 
@@ -47,11 +48,14 @@ pub(crate) struct Lowering {
     sections: [Vec<u8>; section::COUNT],
     labels: Labels,
     sources: Vec<HostSource>,
+    /// What the init looks up in its copy of the host's mounts.
+    looked_up: Vec<PathBuf>,
     mode: SourceMode,
     files: u32,
     proc: ProcView,
     /// Something was mounted over the old root, and a clone of that would contain it.
     root_covered: bool,
+    shares_root: bool,
     held: Vec<Held>,
     has_terminals: bool,
 }
@@ -74,10 +78,12 @@ impl Lowering {
             sections: Default::default(),
             labels: Default::default(),
             sources: Vec::new(),
+            looked_up: Vec::new(),
             mode,
             files: 0,
             proc: ProcView::Fresh,
             root_covered: false,
+            shares_root: false,
             held: Vec::new(),
             has_terminals: false,
         }
@@ -133,6 +139,7 @@ impl Lowering {
         })?)?;
         let as_is = presentation == Presentation::AsIs || self.mode != SourceMode::MappedDescriptors;
         if self.mode == SourceMode::Paths || (as_is && is_reachable_by_others(&path)) {
+            self.looked_up.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
             return f(self, Source::Path(&path));
         }
         self.add_source(HostSource { origin: Origin::Path(path), presentation }, f)
@@ -155,6 +162,26 @@ impl Lowering {
     /// Registers the [devices](crate::device) of a minimal `/dev`, which the host has.
     pub(crate) fn devices(&mut self, f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>) -> Result<()> {
         self.add_source(HostSource { origin: Origin::Devices, presentation: Presentation::AsIs }, f)
+    }
+
+    /// Registers a root that is made once for all sandboxes of the plan.
+    pub(crate) fn skeleton(
+        &mut self,
+        skeleton: Arc<Skeleton>,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let source = HostSource { origin: Origin::Skeleton(skeleton), presentation: Presentation::Top };
+        self.add_source(source, f)
+    }
+
+    /// Sandboxes of the plan may share the part of their root that is the same: their root user owns what is made for all,
+    /// and none of them may change mounts.
+    pub(crate) fn allow_shared_root(&mut self) {
+        self.shares_root = self.mode == SourceMode::MappedDescriptors;
+    }
+
+    pub(crate) fn may_share_root(&self) -> bool {
+        self.shares_root
     }
 
     /// Whether a host that makes mounts gives the sandbox a user namespace of its own. Without one, a program that keeps
@@ -200,6 +227,11 @@ impl Lowering {
     /// Keeps something as long as there is the plan.
     pub(crate) fn hold(&mut self, held: Held) {
         self.held.push(held);
+    }
+
+    /// What the init looks up by path, in places where anybody may.
+    pub(crate) fn take_looked_up(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.looked_up)
     }
 
     pub(crate) fn take_held(&mut self) -> Vec<Held> {

@@ -79,7 +79,6 @@ impl Mount {
         &self.target
     }
 
-    #[cfg(feature = "serde")]
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }

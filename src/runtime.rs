@@ -22,7 +22,7 @@ use crate::rootfs::Kept;
 use crate::run_image;
 use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
-use crate::sys::{self, LaunchFailure, Launched};
+use crate::sys::{self, Entrance, LaunchFailure, Launched};
 use crate::upper::UpperDir;
 use crate::wire::{
     BOX_SLOTS, CONTAINER, INLINE_IMAGE, MAX_FDS, NO_SLOT, Reply, Request, flag, line, reply, request, stage,
@@ -147,13 +147,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
     let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let entrances = match &prepared {
-        Some(prepared) => prepared.as_given(),
-        None => lowered.entrances.as_given(),
-    };
-    let there = prepared.as_ref().map_or(Namespaces::empty(), Prepared::kinds);
-    let made = (lowered.namespaces - there).clone_flags();
-    let Launched { pid, pidfd, seen_as } = sys::launch(made, &entrances, theirs.as_fd(), init)
+    let Launched { pid, pidfd, seen_as } = launch_init(lowered, prepared.as_ref(), theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
     let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
@@ -176,6 +170,34 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
+}
+
+/// Starts the init where its plan says. A template of the host's mounts is a short cut: where it cannot be entered, the init
+/// starts without.
+fn launch_init(
+    lowered: &Lowered,
+    prepared: Option<&Prepared>,
+    control: BorrowedFd<'_>,
+    init: BorrowedFd<'_>,
+) -> std::result::Result<Launched, LaunchFailure> {
+    let entrances = prepared.map_or_else(|| lowered.entrances.as_given(), Prepared::as_given);
+    let there = prepared.map_or(Namespaces::empty(), Prepared::kinds);
+    let made = (lowered.namespaces - there).clone_flags();
+    if let Some(template) = &lowered.mount_template
+        && let Some(namespace) = template.namespace()
+    {
+        // It belongs to the host's user namespace, and comes before one in which the host's capabilities are gone.
+        let mut entrances = entrances.clone();
+        entrances.insert(0, Entrance { namespace: namespace.as_fd(), kind: Namespaces::MOUNT.bits() });
+        match sys::launch(made, &entrances, control, init) {
+            Err(LaunchFailure::Enter { number: 0, .. }) => template.give_up(),
+            Err(LaunchFailure::Enter { number, source }) => {
+                return Err(LaunchFailure::Enter { number: number - 1, source });
+            }
+            launched => return launched,
+        }
+    }
+    sys::launch(made, &entrances, control, init)
 }
 
 /// Takes a persistent upper for this sandbox alone, and limits it.

@@ -278,7 +278,7 @@ impl Runtime {
         // Those that the sandbox has, whatever is at their paths by now.
         let images = lowered.sources.iter().filter_map(|source| match &source.origin {
             Origin::Image(image) => Some(image.clone()),
-            Origin::Path(_) | Origin::Devices => None,
+            Origin::Path(_) | Origin::Devices | Origin::Skeleton(_) => None,
         });
         let images: Vec<_> = images.collect();
         let read = |upper: &OwnedFd| read(upper, changeable, &images, marks, &view, &on_disk());

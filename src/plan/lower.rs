@@ -18,6 +18,7 @@ use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
 use crate::lsm;
 use crate::mount::{Mount, RootKind};
+use crate::mount_template::MountTemplate;
 use crate::namespace::Namespaces;
 use crate::quota;
 use crate::rootfs::{Rootfs, UserNs};
@@ -62,6 +63,17 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         (false, false) => None,
         (false, true) => return Err(joining::needs_user_ns()),
     };
+
+    if let Some(maps) = &maps {
+        let root = Ids { uid: 0, gid: 0 };
+        let may_mount = match &sandbox.capabilities {
+            Some(names) => capability::mask_of(names)? & capability::SYS_ADMIN != 0,
+            None => true,
+        };
+        if maps.setup_ids(program_ids) == root && !may_mount {
+            lowering.allow_shared_root();
+        }
+    }
 
     let security = lsm::wanted(sandbox, &mut enforced)?;
     if !security.is_empty() {
@@ -210,6 +222,10 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
     let held = lowering.take_held();
     let has_terminals = lowering.has_terminals();
+    let has_root = namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some();
+    // Another way into namespaces that exist, and for a process with power over those of the host.
+    let mount_template = (has_root && mode != SourceMode::Paths && entrances.is_empty())
+        .then(|| MountTemplate::new(lowering.take_looked_up()));
     let (image, labels, sources) = lowering.finish()?;
     let image = sys::sealed_memfd(c"belljar-plan", &image)
         .map_err(|error| Error::os(Step::Prepare, "making the plan's memfd", error))?;
@@ -226,8 +242,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         cross_tenant: sandbox.cross_tenant,
         maps,
         program_ids,
-        has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
+        has_root,
         has_terminals,
+        mount_template,
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
