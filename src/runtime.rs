@@ -333,7 +333,8 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
-        if self.purpose == Purpose::Container {
+        if self.purpose != Purpose::OneProgram {
+            // Whether its program has limits of its own, nobody knows yet.
             cgroup.make_room()?;
         }
         let mut message = Request {
