@@ -63,13 +63,13 @@ fn ours(stage: &Stage) -> Vec<Found<'_>> {
         ),
         way(
             "belljar, pool",
-            Kind::Ours,
+            Kind::OursAhead,
             "a fresh sandbox with limits for each run, set up before it",
             pool(&limited),
         ),
         way(
             "belljar, prepared",
-            Kind::Ours,
+            Kind::OursAhead,
             "limits; the network namespace was made before the run",
             prepared(&limited),
         ),

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Reference,
     /// This library, called.
     Ours,
+    /// This library, called, with something made ready before and made again afterwards.
+    OursAhead,
     /// This library as a command line.
     OurCommand,
     /// Another library, called.
