@@ -272,13 +272,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
 /// What can be done for the programs of a sandbox before their commands come.
 fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placement: &Placement) -> Warmth {
-    let limit = |wanted| sandbox.rlimits.iter().find(|(resource, _, _)| *resource == wanted);
-    // The standard streams are received, so there must be numbers for them.
-    if limit(Resource::Nofile).is_some_and(|(_, soft, _)| *soft < 3) {
-        return Warmth::Cold;
-    }
     // A template would be one of its user's processes.
-    if !inheritable || limit(Resource::Nproc).is_some() {
+    if !inheritable || sandbox.rlimits.iter().any(|(resource, _, _)| *resource == Resource::Nproc) {
         return Warmth::Alone;
     }
     // Entering a cgroup of version 2 can take milliseconds where nobody else does it (an RCU grace period). Without ids of its
