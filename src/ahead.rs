@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, Step};
 use crate::idmap::{self, IdBlock, Ids, MapPlan};
@@ -21,6 +21,13 @@ const MOST: usize = 1024;
 
 /// How long the thread rests when it could not make one.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long no sandbox must have started before one is made. To make one takes processor time and locks of the kernel that a
+/// spawn on another processor wants: at the same time both take as long as one after the other.
+const LULL: Duration = Duration::from_millis(5);
+
+/// How long a lull is waited for.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Namespaces that nothing has run in, for one sandbox.
 #[derive(Debug)]
@@ -95,12 +102,28 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<Prepared>,
+    /// When the last was asked for.
+    asked: Option<Instant>,
     stopped: bool,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody has asked for a while, or for as long as it has patience.
+    fn await_lull<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let begin = Instant::now();
+        loop {
+            let quiet = state.asked.map_or(LULL, |asked| asked.elapsed());
+            let left = LULL.saturating_sub(quiet).min(PATIENCE.saturating_sub(begin.elapsed()));
+            if state.stopped || left.is_zero() {
+                return state;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// The life of the thread.
@@ -114,13 +137,16 @@ impl Shared {
             if state.stopped {
                 return;
             }
+            state = self.await_lull(state);
+            if state.stopped {
+                return;
+            }
             drop(state);
             let made = Prepared::make(recipe);
             state = self.lock();
             match made {
                 Ok(prepared) => {
                     state.ready.push_back(prepared);
-                    self.changed.notify_all();
                 }
                 // Sandboxes make their own meanwhile, and say what is in the way.
                 Err(_) => {
@@ -164,8 +190,12 @@ impl Keeper {
         if self.owner != std::process::id() {
             return None;
         }
-        let taken = self.shared.lock().ready.pop_front();
-        self.shared.changed.notify_all();
+        let taken = {
+            let mut state = self.shared.lock();
+            state.asked = Some(Instant::now());
+            state.ready.pop_front()
+        };
+        self.shared.changed.notify_one();
         taken
     }
 }

@@ -1,27 +1,29 @@
 //! A program that runs.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::broker::{self, Denied};
+use crate::broker::{self, ByNumber, Denied};
 use crate::capture::{self, PipeReader, Streams};
 use crate::cgroup::{self, Cgroup, Counters, Log, Oom};
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
-use crate::link::Received;
+use crate::link::{Forgotten, Received};
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
+use crate::pty::Pty;
 use crate::run_limits::RunLimits;
-use crate::runtime::{self, Purpose, Runtime, Start, Started, Tries};
+use crate::runtime::{self, Progress, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
 use crate::sys;
-use crate::teardown::{Init, Reaper};
+use crate::teardown::{Ending, Init, Reaper};
 use crate::wire::{CONTAINER, Reply, cause, reply};
 
 /// One program in a sandbox, with the names of [`std::process::Child`].
@@ -53,11 +55,16 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of a piped stderr.
     pub stderr: Option<ChildStderr>,
+    /// The host's end of the program's [terminal](crate::Command::pty). The terminal hangs up when it is dropped, with this
+    /// handle if it was not taken.
+    pub pty: Option<Pty>,
     captured: [Option<fs::File>; 2],
-    runtime: Arc<Runtime>,
-    number: u32,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) number: u32,
     pidfd: Option<OwnedFd>,
     role: Role,
+    /// What the init has still to say of it; `None` if dropping this ends nothing.
+    held: Option<Forgotten>,
     /// What is in force for this program.
     limits: RunLimits,
     /// Its own cgroups, if it has limits of its own.
@@ -69,32 +76,151 @@ pub struct Child {
     /// The kernel's log since then, if processes of this box had been killed for memory already.
     log: Option<Log>,
     /// What the init told of the end, in case putting the outcome together has to be tried again.
-    report: Option<Reply>,
-    outcome: Option<Outcome>,
+    pub(crate) report: Option<Reply>,
+    pub(crate) outcome: Option<Outcome>,
     /// The host killed it through this handle.
     killed: bool,
     /// What a process was killed for, where the host answers system calls.
     denied: Option<Arc<Denied>>,
     /// It wrote more to a pipe than [`wait_with_output`](Child::wait_with_output) takes.
-    flooded: bool,
+    pub(crate) flooded: bool,
 }
 
 /// Whose the container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(crate) enum Role {
     /// It ends with this program.
     Owner,
     /// It goes on.
     Guest,
 }
 
+/// A program that the init was asked to start. Dropping it takes that back.
+pub(crate) struct Asked {
+    pub(crate) child: Child,
+    handlers: Option<ByNumber>,
+    tries: Tries,
+    progress: Progress,
+}
+
+/// A terminal is made in what the sandbox has of its own, or not at all.
+pub(crate) fn refuse_terminal(plan: &Plan, command: &Command) -> Result<()> {
+    if command.pty.is_none() || plan.0.has_terminals {
+        return Ok(());
+    }
+    Err(Error::invalid("the sandbox has no pseudo-terminals of its own")
+        .with_hint("give it a root with Mount::dev(\"/dev\") or Mount::devpts(\"/dev/pts\")"))
+}
+
 /// How much of a piped stream [`Child::wait_with_output`] takes without another limit.
 const DEFAULT_PIPED: u64 = 16 << 20;
+
+impl Asked {
+    /// Asks for it.
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        number: u32,
+        command: &Command,
+        limits: RunLimits,
+        role: Role,
+    ) -> Result<Self> {
+        let before = match role {
+            Role::Owner => Counters::default(),
+            Role::Guest => {
+                runtime.refuse_if_frozen()?;
+                runtime.counters_of_many()?
+            }
+        };
+        let cgroup =
+            limits.placement.as_ref().map(|placement| runtime.make_run(placement, number)).transpose()?;
+        let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
+        let handlers = match command.handlers.is_empty() {
+            true => None,
+            false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
+        };
+        let Streams { stdin, stdout, stderr, captured } =
+            runtime.request_run(number, command, &limits, cgroup.as_ref(), Tries::First)?;
+        let child = Child {
+            stdin,
+            stdout,
+            stderr,
+            pty: None,
+            captured,
+            runtime,
+            number,
+            pidfd: None,
+            role,
+            held: Some(Forgotten::Asked),
+            limits,
+            cgroup,
+            reaper: None,
+            before,
+            log,
+            report: None,
+            outcome: None,
+            killed: false,
+            denied: None,
+            flooded: false,
+        };
+        Ok(Self { child, handlers, tries: Tries::First, progress: Progress::default() })
+    }
+
+    /// One word of the init. After the last one it runs, or is nothing that could be dropped any more.
+    pub(crate) fn hear(&mut self, received: Received, command: &Command) -> ControlFlow<Result<()>> {
+        let (child, progress) = (&mut self.child, &mut self.progress);
+        let last = child.runtime.heard_of_start(received, progress, child.number, command);
+        let ControlFlow::Break(started) = last else { return ControlFlow::Continue(()) };
+        // Nothing of it is left that dropping could end, until it has been asked for again or runs.
+        child.held = None;
+        match started {
+            Ok(Start::Executed(started)) => ControlFlow::Break(self.run(started)),
+            Ok(Start::Lost) => match self.ask_again(command) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(Err(error)),
+            },
+            Err(error) => ControlFlow::Break(Err(error)),
+        }
+    }
+
+    /// One that was prepared and is lost has not begun, so it is asked for once more.
+    fn ask_again(&mut self, command: &Command) -> Result<()> {
+        if self.tries == Tries::Again {
+            return Err(Error::internal(Step::Fork, "a program was lost that was not prepared"));
+        }
+        self.tries = Tries::Again;
+        let child = &mut self.child;
+        let (limits, own) = (&child.limits, child.cgroup.as_ref());
+        let streams = child.runtime.request_run(child.number, command, limits, own, self.tries)?;
+        Streams {
+            stdin: child.stdin,
+            stdout: child.stdout,
+            stderr: child.stderr,
+            captured: child.captured,
+        } = streams;
+        child.held = Some(Forgotten::Asked);
+        Ok(())
+    }
+
+    fn run(&mut self, Started { pidfd, listener, terminal }: Started) -> Result<()> {
+        let child = &mut self.child;
+        child.pty = terminal.map(Pty::new);
+        // From here on, dropping it ends the program, which without a thread that answers would wait for ever.
+        child.held = Some(Forgotten::Started);
+        if let (Some(handlers), Some(listener)) = (self.handlers.take(), listener) {
+            let denied = Arc::new(Denied::default());
+            broker::serve(listener, handlers, &pidfd, Arc::clone(&denied))?;
+            child.denied = Some(denied);
+        }
+        child.pidfd = Some(pidfd);
+        Ok(())
+    }
+}
 
 impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(plan, command)?;
         let limits = plan.run_limits(command.own.as_deref())?;
         if let Some(placement) = &limits.placement {
             // Before the init starts in this process's cgroup.
@@ -107,7 +233,8 @@ impl Child {
 
     /// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.
     pub(crate) fn in_parked(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
-        let limits = runtime.plan.run_limits(command.own.as_deref());
+        let limits = refuse_terminal(&runtime.plan, command)
+            .and_then(|()| runtime.plan.run_limits(command.own.as_deref()));
         let start = |limits| Self::start(Arc::clone(runtime), CONTAINER, command, limits, Role::Owner);
         limits.and_then(start).inspect_err(|_| {
             // Others may hold the sandbox, so that its end is not that of this handle.
@@ -124,6 +251,7 @@ impl Child {
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(&runtime.plan, command)?;
         let limits = runtime.plan.run_limits(command.own.as_deref())?;
         Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
@@ -135,53 +263,15 @@ impl Child {
         limits: RunLimits,
         role: Role,
     ) -> Result<Self> {
-        let starting = runtime.starting.read().unwrap_or_else(PoisonError::into_inner);
-        let before = match role {
-            Role::Owner => Counters::default(),
-            Role::Guest => {
-                runtime.refuse_if_frozen()?;
-                runtime.counters_of_many()?
+        let starting = Arc::clone(&runtime);
+        let _start = starting.starts.begin();
+        let mut asked = Asked::new(runtime, number, command, limits, role)?;
+        loop {
+            let received = starting.link.receive(number, None)?;
+            if let ControlFlow::Break(started) = asked.hear(received, command) {
+                return started.map(|()| asked.child);
             }
-        };
-        let cgroup =
-            limits.placement.as_ref().map(|placement| runtime.make_run(placement, number)).transpose()?;
-        let log = before.oom_kills.filter(|kills| *kills > 0).map(|_| Log::from_now());
-        let handlers = match command.handlers.is_empty() {
-            true => None,
-            false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
-        };
-        let (streams, Started { pidfd, listener }) =
-            begin(&runtime, number, command, &limits, cgroup.as_ref())?;
-        drop(starting);
-        let Streams { stdin, stdout, stderr, captured } = streams;
-        let mut child = Self {
-            stdin,
-            stdout,
-            stderr,
-            captured,
-            runtime,
-            number,
-            pidfd: None,
-            role,
-            limits,
-            cgroup,
-            reaper: None,
-            before,
-            log,
-            report: None,
-            outcome: None,
-            killed: false,
-            denied: None,
-            flooded: false,
-        };
-        // From here on, dropping it ends the program, which without a thread that answers would wait for ever.
-        if let (Some(handlers), Some(listener)) = (handlers, listener) {
-            let denied = Arc::new(Denied::default());
-            broker::serve(listener, handlers, &pidfd, Arc::clone(&denied))?;
-            child.denied = Some(denied);
         }
-        child.pidfd = Some(pidfd);
-        Ok(child)
     }
 
     /// The process id as the host sees it; `None` once it was reaped.
@@ -256,11 +346,16 @@ impl Child {
     /// As [`wait`](Child::wait).
     pub fn wait_with_output(mut self) -> Result<Output> {
         self.stdin.take();
-        let (mut outcome, mut bytes) = if self.stdout.is_some() || self.stderr.is_some() {
+        let (outcome, bytes) = if self.stdout.is_some() || self.stderr.is_some() {
             self.wait_reading()?
         } else {
             (self.wait()?, [Vec::new(), Vec::new()])
         };
+        self.output(outcome, bytes)
+    }
+
+    /// What was captured, and what was read from pipes.
+    pub(crate) fn output(&mut self, mut outcome: Outcome, mut bytes: [Vec<u8>; 2]) -> Result<Output> {
         if self.flooded {
             outcome.verdict = Verdict::OutputExceeded;
         }
@@ -273,9 +368,14 @@ impl Child {
         Ok(Output { outcome, stdout, stderr })
     }
 
+    /// How much of a piped stream is taken.
+    pub(crate) fn most_piped(&self) -> u64 {
+        self.limits.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get)
+    }
+
     /// Reads both pipes at once, so that neither fills while the other is waited for, and waits for the end.
     fn wait_reading(&mut self) -> Result<(Outcome, [Vec<u8>; 2])> {
-        let most = self.limits.output_max.map_or(DEFAULT_PIPED, crate::limits::Bytes::get);
+        let most = self.most_piped();
         let (ended, flood) = (AtomicBool::new(false), AtomicBool::new(false));
         let reader = PipeReader { most, ended: &ended, flood: &flood };
         let (stdout, stderr) = (self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from));
@@ -358,49 +458,70 @@ impl Child {
             return Ok(Some(outcome.clone()));
         }
         if self.report.is_none() {
-            match self.runtime.await_exit(self.number, deadline)? {
+            match self.runtime.link.receive(self.number, deadline)? {
                 Received::Nothing => return Ok(None),
-                Received::Message((report, _)) if report.kind == reply::EXITED => self.report = Some(report),
-                // It was killed: something of ours failed that the result depends on.
-                Received::Message((failed, _)) if failed.kind == reply::FAILED => {
-                    return Err(self.runtime.plan.failure(&failed, Path::new(""), Path::new("/")));
-                }
-                Received::Message((other, _)) => {
-                    let message = format!("an unexpected message of kind {} from the init", other.kind);
-                    return Err(Error::internal(Step::Wait, message));
-                }
-                Received::Closed => {
-                    if let Some(error) = self.runtime.last_words() {
-                        return Err(error);
-                    }
+                received => self.hear_of_end(received)?,
+            }
+        }
+        let (outcome, ending) = self.settle()?;
+        ending.map_or(Ok(()), Ending::run)?;
+        Ok(Some(outcome))
+    }
+
+    /// The word of the init about the end of the program.
+    pub(crate) fn hear_of_end(&mut self, received: Received) -> Result<()> {
+        match received {
+            Received::Message((report, _)) if report.kind == reply::EXITED => self.report = Some(report),
+            // It was killed: something of ours failed that the result depends on.
+            Received::Message((failed, _)) if failed.kind == reply::FAILED => {
+                return Err(self.runtime.plan.failure(&failed, Path::new(""), Path::new("/")));
+            }
+            Received::Message((other, _)) => {
+                let message = format!("an unexpected message of kind {} from the init", other.kind);
+                return Err(Error::internal(Step::Wait, message));
+            }
+            Received::Nothing | Received::Closed => {
+                if let Some(error) = self.runtime.last_words() {
+                    return Err(error);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// After the last word of the init: the outcome, and what is left to do of a sandbox of its own.
+    pub(crate) fn settle(&mut self) -> Result<(Outcome, Option<Ending<Arc<Runtime>>>)> {
         let outcome = self.conclude(self.report)?;
         // It is true whatever comes of the removal, after which nothing could be read again.
         self.outcome = Some(outcome.clone());
-        (self.pidfd, self.log) = (None, None);
-        let mut result = Ok(());
-        if let Some(mut cgroup) = self.cgroup.take() {
-            // Tried again on drop, and with the box that it is in.
-            result = cgroup.remove();
-        }
-        if self.role == Role::Owner {
-            let state = if self.report.is_some() { Init::Exiting } else { Init::Running };
-            result = result.and(self.end_sandbox(state));
-        }
-        result.map(|()| Some(outcome))
+        (self.pidfd, self.log, self.held) = (None, None, None);
+        let init = match (self.role, self.report) {
+            (Role::Guest, _) if self.cgroup.is_none() => return Ok((outcome, None)),
+            (Role::Guest, _) => Init::Staying,
+            // Nothing runs inside any more.
+            (Role::Owner, Some(_)) if self.reaper.is_some() => Init::Staying,
+            (Role::Owner, Some(_)) => Init::Exiting,
+            (Role::Owner, None) => Init::Running,
+        };
+        Ok((outcome, self.ending(init)))
     }
 
-    /// Takes the sandbox of its own down, or has it taken down if nothing runs in it.
-    fn end_sandbox(&mut self, init: Init) -> Result<()> {
-        let ended = match (&self.reaper, init) {
-            (Some(_), Init::Exiting) => Ok(()),
-            _ => self.runtime.tear_down(init),
-        };
-        match self.reaper.take() {
-            Some(reaper) => ended.and(reaper.take_down(Arc::clone(&self.runtime))),
-            None => ended,
+    fn ending(&mut self, init: Init) -> Option<Ending<Arc<Runtime>>> {
+        let ending = Ending::begin(Arc::clone(&self.runtime), init)?;
+        Some(ending.with_own(self.cgroup.take()).for_reaper(self.reaper.take()))
+    }
+
+    /// Kills it without waiting, if dropping it is to end something. What is left to do then.
+    pub(crate) fn end(&mut self) -> Option<Ending<Arc<Runtime>>> {
+        let rest = self.held.take().filter(|_| self.runtime.is_ours())?;
+        match self.role {
+            // Not by request: the init might be the one that hangs.
+            Role::Owner => self.ending(Init::Running),
+            Role::Guest => {
+                self.runtime.link.forget(self.number, rest);
+                self.runtime.request_kill(self.number).ok();
+                self.cgroup.is_some().then(|| self.ending(Init::Staying)).flatten()
+            }
         }
     }
 
@@ -502,25 +623,6 @@ impl Child {
     }
 }
 
-/// Has the program executed. One that was prepared and is lost has not begun, so it is asked for once more.
-fn begin(
-    runtime: &Runtime,
-    number: u32,
-    command: &Command,
-    limits: &RunLimits,
-    own: Option<&Cgroup>,
-) -> Result<(Streams, Started)> {
-    let streams = runtime.request_run(number, command, limits, own, Tries::First)?;
-    if let Start::Executed(started) = runtime.await_started(number, command)? {
-        return Ok((streams, started));
-    }
-    let streams = runtime.request_run(number, command, limits, own, Tries::Again)?;
-    match runtime.await_started(number, command)? {
-        Start::Executed(started) => Ok((streams, started)),
-        Start::Lost => Err(Error::internal(Step::Fork, "a program was lost that was not prepared")),
-    }
-}
-
 impl AsFd for Child {
     /// Readable when [`try_wait`](Child::try_wait) may have news: for event loops. With several programs in one
     /// container it may also be news of another one.
@@ -531,15 +633,9 @@ impl AsFd for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.outcome.is_none() && self.runtime.is_ours() {
-            match self.role {
-                // Not by request: the init might be the one that hangs.
-                Role::Owner => self.end_sandbox(Init::Running).ok(),
-                Role::Guest => {
-                    self.runtime.link.forget(self.number);
-                    self.runtime.request_kill(self.number).ok()
-                }
-            };
+        if let Some(ending) = self.end() {
+            // A failure here has nobody to tell.
+            ending.run().ok();
         }
     }
 }

@@ -40,8 +40,13 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
+        Ok(Self::of(plan, launch(plan)?))
+    }
+
+    /// One that is set up.
+    pub(crate) fn of(plan: &Plan, runtime: Arc<Runtime>) -> Self {
         // What is made ahead for others ends with their plan, and not with this container.
-        Ok(Self { plan: plan.alone(), runtime: Mutex::new(launch(plan)?) })
+        Self { plan: plan.alone(), runtime: Mutex::new(runtime) }
     }
 
     /// Starts a program inside.

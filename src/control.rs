@@ -1,6 +1,5 @@
 //! What a host can do with a sandbox while it runs.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{Cgroup, Events, Limits, Pressure, Stopping};
@@ -9,14 +8,19 @@ use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::outcome::Usage;
 use crate::runtime::Runtime;
+#[cfg(feature = "tokio")]
+use crate::tokio::Child as TaskChild;
 
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a program may take to be executed that somebody is just starting.
+pub(crate) const START_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Runtime {
     fn freeze(&self) -> Result<()> {
         // A program that is being started must not be stopped before it can say that it was.
-        let _nothing_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+        let _nothing_starts = self.starts.alone(START_PATIENCE)?;
         self.stop()
     }
 
@@ -102,8 +106,8 @@ macro_rules! live_control {
             ///
             /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a sandbox that is not
             /// [`freezable`](crate::Sandbox::freezable), [`Setup`](crate::ErrorKind::Setup) when a process does not
-            /// stop within five seconds, after which all go on, when somebody thaws it meanwhile, and when the sandbox has
-            /// ended.
+            /// stop within five seconds, after which all go on, when a program that is just being started is not executed
+            /// within as many, when somebody thaws it meanwhile, and when the sandbox has ended.
             pub fn freeze(&self) -> Result<()> {
                 self.runtime().freeze()
             }
@@ -170,4 +174,11 @@ live_control!(Container, "Everything here is about all programs of the container
 live_control!(
     Child,
     "Everything here is about the whole sandbox: for a program of a [`Container`](crate::Container), about all of its programs."
+);
+#[cfg(feature = "tokio")]
+live_control!(
+    TaskChild,
+    "Everything here is about the whole sandbox: for a program of a [`Container`](crate::Container), about all of its programs. \
+     It is done in the thread of the task: [`freeze`](Self::freeze) is the one that may take long, and belongs in \
+     `tokio::task::spawn_blocking`."
 );

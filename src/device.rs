@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
 use nix::unistd::symlinkat;
 
-use crate::sys;
+use crate::sys::{self, Reach};
 
 /// Name, major and minor number.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] =
@@ -48,7 +48,7 @@ pub(crate) fn can_be_made() -> bool {
 /// The kernel clones a detached mount since Linux 6.15, and only in the mount namespace where it was made. An older
 /// one, or a host that has entered another namespace since, makes a mount for each sandbox.
 pub(crate) fn tree() -> io::Result<OwnedFd> {
-    match sys::clone_detached(made()?) {
+    match sys::clone_detached(made()?, Reach::One) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => make(),
         cloned => cloned,
     }

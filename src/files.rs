@@ -14,7 +14,7 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC
 use crate::container::Container;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
-use crate::link::Received;
+use crate::link::{Forgotten, Received};
 use crate::runtime::Runtime;
 use crate::sys;
 use crate::wire::{Request, reply, request};
@@ -166,7 +166,7 @@ impl Runtime {
             }
             Received::Message((told, _)) => Err(failed(told.errno)),
             Received::Nothing => {
-                self.link.forget(number);
+                self.link.forget(number, Forgotten::Asked);
                 Err(failed(libc::ETIMEDOUT))
             }
             Received::Closed => Err(self

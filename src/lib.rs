@@ -101,7 +101,8 @@
 //! None is on by default. `oci` brings `LayerStore` and `Image`: a store of filesystem layers, and images of the Open
 //! Container Initiative and of Docker in it; and `Container::commit`, which makes a layer of what a sandbox has changed. `systemd` brings `CgroupParent::SystemdScope`, a cgroup of its own for a process that shares its
 //! cgroup with others, and with it a D-Bus client. `serde` brings policies as data, `Sandbox::from_toml` and its likes, and
-//! `Seccomp::from_json` and `to_json`, for the seccomp profiles of container engines.
+//! `Seccomp::from_json` and `to_json`, for the seccomp profiles of container engines. `tokio` brings the module `tokio`: spawn,
+//! wait and streams as futures.
 //!
 //! # Platform
 //!
@@ -169,6 +170,7 @@ mod plan;
 #[cfg(feature = "serde")]
 mod policy;
 mod pool;
+mod pty;
 mod quota;
 mod removal;
 mod rootfs;
@@ -178,12 +180,16 @@ mod runtime;
 mod sandbox;
 mod scheduling;
 mod seccomp;
+mod skeleton;
 mod source;
 mod spawn;
+mod starts;
 mod storage;
 mod sys;
 mod teardown;
 mod tenants;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod upper;
 #[allow(dead_code, reason = "the init uses the other half")]
 mod wire;
@@ -215,6 +221,7 @@ pub use namespace::Namespace;
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
 pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};
+pub use pty::{Pty, PtySize};
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};

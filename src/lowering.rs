@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, Step, one_line};
 use crate::fsimage;
+use crate::skeleton::Skeleton;
 use crate::source::{HostSource, Origin, Presentation};
 use crate::wire::{self, Confine, Setup, Sink, Source, section};
 
@@ -54,7 +55,9 @@ pub(crate) struct Lowering {
     proc: ProcView,
     /// Something was mounted over the old root, and a clone of that would contain it.
     root_covered: bool,
+    shares_root: bool,
     held: Vec<Held>,
+    has_terminals: bool,
 }
 
 /// Something that keeps what a plan names where it is: locks of a store of layers.
@@ -80,7 +83,9 @@ impl Lowering {
             files: 0,
             proc: ProcView::Fresh,
             root_covered: false,
+            shares_root: false,
             held: Vec::new(),
+            has_terminals: false,
         }
     }
 
@@ -93,6 +98,7 @@ impl Lowering {
     ) {
         self.root_covered |=
             matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
+        self.has_terminals |= matches!(operation, Setup::Devpts { .. });
         operation.encode(&mut self.sections[section::SETUP]);
         self.label(section::SETUP, step, what, path);
     }
@@ -158,6 +164,26 @@ impl Lowering {
         self.add_source(HostSource { origin: Origin::Devices, presentation: Presentation::AsIs }, f)
     }
 
+    /// Registers a root that is made once for all sandboxes of the plan.
+    pub(crate) fn skeleton(
+        &mut self,
+        skeleton: Arc<Skeleton>,
+        f: impl FnOnce(&mut Self, Source<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let source = HostSource { origin: Origin::Skeleton(skeleton), presentation: Presentation::Top };
+        self.add_source(source, f)
+    }
+
+    /// Sandboxes of the plan may share the part of their root that is the same: their root user owns what is made for all,
+    /// and none of them may change mounts.
+    pub(crate) fn allow_shared_root(&mut self) {
+        self.shares_root = self.mode == SourceMode::MappedDescriptors;
+    }
+
+    pub(crate) fn may_share_root(&self) -> bool {
+        self.shares_root
+    }
+
     /// Whether a host that makes mounts gives the sandbox a user namespace of its own. Without one, a program that keeps
     /// capabilities has power over filesystems that others use as well.
     pub(crate) fn has_user_namespace(&self) -> bool {
@@ -187,6 +213,11 @@ impl Lowering {
 
     pub(crate) fn show_proc_of_host(&mut self) {
         self.proc = ProcView::Host;
+    }
+
+    /// Whether the sandbox has an instance of pseudo-terminals.
+    pub(crate) fn has_terminals(&self) -> bool {
+        self.has_terminals
     }
 
     pub(crate) fn proc(&self) -> ProcView {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
@@ -13,6 +14,7 @@ use crate::idmap::Ids;
 use crate::limits::Bytes;
 use crate::lowering::{Held, Lowering};
 use crate::mount::{Mount, NODEV, NOSUID, RDONLY, RootKind, tmpfs_size};
+use crate::skeleton::Skeleton;
 use crate::source::Presentation;
 use crate::upper::{Durability, UpperDir};
 use crate::wire::{Setup, Source};
@@ -294,6 +296,12 @@ impl Rootfs {
         if let Some(held) = &self.held {
             lowering.hold(held.clone());
         }
+        let system = if self.is_system() { system_mounts()? } else { Vec::new() };
+        if self.is_system() && lowering.may_share_root() {
+            if let Some((skeleton, rest)) = Skeleton::new(&system, mounts) {
+                return self.lower_shared(lowering, skeleton, &rest);
+            }
+        }
         let overlay = matches!(self.kind, Kind::Overlay { .. });
         let bound = |mount: &Mount| mount.is_file() && self.kind_at(mount, mounts) == RootKind::Foreign;
         if overlay || mounts.iter().any(bound) {
@@ -322,8 +330,8 @@ impl Rootfs {
                 upper.is_none()
             }
         };
-        if self.is_system() {
-            lower_system(lowering)?;
+        for mount in &system {
+            mount.lower(lowering, RootKind::Ours)?;
         }
         for mount in mounts {
             mount.lower(lowering, self.kind_at(mount, mounts))?;
@@ -331,6 +339,27 @@ impl Rootfs {
         if sealed {
             let seal = Setup::Seal { path: c"/", attributes: RDONLY };
             lowering.setup(Step::Root, "making the root read-only", Some(Path::new("/")), &seal);
+        }
+        lowering.setup(Step::PivotRoot, "pivoting to the new root", Some(Path::new("/")), &Setup::Pivot {});
+        Ok(())
+    }
+}
+
+impl Rootfs {
+    /// The same for a root of which most is made already.
+    fn lower_shared(&self, lowering: &mut Lowering, skeleton: Skeleton, rest: &[Mount]) -> Result<()> {
+        if rest.iter().any(|mount| mount.is_file() && self.kind_at(mount, rest) == RootKind::Foreign) {
+            lowering.setup(Step::Root, "mounting the scratch tmpfs", None, &Setup::Scratch {});
+        }
+        let paths: Vec<_> = skeleton.paths().map(|path| path.display().to_string()).collect();
+        let what = format!("attaching a root that is made once, with {}", paths.join(" "));
+        lowering.skeleton(Arc::new(skeleton), |lowering, source| {
+            let operation = Setup::RootBind { source, attributes: NOSUID | NODEV | RDONLY };
+            lowering.setup(Step::Root, what, Some(Path::new("/")), &operation);
+            Ok(())
+        })?;
+        for mount in rest {
+            mount.lower(lowering, self.kind_at(mount, rest))?;
         }
         lowering.setup(Step::PivotRoot, "pivoting to the new root", Some(Path::new("/")), &Setup::Pivot {});
         Ok(())
@@ -547,7 +576,9 @@ fn lower_upper_dir(lowering: &mut Lowering, upper: &Path, work: &Path) -> Result
     Ok(names)
 }
 
-fn lower_system(lowering: &mut Lowering) -> Result<()> {
+/// What the system's view consists of.
+fn system_mounts() -> Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
     let foreign = |error: std::io::Error, path: &Path| {
         Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
     };
@@ -562,9 +593,9 @@ fn lower_system(lowering: &mut Lowering) -> Result<()> {
         let Some(metadata) = looked_at(&path)? else { continue };
         if metadata.is_symlink() {
             let to = std::fs::read_link(&path).map_err(|error| foreign(error, &path))?;
-            Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?;
+            mounts.push(Mount::symlink(to, &path));
         } else if metadata.is_dir() {
-            Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?;
+            mounts.push(Mount::bind(&path, &path));
         }
     }
     for name in SYSTEM_ETC {
@@ -574,10 +605,10 @@ fn lower_system(lowering: &mut Lowering) -> Result<()> {
             // One (localtime, often) that leads below /usr works inside as it does outside.
             let to = std::fs::read_link(&path).map_err(|error| foreign(error, &path))?;
             if to.starts_with("/usr") {
-                Mount::symlink(to, &path).lower(lowering, RootKind::Ours)?;
+                mounts.push(Mount::symlink(to, &path));
             }
         } else if metadata.is_file() || metadata.is_dir() {
-            Mount::bind(&path, &path).lower(lowering, RootKind::Ours)?;
+            mounts.push(Mount::bind(&path, &path));
         }
     }
     let files = [
@@ -587,11 +618,12 @@ fn lower_system(lowering: &mut Lowering) -> Result<()> {
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ];
     for (path, content) in files {
-        Mount::file(path, content).lower(lowering, RootKind::Ours)?;
+        mounts.push(Mount::file(path, content));
     }
-    Mount::proc("/proc").lower(lowering, RootKind::Ours)?;
-    Mount::dev("/dev").lower(lowering, RootKind::Ours)?;
-    Mount::tmpfs("/tmp").size(Bytes::mib(256)).lower(lowering, RootKind::Ours)
+    mounts.push(Mount::proc("/proc"));
+    mounts.push(Mount::dev("/dev"));
+    mounts.push(Mount::tmpfs("/tmp").size(Bytes::mib(256)));
+    Ok(mounts)
 }
 
 const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\n\

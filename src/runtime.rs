@@ -1,9 +1,10 @@
 //! A running sandbox from the host's side: its init, its connection, and everything that must be undone.
 
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ahead::Prepared;
@@ -14,7 +15,7 @@ use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
 use crate::idmap::{self, IdBlock};
-use crate::link::{Link, Received};
+use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
 use crate::plan::{Lowered, Plan, Warmth};
 use crate::quota;
@@ -22,6 +23,7 @@ use crate::rootfs::Kept;
 use crate::run_image;
 use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
+use crate::starts::Starts;
 use crate::sys::{self, Entrance, LaunchFailure, Launched};
 use crate::upper::UpperDir;
 use crate::wire::{
@@ -56,11 +58,15 @@ pub(crate) struct Runtime {
     /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
     pub(crate) upper: Option<OwnedFd>,
     pub(crate) next_child: AtomicU32,
-    /// Shared by programs that are being started, which must not be frozen meanwhile.
-    pub(crate) starting: RwLock<()>,
+    /// Programs that are being started, which must not be frozen meanwhile.
+    pub(crate) starts: Starts,
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
     pub(crate) purpose: Purpose,
+    /// Programs that the init was asked for.
+    requests: AtomicU64,
+    /// What the box had counted when nothing was in it, and how many programs had been asked for.
+    of_empty_box: Mutex<Option<(u64, Counters)>>,
     /// The process that launched it, and alone ends it.
     pub(crate) owner: u32,
 }
@@ -105,6 +111,16 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     /// That of its filter, where the host listens and the program was not killed on its way.
     pub(crate) listener: Option<OwnedFd>,
+    /// The host's end of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// What was heard of a program that is being started.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    refused: Option<Error>,
+    listener: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -159,9 +175,11 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block: Mutex::new(block),
         upper,
         next_child: AtomicU32::new(1),
-        starting: RwLock::new(()),
+        starts: Starts::default(),
         sending: Mutex::new(()),
         purpose,
+        requests: AtomicU64::new(0),
+        of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
     match runtime.request_go(maps, seen_as).and_then(|()| runtime.make_box()) {
@@ -321,7 +339,8 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
-        if self.purpose == Purpose::Container {
+        if self.purpose != Purpose::OneProgram {
+            // Whether its program has limits of its own, nobody knows yet.
             cgroup.make_room()?;
         }
         let mut message = Request {
@@ -424,15 +443,35 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if let Some(size) = command.pty {
+            message.flags |= flag::TERMINAL;
+            message.terminal_size = size.words();
+            (message.uid, message.gid) = (lowered.program_ids.uid, lowered.program_ids.gid);
+        }
         if let Some(own) = own {
             message.join_slot = slot_of(&table)?;
             message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
             add_cgroup(own, &mut message, &mut table, 0)?;
         }
+        self.requests.fetch_add(1, Ordering::AcqRel);
         if image.len() <= INLINE_IMAGE {
             // A prepared payload has its streams and nothing else.
-            if tries == Tries::First && command.kept.is_empty() && own.is_none() {
+            if tries == Tries::First && command.kept.is_empty() && own.is_none() && command.pty.is_none() {
                 message.flags |= flag::WARM;
+                // What counts CPU time has to know of the program before it begins.
+                let counts = limits.sampled || (message.cpu_ns, message.idle_ns) != (0, 0);
+                if let Some((ticket, channel)) = (!counts).then(|| self.link.take_prepared()).flatten() {
+                    let streams_of_it = table.get(..3).unwrap_or_default().to_vec();
+                    if table.len() == 3 {
+                        table.clear();
+                    }
+                    (message.flags, message.ticket) = (message.flags | flag::DIRECT, ticket);
+                    // In this order: the init must know whose program it is that begins.
+                    self.send(&message, &table)?;
+                    // One that was killed meanwhile is lost, which the init says.
+                    sys::send(channel.as_fd(), &(), &image, &streams_of_it).ok();
+                    return Ok(streams);
+                }
             }
             self.send_long(&message, &image, &table)?;
             return Ok(streams);
@@ -451,7 +490,12 @@ impl Runtime {
 
     /// Whether the sandbox is set up, waiting for that until the deadline or for ever. It says so once.
     pub(crate) fn is_ready(&self, deadline: Option<Instant>) -> Result<bool> {
-        match self.link.receive(CONTAINER, deadline)? {
+        self.says_ready(self.link.receive(CONTAINER, deadline)?)
+    }
+
+    /// What the first word about the container means.
+    pub(crate) fn says_ready(&self, received: Received) -> Result<bool> {
+        match received {
             Received::Message((message, _)) if message.kind == reply::READY => Ok(true),
             Received::Message((message, _)) => {
                 Err(self.plan.failure(&message, Path::new(""), Path::new("/")))
@@ -461,44 +505,63 @@ impl Runtime {
         }
     }
 
-    /// Waits until the program was executed; its pidfd comes with the news. Does the host's part at the gate meanwhile.
-    pub(crate) fn await_started(&self, number: u32, command: &Command) -> Result<Start> {
-        let mut refused = None;
-        let mut listener = None;
-        loop {
-            let received = self.link.receive(number, None)?;
-            match received {
-                Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
-                    // Of a process that is gone the init tells why.
-                    refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
-                    let flags = if refused.is_some() { flag::REFUSED } else { 0 };
-                    let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
-                    if let Err(error) = self.link.send(&pass, &[]) {
-                        // Nobody holds it any more, and it must not wait at the gate.
-                        self.link.forget(number);
-                        self.request_kill(number).ok();
-                        return Err(error);
-                    }
+    /// One word about a program that is being started, of which the last comes when it was executed: its pidfd comes with
+    /// that. Does the host's part at the gate meanwhile.
+    pub(crate) fn heard_of_start(
+        &self,
+        received: Received,
+        progress: &mut Progress,
+        number: u32,
+        command: &Command,
+    ) -> ControlFlow<Result<Start>> {
+        match received {
+            Received::Message((message, pidfd)) if message.kind == reply::PARKED => {
+                // Of a process that is gone the init tells why.
+                progress.refused = gate::apply(&self.plan.0.gate, pidfd.as_ref()).err();
+                let flags = if progress.refused.is_some() { flag::REFUSED } else { 0 };
+                let pass = Request { kind: request::PASS, flags, child: number, ..Request::default() };
+                if let Err(error) = self.link.send(&pass, &[]) {
+                    // Nobody holds it any more, and it must not wait at the gate.
+                    self.link.forget(number, Forgotten::Asked);
+                    self.request_kill(number).ok();
+                    return ControlFlow::Break(Err(error));
                 }
-                Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
-                    listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            Received::Message((message, Some(fd))) if message.kind == reply::LISTENER => {
+                progress.listener = Some(fd);
+                ControlFlow::Continue(())
+            }
+            Received::Message((message, _)) if is_loss(&message) => ControlFlow::Break(Ok(Start::Lost)),
+            Received::Message((message, Some(fd))) if message.kind == reply::TERMINAL => {
+                progress.terminal = Some(fd);
+                ControlFlow::Continue(())
+            }
+            // It was sent, and there was no number for it here.
+            Received::Message((message, None))
+                if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
+            {
+                progress.refused = Some(match message.kind {
+                    reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
+                    _ => no_room("receiving the program's terminal", libc::EMFILE),
+                });
+                if let Err(error) = self.request_kill(number) {
+                    self.link.forget(number, Forgotten::Asked);
+                    return ControlFlow::Break(Err(error));
                 }
-                Received::Message((message, _)) if is_loss(&message) => return Ok(Start::Lost),
-                // It was sent, and there was no number for it here.
-                Received::Message((message, None)) if message.kind == reply::LISTENER => {
-                    refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
-                    self.request_kill(number)?;
+                ControlFlow::Continue(())
+            }
+            // If it was refused, its process is dead by now, and the reason is ours.
+            last => {
+                let started = self.started(last, number, command);
+                if progress.refused.is_some() && started.is_ok() {
+                    self.link.forget(number, Forgotten::Started);
                 }
-                // If it was refused, its process is dead by now, and the reason is ours.
-                last => {
-                    let started = self.started(last, number, command);
-                    if refused.is_some() && started.is_ok() {
-                        self.link.forget(number);
-                    }
-                    return refused
-                        .map_or(started, Err)
-                        .map(|pidfd| Start::Executed(Started { pidfd, listener }));
-                }
+                let (listener, terminal) = (progress.listener.take(), progress.terminal.take());
+                let started = progress.refused.take().map_or(started, Err);
+                ControlFlow::Break(
+                    started.map(|pidfd| Start::Executed(Started { pidfd, listener, terminal })),
+                )
             }
         }
     }
@@ -509,7 +572,7 @@ impl Runtime {
             Received::Message((message, Some(pidfd))) if message.kind == reply::STARTED => Ok(pidfd),
             Received::Message((message, None)) if message.kind == reply::STARTED => {
                 // It runs, but could not be signalled.
-                self.link.forget(number);
+                self.link.forget(number, Forgotten::Started);
                 self.request_kill(number)?;
                 // The init says why it could not send it; else it was sent, and there was no number for it here.
                 let errno = if message.errno == 0 { libc::EMFILE } else { message.errno };
@@ -565,29 +628,35 @@ impl Runtime {
         self.link.send(&Request { kind: request::KILL, child: number, ..Request::default() }, &[])
     }
 
-    /// Waits for the report of a program's end.
-    pub(crate) fn await_exit(&self, number: u32, deadline: Option<Instant>) -> Result<Received> {
-        self.link.receive(number, deadline)
-    }
-
     pub(crate) fn block(&self) -> MutexGuard<'_, Option<IdBlock>> {
         self.block.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the box has counted of programs without limits of their own.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(cgroup) => cgroup.counters_of_others(),
-            None => Ok(Counters::default()),
-        }
+        let requests = self.requests.load(Ordering::Acquire);
+        let counters = match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) => cgroup.counters_of_others()?,
+            None => return Ok(Counters::default()),
+        };
+        // Nothing changes them before the next program.
+        let empty = (counters.pids == Some(0)).then_some((requests, counters));
+        *self.of_empty_box.lock().unwrap_or_else(PoisonError::into_inner) = empty;
+        Ok(counters)
     }
 
     /// As [`counters`](Self::counters), for a box that is asked once and again.
     pub(crate) fn counters_of_many(&self) -> Result<Counters> {
+        let known = *self.of_empty_box.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counters)) =
+            known.filter(|(requests, _)| *requests == self.requests.load(Ordering::Acquire))
+        {
+            return Ok(counters);
+        }
         match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(cgroup) => {
                 cgroup.keep_open();
-                cgroup.counters()
+                cgroup.counters_of_others()
             }
             None => Ok(Counters::default()),
         }

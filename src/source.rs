@@ -4,11 +4,13 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::device;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::fsimage::FsImage;
 use crate::idmap::{Extent, Ids, Maps};
+use crate::skeleton::Skeleton;
 use crate::sys::{self, Reach};
 
 /// Whose ids a source's files are presented with, when the host can choose.
@@ -22,6 +24,8 @@ pub(crate) enum Presentation {
     Layer,
     /// The owner on disk is the program's user inside: writable binds.
     Owner,
+    /// Ids of the topmost mount are ids inside, and what is mounted below is as it is.
+    Top,
 }
 
 /// A mount tree that the host makes for each spawn.
@@ -38,6 +42,8 @@ pub(crate) enum Origin {
     Path(CString),
     /// The [devices](crate::device) of a minimal `/dev`.
     Devices,
+    /// A root with what is the same in every sandbox of the plan.
+    Skeleton(Arc<Skeleton>),
     /// A filesystem image, mounted as long as this is here.
     Image(FsImage),
 }
@@ -65,7 +71,7 @@ pub(crate) fn open_all(sources: &[HostSource], viewer: &Viewer<'_>) -> Result<Ve
                 Presentation::Owner => {
                     source.present(&tree, owner_namespace(&tree, source, maps, viewer.program)?.as_fd())?;
                 }
-                Presentation::Inside | Presentation::Layer => {
+                Presentation::Inside | Presentation::Layer | Presentation::Top => {
                     let namespace = match inside.take() {
                         Some(namespace) => namespace,
                         None => std::fs::File::open(format!("/proc/{}/ns/user", viewer.pid))
@@ -86,6 +92,7 @@ impl HostSource {
         match &self.origin {
             Origin::Path(path) => Path::new(OsStr::from_bytes(path.to_bytes())),
             Origin::Devices => Path::new("/dev"),
+            Origin::Skeleton(_) => Path::new("/"),
             Origin::Image(image) => image.path(),
         }
     }
@@ -101,13 +108,15 @@ impl HostSource {
         let tree = match &self.origin {
             Origin::Path(path) => sys::clone_tree(path, reach),
             Origin::Devices => device::tree(),
+            Origin::Skeleton(skeleton) => skeleton.tree(),
             Origin::Image(image) => image.tree(),
         };
         tree.and_then(sys::above_stdio).map_err(self.failed("cloning the mount at"))
     }
 
     fn present(&self, tree: &OwnedFd, namespace: BorrowedFd<'_>) -> Result<()> {
-        sys::idmap_tree(tree, namespace).map_err(|error| {
+        let reach = if self.presentation == Presentation::Top { Reach::One } else { Reach::Tree };
+        sys::idmap_tree(tree, namespace, reach).map_err(|error| {
             if let Origin::Image(image) = &self.origin {
                 return image.not_presented(error);
             }

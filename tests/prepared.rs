@@ -317,7 +317,7 @@ fn what_cannot_be_made_ahead() -> Result {
     let plain = closed().plan()?;
     let joined = closed().join(&container, [Namespace::Ipc]).plan()?;
     for (plan, count) in [(&closed().share_net().plan()?, 1), (&joined, 1), (&plain, 0), (&plain, 1025)] {
-        let error = plan.prepare_ahead(count).err().expect("it must be refused");
+        let error = plan.prepare_ahead(count).expect_err("it must be refused");
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
         assert!(error.hint().is_some(), "{}", explain(&error));
     }
@@ -338,7 +338,7 @@ fn refused() -> Result {
     let plan = sandbox.plan()?;
     let mut fds = Vec::new();
     for _ in 0..3 {
-        let error = plan.prepare_ahead(1).err().expect("the filter refuses namespaces");
+        let error = plan.prepare_ahead(1).expect_err("the filter refuses namespaces");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", explain(&error));
         assert_eq!(threads(), 0);
         fds.push(oracle::open_fds());

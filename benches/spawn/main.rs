@@ -3,9 +3,10 @@
 //! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
-//! that lives on: see `warm.rs`; with `--prepared` sandboxes whose namespaces were made ahead: see `prepared.rs`; with
-//! `--targets` everything that the library was built to reach, with `--write` into `docs/benchmarks.md`, and with names of
-//! groups (`paths sizes mounts live spawners layers parked`) those alone: see `targets.rs`.
+//! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`; with
+//! `--prepared` sandboxes whose namespaces were made ahead: see `prepared.rs`; with `--targets` everything that the library
+//! was built to reach, with `--write` into `docs/benchmarks.md`, and with names of groups (`paths sizes mounts live spawners
+//! layers parked`) those alone: see `targets.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
@@ -25,6 +26,8 @@ mod serve;
 mod statistics;
 mod target;
 mod targets;
+#[cfg(feature = "tokio")]
+mod tasks;
 mod tiny;
 mod warm;
 
@@ -50,6 +53,8 @@ fn main() {
         args if args.iter().any(|arg| arg == "--landlock") => return rules::measure(),
         args if args.iter().any(|arg| arg == "--prepared") => return prepared::measure(),
         args if args.iter().any(|arg| arg == "--warm") => return warm::measure(),
+        #[cfg(feature = "tokio")]
+        args if args.iter().any(|arg| arg == "--tasks") => return tasks::measure(),
         _ => {}
     }
     let mut criterion = Criterion::default()

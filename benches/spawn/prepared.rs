@@ -12,10 +12,11 @@ use super::statistics::median;
 use super::{closed, quiet, run};
 
 const BURST: usize = 16;
-const BURSTS: usize = 50;
-/// Enough for a burst's namespaces, some ten milliseconds.
-const PAUSE: Duration = Duration::from_millis(30);
+const BURSTS: usize = 40;
+/// Enough for the namespaces of a burst, some 20 milliseconds after a lull.
+const PAUSE: Duration = Duration::from_millis(60);
 
+/// Its name, and one spawn that way.
 type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 pub(crate) fn measure() {

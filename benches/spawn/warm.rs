@@ -1,15 +1,17 @@
 //! What is left of the price of a sandbox when it was set up before: a program in a container that lives on, beside
 //! plain `posix_spawn` of the same program.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use belljar::{Container, Sandbox};
+use belljar::{Container, Pool, Sandbox};
 
 use super::statistics::median;
 use super::{closed, quiet, tiny};
 
 const BLOCK: usize = 20;
 const BLOCKS: usize = 100;
+/// Containers that a pool keeps ready.
+const POOL: usize = 4;
 
 pub(crate) fn measure() {
     let host = tiny::File::new();
@@ -24,15 +26,49 @@ pub(crate) fn measure() {
     let plain = || {
         assert!(std::process::Command::new(host.path()).status().expect("it runs").success());
     };
-    let ways: [(&str, &dyn Fn()); 3] = [
-        ("posix_spawn", &plain),
-        ("container, no limits", &|| in_container(&unlimited)),
-        ("container, memory and pids limits", &|| in_container(&limited)),
-    ];
-    let mut times = ways.map(|_| Vec::new());
-    for _ in 0..BLOCKS {
+    println!("one after the other:");
+    compare(
+        BLOCK,
+        &|| {},
+        &[
+            ("posix_spawn", &plain),
+            ("container, no limits", &|| in_container(&unlimited)),
+            ("container, memory and pids limits", &|| in_container(&limited)),
+        ],
+    );
+    let pool = |sandbox: Sandbox| {
+        let plan = sandbox.plan().expect("a valid policy");
+        plan.pool().size(POOL).start().expect("the sandbox works here")
+    };
+    let (limited, unlimited) = (pool(closed()), pool(super::with_tiny(Sandbox::new())));
+    let in_pool = |pool: &Pool| {
+        let outcome = pool.spawn(&command).and_then(|mut child| child.wait()).expect("it works");
+        assert!(outcome.success());
+    };
+    println!("one by one, when the pools are full again:");
+    compare(
+        1,
+        // What is measured is the way of a program, and not who makes the next container meanwhile.
+        &|| {
+            while limited.metrics().ready < POOL || unlimited.metrics().ready < POOL {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        },
+        &[
+            ("posix_spawn", &plain),
+            ("pool, no limits", &|| in_pool(&unlimited)),
+            ("pool, memory and pids limits", &|| in_pool(&limited)),
+        ],
+    );
+}
+
+fn compare(block: usize, before: &dyn Fn(), ways: &[(&str, &dyn Fn())]) {
+    let mut times = vec![Vec::new(); ways.len()];
+    for _ in 0..BLOCKS * BLOCK / block.max(BLOCK / 5) {
         for ((_, way), times) in ways.iter().zip(&mut times) {
-            for _ in 0..BLOCK {
+            before();
+            for _ in 0..block {
                 let start = Instant::now();
                 way();
                 times.push(start.elapsed().as_secs_f64() * 1e6);

@@ -9,4 +9,4 @@ mod serve;
 
 pub use notification::Notification;
 pub use response::Response;
-pub(crate) use serve::{Denied, Handlers, serve};
+pub(crate) use serve::{ByNumber, Denied, Handlers, serve};

@@ -66,8 +66,8 @@ pub(super) struct Group {
 const KILL_ROUNDS: u32 = 100;
 
 /// The pauses between two looks at a group whose processes are dying.
-fn pause(round: u32) {
-    sleep(Duration::from_micros(50 << round.min(8)).min(Duration::from_millis(10)));
+pub(super) fn pause(round: u32) -> Duration {
+    Duration::from_micros(50 << round.min(8)).min(Duration::from_millis(10))
 }
 
 impl Group {
@@ -354,7 +354,7 @@ impl Group {
     }
 
     /// Kills what is in it, and removes the groups of programs in it that are empty by now.
-    fn empty(&self) {
+    pub(super) fn empty(&self) {
         self.kill_and_thaw();
         for inner in self.inner() {
             inner.kill_and_thaw();
@@ -405,7 +405,7 @@ impl Group {
             if left == 0 {
                 return Ok(());
             }
-            pause(round);
+            sleep(pause(round));
         }
         let message = format!("{left} processes are still alive after {KILL_ROUNDS} rounds of SIGKILL");
         Err(Error::message(ErrorKind::Setup, Step::Cgroup, message).with_path(self.path()))
@@ -435,34 +435,42 @@ impl Group {
             if self.version() == Version::V2 && self.kill_at_once().is_none() {
                 self.kill_round().map_err(failed)?;
             }
-            pause(round);
+            sleep(pause(round));
         }
         Ok(())
     }
 
     /// Removes the directory, killing whatever holds it for at most `patience`. One that is gone is fine.
-    ///
-    /// Of version 1 it may be frozen, by a host that has died since, and nothing frozen dies.
     pub(super) fn remove(&self, patience: Duration) -> Result<()> {
         let mut deadline = None;
         for round in 0.. {
-            match unlinkat(&self.parent.fd, self.name.as_str(), UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-                // Somebody is alive in it, or has just died: the kernel lets go of a process a little after its
-                // parent could reap it.
-                Err(Errno::EBUSY)
-                    if *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
+            match self.try_remove() {
+                Err(busy)
+                    if is_busy(&busy)
+                        && *deadline.get_or_insert_with(|| Instant::now() + patience) > Instant::now() =>
                 {
                     self.empty();
-                    pause(round);
+                    sleep(pause(round));
                 }
-                Err(errno) => {
-                    return Err(Error::os(Step::Cgroup, "removing a cgroup", errno).with_path(self.path()));
-                }
+                done => return done,
             }
         }
         Ok(())
     }
+
+    /// Removes the directory if nobody holds it. One that is gone is fine.
+    pub(super) fn try_remove(&self) -> Result<()> {
+        match unlinkat(&self.parent.fd, self.name.as_str(), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::os(Step::Cgroup, "removing a cgroup", errno).with_path(self.path())),
+        }
+    }
+}
+
+/// Whether a directory could not be removed because somebody is alive in it, or has just died: the kernel lets go of a
+/// process a little after its parent could reap it.
+pub(super) fn is_busy(error: &Error) -> bool {
+    error.raw_os_error() == Some(libc::EBUSY)
 }
 
 impl Verify {

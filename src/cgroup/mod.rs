@@ -55,7 +55,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use self::control::Stopping;
 pub(crate) use self::counters::Counters;
@@ -261,23 +261,43 @@ impl Cgroup {
     ///
     /// If a directory cannot be removed within a second. What is left is tried again on drop.
     pub(crate) fn remove(&mut self) -> Result<()> {
-        let mut result = Ok(());
-        // Of no use by itself: with the group that it is in, it is tried again.
-        if let Some(leaf) = self.leaf.take() {
-            leaf.remove(PATIENCE).ok();
+        let mut removal = Removal::default();
+        while let Some(pause) = self.remove_step(&mut removal)? {
+            std::thread::sleep(pause);
         }
-        self.places.clear();
-        self.groups.retain(|group| match group.remove(PATIENCE) {
-            Ok(()) => false,
-            Err(error) => {
-                result = Err(error);
-                true
-            }
-        });
+        Ok(())
+    }
+
+    /// The same without waiting: how long to wait before the next step, or that all of it is removed.
+    pub(crate) fn remove_step(&mut self, removal: &mut Removal) -> Result<Option<Duration>> {
         self.joins.clear();
         self.cpu = None;
-        result
+        self.places.clear();
+        // Of no use by itself: with the group that it is in, it is tried again.
+        if let Some(leaf) = self.leaf.take() {
+            leaf.try_remove().ok();
+        }
+        let (mut busy, mut result) = (false, Ok(None));
+        self.groups.retain(|group| {
+            let Err(error) = group.try_remove() else { return false };
+            busy |= group::is_busy(&error);
+            result = Err(error);
+            true
+        });
+        if !busy || *removal.deadline.get_or_insert_with(|| Instant::now() + PATIENCE) <= Instant::now() {
+            return result;
+        }
+        self.groups.iter().for_each(Group::empty);
+        removal.round += 1;
+        Ok(Some(group::pause(removal.round - 1)))
     }
+}
+
+/// How far the removal of a box has come. Between two steps its last processes die.
+#[derive(Debug, Default)]
+pub(crate) struct Removal {
+    round: u32,
+    deadline: Option<Instant>,
 }
 
 impl Drop for Cgroup {

@@ -10,7 +10,6 @@ mod walk;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::PoisonError;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
@@ -20,6 +19,7 @@ pub(crate) use self::walk::View;
 use self::walk::{Scope, Walk};
 use crate::cgroup::Cgroup;
 use crate::container::Container;
+use crate::control::START_PATIENCE;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::fsimage::{self, FsImage};
 use crate::idmap::MapPlan;
@@ -259,7 +259,7 @@ impl Runtime {
         // can do that; what is in memory has those of the sandbox.
         let on_disk = || if lowered.presents_ids { View::AsOnDisk } else { by_map() };
         // Nothing starts, nobody freezes and nobody else reads until this is done.
-        let _alone = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.starts.alone(START_PATIENCE)?;
         let stopped = self.stop_for_reading()?.then(|| Stopped(self));
         let (upper, view) = match &self.upper {
             Some(lock) => {
@@ -278,7 +278,7 @@ impl Runtime {
         // Those that the sandbox has, whatever is at their paths by now.
         let images = lowered.sources.iter().filter_map(|source| match &source.origin {
             Origin::Image(image) => Some(image.clone()),
-            Origin::Path(_) | Origin::Devices => None,
+            Origin::Path(_) | Origin::Devices | Origin::Skeleton(_) => None,
         });
         let images: Vec<_> = images.collect();
         let read = |upper: &OwnedFd| read(upper, changeable, &images, marks, &view, &on_disk());

@@ -5,9 +5,12 @@ use crate::deadline::Limits;
 use crate::gate::{self, Barrier, Gate};
 use crate::listener::{Filter, Heard, LISTENER, hear, refuse};
 use crate::payload::{Departure, MAX_JOINS, Payload, Run};
+use crate::pty::{self, Pty};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage, Wait};
-use crate::wire::{ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, cause, flag, line, reply, stage};
+use crate::wire::{
+    CONTAINER, ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
+};
 
 /// What all programs of a container share.
 pub(crate) struct Shared<'a> {
@@ -17,6 +20,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) departures: &'a SharedPage<Departure>,
     pub(crate) ruleset: Option<Fd>,
     pub(crate) proc: Option<Fd>,
+    pub(crate) devpts: Option<Fd>,
+    pub(crate) control: Fd,
 }
 
 impl<'a> Shared<'a> {
@@ -34,6 +39,7 @@ impl<'a> Shared<'a> {
             own_joins: &[],
             joins: [None; MAX_JOINS],
             gate,
+            terminal: None,
             ruleset: self.ruleset,
             proc: self.proc,
         }
@@ -51,6 +57,8 @@ pub(crate) struct Program {
     pub(crate) pid: i32,
     /// It was confined before its command came.
     prepared: bool,
+    /// By which the host names it while it waits, 0 before it was told of it.
+    ticket: u32,
     pidfd: Option<Owned>,
     /// Open until `execve` succeeded or the payload left its reason. A pipe, or a socket if a listener comes through it.
     status: Option<Owned>,
@@ -132,6 +140,7 @@ impl Program {
             (Some(gate), Some(barrier), Some(end))
         };
         shared.departures.store(number, Departure::default());
+        let terminal = give_terminal(request, shared, slots).map_err(|errno| at(line::TERMINAL, errno))?;
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
@@ -153,6 +162,7 @@ impl Program {
                     [joins @ .., _last] if placed => joins,
                     joins => joins,
                 };
+                payload.terminal = terminal;
                 payload.leave(|payload| payload.become_program(Run { image, head, slots }))
             }
             Fork::Parent(pid, pidfd) => {
@@ -196,6 +206,7 @@ impl Program {
             child: NOBODY,
             pid,
             prepared: true,
+            ticket: 0,
             pidfd,
             status: Some(status),
             listener: None,
@@ -231,13 +242,61 @@ impl Program {
 
     /// It becomes the program of a request.
     fn take_on(&mut self, request: &Request, pumps: [Option<Pump>; 2], limits: impl Fn(u64) -> Limits) {
-        self.started_at = sys::monotonic();
-        self.limits = limits(self.started_at);
+        let now = sys::monotonic();
+        if request.flags & flag::DIRECT == 0 {
+            self.started_at = now;
+        }
+        self.limits = limits(now);
         self.child = request.child;
         self.host_listens = request.flags & flag::HOST_LISTENS != 0;
         (self.wall_ns, self.cpu_ns, self.idle_ns) = (request.wall_ns, request.cpu_ns, request.idle_ns);
         self.pumps = pumps;
         self.shared_budget = request.budget_sum;
+    }
+
+    /// Whether it waits, and the host was not told of it.
+    pub(crate) fn is_unpublished(&self) -> bool {
+        self.is_waiting() && self.pid != 0 && self.ticket == 0 && self.status.is_some()
+    }
+
+    /// Tells the host that it waits.
+    pub(crate) fn publish(&mut self, control: Fd, last_ticket: &mut u32) {
+        *last_ticket = last_ticket.wrapping_add(1).max(1);
+        self.ticket = *last_ticket;
+        let told = Reply { kind: reply::PREPARED, child: CONTAINER, pid: self.ticket, ..Reply::default() };
+        // A host that was not told sends its commands by us.
+        sys::tell(control, &told, self.status()).ok();
+    }
+
+    /// Whether it is the one that the host has given its command.
+    pub(crate) fn has_ticket(&self, ticket: u32) -> bool {
+        self.is_waiting() && self.ticket == ticket && ticket != 0
+    }
+
+    /// The host gives it its command itself.
+    pub(crate) fn claim(
+        &mut self,
+        control: Fd,
+        request: &Request,
+        slots: &mut [Option<Owned>],
+    ) -> core::result::Result<(), ChildFailure> {
+        let pumps = pumps(request, slots)?;
+        self.belongs_to(control, request, pumps)
+    }
+
+    fn belongs_to(
+        &mut self,
+        control: Fd,
+        request: &Request,
+        pumps: [Option<Pump>; 2],
+    ) -> core::result::Result<(), ChildFailure> {
+        self.take_on(request, pumps, Limits::of_release);
+        if self.host_listens {
+            if let Some(listener) = self.listener.take() {
+                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a payload that waits its command. Fails if it waits no more.
@@ -253,13 +312,7 @@ impl Program {
         let pumps = pumps(request, slots)?;
         let stream = |n: usize| slots.get(n).and_then(Option::as_ref).map(Owned::fd).ok_or(malformed);
         sys::send_command(status, image, &[stream(0)?, stream(1)?, stream(2)?]).map_err(|_| gone())?;
-        self.take_on(request, pumps, Limits::of_release);
-        if self.host_listens {
-            if let Some(listener) = self.listener.take() {
-                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
-            }
-        }
-        Ok(())
+        self.belongs_to(control, request, pumps)
     }
 
     /// The status pipe, while the program is not yet executed.
@@ -290,6 +343,8 @@ impl Program {
 
     /// A payload has said its process id.
     fn is_prepared(&mut self, pid: i32) -> Result<()> {
+        // It is not executed before.
+        self.started_at = sys::monotonic();
         if self.pid == 0 {
             // If it was reaped meanwhile, its channel is closed, and it is never named.
             self.pidfd = Some(sys::open_pidfd(pid)?);
@@ -515,6 +570,19 @@ fn own_usage_file(request: &Request, slots: &mut [Option<Owned>]) -> Result<Opti
         return Ok(None);
     }
     slots.get_mut(request.usage_slot as usize).and_then(Option::take).ok_or(Errno::EPROTO).map(Some)
+}
+
+/// Makes the terminal that the request asks for: one end goes to the host, before there is a process that could have it,
+/// and the other to its slot.
+fn give_terminal(request: &Request, shared: &Shared<'_>, slots: &mut [Option<Owned>]) -> Result<Option<Fd>> {
+    if request.flags & flag::TERMINAL == 0 {
+        return Ok(None);
+    }
+    let Pty { master, slave } = pty::open(shared.devpts.ok_or(Errno::ENODEV)?, request)?;
+    let told = Reply { kind: reply::TERMINAL, child: request.child, ..Reply::default() };
+    sys::tell(shared.control, &told, Some(master.fd()))?;
+    let slot = slots.get_mut(TERMINAL_SLOT).filter(|slot| slot.is_none()).ok_or(Errno::EOVERFLOW)?;
+    Ok(Some(slot.insert(slave).fd()))
 }
 
 /// Takes the two descriptors of captured stream `n` out of the table.

@@ -64,6 +64,17 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         (false, true) => return Err(joining::needs_user_ns()),
     };
 
+    if let Some(maps) = &maps {
+        let root = Ids { uid: 0, gid: 0 };
+        let may_mount = match &sandbox.capabilities {
+            Some(names) => capability::mask_of(names)? & capability::SYS_ADMIN != 0,
+            None => true,
+        };
+        if maps.setup_ids(program_ids) == root && !may_mount {
+            lowering.allow_shared_root();
+        }
+    }
+
     let security = lsm::wanted(sandbox, &mut enforced)?;
     if !security.is_empty() {
         lowering.setup(Step::Label, "keeping the host's /proc", None, &Setup::KeepProc {});
@@ -210,6 +221,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
 
     let held = lowering.take_held();
+    let has_terminals = lowering.has_terminals();
     let has_root = namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some();
     // Another way into namespaces that exist, and for a process with power over those of the host.
     let mount_template = (has_root && mode != SourceMode::Paths && entrances.is_empty())
@@ -230,8 +242,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         cross_tenant: sandbox.cross_tenant,
         maps,
         program_ids,
-        mount_template,
         has_root,
+        has_terminals,
+        mount_template,
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,

@@ -18,6 +18,7 @@ mod quota;
 mod raw;
 mod schedule;
 mod socket;
+mod terminal;
 mod xattr;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
@@ -33,8 +34,8 @@ pub(crate) use listener::{
 pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
-    MountPart, Reach, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
-    make_filesystem_read_only, namespace_of_mounts,
+    MountPart, Reach, attach_tree, clone_detached, clone_tree, detached_from_device, detached_tmpfs,
+    idmap_tree, make_filesystem_read_only, make_tree_read_only, namespace_of_mounts,
 };
 pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
 pub(crate) use pipe::unread;
@@ -50,4 +51,5 @@ pub(crate) use schedule::{
     own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};
+pub(crate) use terminal::{set_terminal_size, terminal_size};
 pub(crate) use xattr::{attribute, get_xattr, list_xattrs, set_xattr};

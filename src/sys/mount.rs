@@ -31,10 +31,44 @@ pub(crate) fn clone_tree(path: &CStr, reach: Reach) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
 }
 
+/// Makes a detached tree and all that is mounted below it read-only, without devices and set-user-id, and keeps what the
+/// host mounts later out of it. See `mount_setattr(2)`.
+pub(crate) fn make_tree_read_only(tree: &OwnedFd) -> io::Result<()> {
+    set_attributes(
+        tree,
+        &libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+            attr_clr: 0,
+            propagation: libc::MS_PRIVATE,
+            userns_fd: 0,
+        },
+        Reach::Tree,
+    )
+}
+
+/// Mounts a detached tree at a path below another, which may be detached as well (Linux 6.15). See `move_mount(2)`.
+pub(crate) fn attach_tree(tree: &OwnedFd, below: &OwnedFd, path: &CStr) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    // SAFETY: two descriptors, an empty path that names the first, a C string that lives during the call, and flags.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            below.as_raw_fd(),
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Clones a mount that is mounted nowhere (Linux 6.15), for a process of the mount namespace that it was made in. See
 /// `open_tree(2)`.
-pub(crate) fn clone_detached(mount: &OwnedFd) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.unsigned_abs();
+pub(crate) fn clone_detached(mount: &OwnedFd, reach: Reach) -> io::Result<OwnedFd> {
+    let recursive = if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH.unsigned_abs() | recursive;
     let empty = c"".as_ptr();
     // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), empty, flags) })
@@ -105,8 +139,8 @@ fn configure(
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Presents a detached tree through the id map of a user namespace. See `mount_setattr(2)`.
-pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Result<()> {
+/// Presents a detached tree, or its topmost mount, through the id map of a user namespace. See `mount_setattr(2)`.
+pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>, reach: Reach) -> io::Result<()> {
     const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
     let attr = libc::mount_attr {
         attr_set: MOUNT_ATTR_IDMAP,
@@ -114,12 +148,13 @@ pub(crate) fn idmap_tree(tree: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Resul
         propagation: 0,
         userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
     };
-    set_attributes(tree, libc::AT_EMPTY_PATH.unsigned_abs() | AT_RECURSIVE, &attr)
+    set_attributes(tree, &attr, reach)
 }
 
-fn set_attributes(tree: &OwnedFd, flags: libc::c_uint, attr: &libc::mount_attr) -> io::Result<()> {
-    // SAFETY: an empty path with AT_EMPTY_PATH, which every caller passes, names the descriptor; `attr` is a live struct of
-    // the size passed.
+fn set_attributes(tree: &OwnedFd, attr: &libc::mount_attr, reach: Reach) -> io::Result<()> {
+    let recursive = if reach == Reach::Tree { AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH.unsigned_abs() | recursive;
+    // SAFETY: an empty path with AT_EMPTY_PATH names the descriptor; `attr` is a live struct of the size passed.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -191,5 +226,5 @@ fn assemble(parts: &[MountPart]) -> io::Result<OwnedFd> {
 /// `mount_namespaces(7)`.
 fn receive_only(tree: &OwnedFd) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_SLAVE, userns_fd: 0 };
-    set_attributes(tree, libc::AT_EMPTY_PATH.unsigned_abs(), &attr)
+    set_attributes(tree, &attr, Reach::One)
 }

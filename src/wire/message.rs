@@ -10,6 +10,8 @@ pub(crate) const INLINE_IMAGE: usize = 8192;
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
 pub(crate) const BOX_SLOTS: usize = 8;
+/// The slot of a run's terminal, which the init makes.
+pub(crate) const TERMINAL_SLOT: usize = MAX_SLOTS - 1;
 /// The slot of the first mount tree, which come with `GO`.
 pub(crate) const TREE_SLOTS: usize = 512;
 
@@ -70,8 +72,13 @@ pub(crate) mod flag {
     pub(crate) const PREPARE: u32 = 2048;
     /// `START`: payloads are forked from one that is prepared, again and again.
     pub(crate) const TEMPLATE: u32 = 1024;
+    /// `RUN`: the prepared payload with this `ticket` gets its command from the host itself, and with that its image and its
+    /// streams.
+    pub(crate) const DIRECT: u32 = 16384;
     /// `RUN`: a prepared payload may become the program.
     pub(crate) const WARM: u32 = 4096;
+    /// `RUN`: the program gets a new terminal.
+    pub(crate) const TERMINAL: u32 = 8192;
 }
 
 /// A message of the host.
@@ -91,6 +98,8 @@ pub(crate) struct Request {
     /// `BOX`: slot of the first of the files by which a process leaves the box again, in the order in which it was joined, or
     /// [`NO_SLOT`].
     pub(crate) leave_slot: u32,
+    /// `RUN`: which payload has got its command.
+    pub(crate) ticket: u32,
     /// `RUN`: slot of the image, or [`NO_SLOT`] if it follows the message.
     pub(crate) image_slot: u32,
     /// `RUN`: slots of the files by which the program joins its cgroups in place of those of the box, and how many they are;
@@ -103,10 +112,16 @@ pub(crate) struct Request {
     pub(crate) pump_to: [u32; 2],
     /// `START`: how many processors can use CPU time at once.
     pub(crate) processors: u32,
-    /// `MAKE_FILE`: permissions and owner. `GO`: the caller's ids as the user namespace has them that the init's is within.
+    /// `MAKE_FILE`: permissions.
     pub(crate) mode: u32,
+    /// `MAKE_FILE`: owner. `RUN`: of the terminal. `GO`: the caller's ids as the user namespace has them that the init's is
+    /// within.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Nothing: what follows is aligned without a gap.
+    pub(crate) spare: u32,
+    /// `RUN`: rows and columns of the terminal, its width and height in pixels.
+    pub(crate) terminal_size: [u16; 4],
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
     pub(crate) wall_ns: u64,
     /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
@@ -135,6 +150,10 @@ pub(crate) mod reply {
     pub(crate) const FILE: u32 = 6;
     /// The listener of the program's filter comes with the message.
     pub(crate) const LISTENER: u32 = 7;
+    /// A payload waits for its command; the channel that it waits at comes with the message, and its ticket is `pid`.
+    pub(crate) const PREPARED: u32 = 8;
+    /// The host's end of the program's terminal comes with the message.
+    pub(crate) const TERMINAL: u32 = 8;
 }
 
 /// Why the init killed a program.
@@ -264,6 +283,10 @@ pub(crate) mod line {
     pub(crate) const UNDUMPABLE: u32 = 29;
     /// A program with limits of its own joins its cgroups.
     pub(crate) const OWN_CGROUP: u32 = 30;
+    /// A terminal is made for a program.
+    pub(crate) const TERMINAL: u32 = 31;
+    /// The program takes it for its controlling terminal.
+    pub(crate) const CONTROLLING_TERMINAL: u32 = 32;
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.
@@ -278,6 +301,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 120 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 136 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

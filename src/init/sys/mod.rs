@@ -14,6 +14,8 @@ mod mount;
 mod process;
 mod rt;
 mod schedule;
+mod sibling;
+mod terminal;
 
 #[path = "../../sys/raw.rs"]
 mod raw;
@@ -32,6 +34,8 @@ pub(crate) use message::*;
 pub(crate) use mount::*;
 pub(crate) use process::*;
 pub(crate) use schedule::*;
+pub(crate) use sibling::*;
+pub(crate) use terminal::*;
 
 /// An errno, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,55 +1,32 @@
 //! The host's end of the control socket: one reader at a time, replies sorted by program, so that any number of
-//! threads can wait for programs of one container.
+//! threads and tasks can wait for programs of one container.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod inbox;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+#[cfg(feature = "tokio")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub(crate) use self::inbox::Forgotten;
+use self::inbox::Inbox;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys;
-use crate::wire::{CONTAINER, Reply, Request, reply};
+use crate::wire::{Reply, Request};
 
 /// The connection to one init.
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: OwnedFd,
     init: Arc<OwnedFd>,
-    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
     changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Somebody polls the socket.
-    reading: bool,
-    /// No more will come.
-    closed: bool,
-    inbox: BTreeMap<u32, Vec<Message>>,
-    /// Programs whose end nobody will ask for.
-    forgotten: BTreeSet<u32>,
-}
-
-impl State {
-    fn keep(&mut self, reply: Reply, fd: Option<OwnedFd>) {
-        if matches!(reply.kind, reply::EXITED | reply::FILE) && self.forgotten.remove(&reply.child) {
-            return;
-        }
-        self.inbox.entry(reply.child).or_default().push((reply, fd));
-    }
-
-    fn take(&mut self, child: u32) -> Option<Message> {
-        let queue = self.inbox.get_mut(&child)?;
-        let message = (!queue.is_empty()).then(|| queue.remove(0));
-        if queue.is_empty() {
-            self.inbox.remove(&child);
-        }
-        message
-    }
 }
 
 /// A reply and the descriptor that came with it.
@@ -67,7 +44,7 @@ pub(crate) enum Received {
 
 impl Link {
     pub(crate) fn new(socket: OwnedFd, init: Arc<OwnedFd>) -> Self {
-        Self { socket, init, state: Mutex::default(), changed: Condvar::new() }
+        Self { socket, init, inbox: Mutex::default(), changed: Condvar::new() }
     }
 
     /// The init's pidfd.
@@ -101,60 +78,109 @@ impl Link {
         }
     }
 
-    /// Keeps no report of the end of a program.
-    pub(crate) fn forget(&self, child: u32) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state
-            .inbox
-            .remove(&child)
-            .is_none_or(|queue| queue.iter().all(|(reply, _)| reply.kind != reply::EXITED))
-        {
-            state.forgotten.insert(child);
-        }
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps no more of what the init says about a program.
+    pub(crate) fn forget(&self, child: u32, what: Forgotten) {
+        self.inbox().forget(child, what);
     }
 
     /// What the init said of its own end, if it did: it is about every program, so it stays for the next that asks.
     pub(crate) fn last_words(&self) -> Option<Reply> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let about_all = state.inbox.get(&CONTAINER)?;
-        about_all.iter().map(|(reply, _)| *reply).find(|reply| reply.kind == reply::FAILED)
+        self.inbox().last_words()
+    }
+
+    /// A payload that waits for a command, if there is news of one: its ticket, and the channel that it waits at.
+    pub(crate) fn take_prepared(&self) -> Option<(u32, OwnedFd)> {
+        let mut inbox = self.inbox();
+        if inbox.prepared.is_none() && !inbox.is_read() {
+            // Whatever else there is to be said of the socket is for those who wait at it.
+            while let Ok(Some((reply, fd))) = sys::receive::<Reply>(self.socket.as_fd()) {
+                inbox.keep(reply, fd);
+            }
+        }
+        let prepared = inbox.prepared.take();
+        let due = inbox.due();
+        drop(inbox);
+        due.into_iter().for_each(Waker::wake);
+        prepared
     }
 
     /// Waits for the next reply about `child` until the deadline, or for ever.
     pub(crate) fn receive(&self, child: u32, deadline: Option<Instant>) -> Result<Received> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = self.inbox();
         loop {
-            if let Some(message) = state.take(child) {
-                return Ok(Received::Message(message));
-            }
-            if state.closed {
-                return Ok(Received::Closed);
+            if let Some(received) = inbox.take(child) {
+                return Ok(received);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if state.reading {
+            if inbox.is_read() {
                 if left == Some(Duration::ZERO) {
                     return Ok(Received::Nothing);
                 }
-                state = match left {
-                    None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                inbox.followers += 1;
+                inbox = match left {
+                    None => self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
                     Some(left) => {
-                        self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                        self.changed.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0
                     }
                 };
+                inbox.followers -= 1;
                 continue;
             }
-            state.reading = true;
-            drop(state);
+            inbox.begin_reading();
+            drop(inbox);
             let ready = self.poll(left);
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.reading = false;
+            inbox = self.inbox();
+            inbox.end_reading();
             let woken = ready
-                .map_err(|error| Error::os(Step::Wait, "polling the init", error))
-                .and_then(|ready| if ready { self.drain(&mut state).map(|()| true) } else { Ok(false) });
-            self.changed.notify_all();
+                .map_err(polling_failed)
+                .and_then(|ready| if ready { self.drain(&mut inbox).map(|()| true) } else { Ok(false) });
+            // Each is a system call, even if nobody waits.
+            if inbox.followers > 0 {
+                self.changed.notify_all();
+            }
+            let due = inbox.due();
+            if !due.is_empty() {
+                drop(inbox);
+                due.into_iter().for_each(Waker::wake);
+                inbox = self.inbox();
+            }
             if !woken? && left == Some(Duration::ZERO) {
                 return Ok(Received::Nothing);
             }
+        }
+    }
+
+    /// The next reply about `child`, or nothing yet: then the task is woken when another thread or task has read one. It
+    /// has to come again, too, when [`readiness`](Link::readiness) or the [init's pidfd](Link::init) has news, and must
+    /// have asked for those before: whoever asks reads for everybody.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_receive(&self, child: u32, context: &mut Context<'_>) -> Poll<Result<Received>> {
+        let mut inbox = self.inbox();
+        let mut received = inbox.take(child);
+        let mut looked = Ok(());
+        if received.is_none() && !inbox.is_read() {
+            looked = match self.poll(Some(Duration::ZERO)) {
+                Ok(true) => self.drain(&mut inbox),
+                Ok(false) => Ok(()),
+                Err(error) => Err(polling_failed(error)),
+            };
+            received = inbox.take(child);
+        }
+        if received.is_none() && looked.is_ok() {
+            inbox.wake_for(child, context.waker());
+        }
+        // No thread can be waiting for this: the one that reads would have been in our way.
+        let due = inbox.due();
+        drop(inbox);
+        due.into_iter().for_each(Waker::wake);
+        match (looked, received) {
+            (Err(error), _) => Poll::Ready(Err(error)),
+            (Ok(()), Some(received)) => Poll::Ready(Ok(received)),
+            (Ok(()), None) => Poll::Pending,
         }
     }
 
@@ -179,27 +205,29 @@ impl Link {
     }
 
     /// Takes everything that is there. With nothing there, the init's death was what woke us.
-    fn drain(&self, state: &mut State) -> Result<()> {
+    fn drain(&self, inbox: &mut Inbox) -> Result<()> {
         let mut found = false;
         loop {
             match sys::receive::<Reply>(self.socket.as_fd()) {
                 Ok(Some((reply, fd))) => {
                     found = true;
-                    state.keep(reply, fd);
+                    inbox.keep(reply, fd);
                 }
                 Ok(None) => {
-                    state.closed = true;
+                    inbox.close();
                     return Ok(());
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => {
-                        state.closed |= !found;
+                        if !found {
+                            inbox.close();
+                        }
                         return Ok(());
                     }
                     // Reported once, before what is still queued, when the init died without reading our last request.
                     Some(libc::ECONNRESET | libc::EINTR) => {}
                     _ => {
-                        state.closed = true;
+                        inbox.close();
                         // A message of another size is no errno: the init has broken its promise.
                         let broken = error.raw_os_error().is_none();
                         let error = Error::os(Step::Wait, "reading from the init", error);
@@ -209,4 +237,8 @@ impl Link {
             }
         }
     }
+}
+
+fn polling_failed(error: io::Error) -> Error {
+    Error::os(Step::Wait, "polling the init", error)
 }

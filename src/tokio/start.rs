@@ -1,0 +1,306 @@
+//! Starting programs and containers: the choreography of `src/spawn.rs`, for tasks.
+
+use std::borrow::Borrow;
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::child::Child;
+use super::teardown::Teardown;
+use super::watch::Watch;
+use crate::child::{Asked, Role, refuse_terminal};
+use crate::command::Command;
+use crate::container::Container;
+use crate::error::{Error, Result, Step};
+use crate::outcome::{Outcome, Output};
+use crate::plan::Plan;
+use crate::run_limits::RunLimits;
+use crate::runtime::{self, Purpose, Runtime};
+use crate::sandbox::Sandbox;
+use crate::wire::CONTAINER;
+
+/// A program that is being started. Dropping it takes that back, without waiting.
+struct Starting {
+    asked: Option<Asked>,
+    watch: Arc<Watch>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let ending = self.asked.as_mut().and_then(|asked| asked.child.end());
+        drop(ending.map(|ending| Teardown::new(ending, Arc::clone(&self.watch))));
+    }
+}
+
+/// A container that is being set up. Dropping it takes it down, without waiting.
+struct Unready {
+    runtime: Option<Arc<Runtime>>,
+    watch: Arc<Watch>,
+}
+
+impl Drop for Unready {
+    fn drop(&mut self) {
+        drop(self.runtime.take().and_then(|runtime| Teardown::of(runtime, &self.watch)));
+    }
+}
+
+fn watch(runtime: &Runtime) -> Result<Arc<Watch>> {
+    Watch::new(&runtime.link).map(Arc::new)
+}
+
+/// Starts a program in a container of its own.
+async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
+    command.validate()?;
+    refuse_terminal(plan, command)?;
+    let limits = plan.run_limits(command.own.as_deref())?;
+    if let Some(placement) = &limits.placement {
+        // Before the init starts in this process's cgroup.
+        placement.ready()?;
+    }
+    let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
+    let watch = watch(&runtime)?;
+    let started = start(&runtime, &watch, CONTAINER, command, limits, Role::Owner).await;
+    if started.is_err() {
+        take_down(runtime, &watch).await;
+    }
+    started
+}
+
+/// Starts one more program in a container.
+async fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Child> {
+    command.validate()?;
+    refuse_terminal(&runtime.plan, command)?;
+    let limits = runtime.plan.run_limits(command.own.as_deref())?;
+    start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest).await
+}
+
+async fn start(
+    runtime: &Arc<Runtime>,
+    watch: &Arc<Watch>,
+    number: u32,
+    command: &Command,
+    limits: RunLimits,
+    role: Role,
+) -> Result<Child> {
+    let _start = poll_fn(|context| runtime.starts.poll_begin(context)).await;
+    let asked = Asked::new(Arc::clone(runtime), number, command, limits, role)?;
+    let mut starting = Starting { asked: Some(asked), watch: Arc::clone(watch) };
+    loop {
+        let received = poll_fn(|context| watch.poll_receive(&runtime.link, number, context)).await?;
+        let Some(asked) = &mut starting.asked else { continue };
+        if let ControlFlow::Break(started) = asked.hear(received, command) {
+            started?;
+            break;
+        }
+    }
+    match starting.asked.take() {
+        Some(asked) => Child::new(asked.child, Arc::clone(watch)),
+        None => Err(Error::internal(Step::Wait, "a program was started twice")),
+    }
+}
+
+/// Sets a sandbox up without a program.
+async fn container(plan: &Plan) -> Result<Container> {
+    let runtime = Arc::new(runtime::launch(plan, Purpose::Container)?);
+    let watch = watch(&runtime)?;
+    let mut unready = Unready { runtime: Some(Arc::clone(&runtime)), watch: Arc::clone(&watch) };
+    let received = poll_fn(|context| watch.poll_receive(&runtime.link, CONTAINER, context)).await;
+    let ready = received.and_then(|received| runtime.says_ready(received));
+    unready.runtime = None;
+    match ready {
+        Ok(_) => Ok(Container::of(plan, runtime)),
+        Err(error) => {
+            take_down(runtime, &watch).await;
+            Err(error)
+        }
+    }
+}
+
+/// Takes down what has failed. Why it did is the error that counts.
+async fn take_down(runtime: Arc<Runtime>, watch: &Arc<Watch>) {
+    if let Some(teardown) = Teardown::of(runtime, watch) {
+        teardown.wait().await.ok();
+    }
+}
+
+impl Sandbox {
+    /// [`spawn`](Sandbox::spawn) for a task. Making the plan for it reads files of the host and is not waited for: make it
+    /// once, and use [`Plan::spawn_async`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, and in one without I/O or time: see [`belljar::tokio`](crate::tokio).
+    pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
+        self.plan()?.spawn_async(command).await
+    }
+
+    /// [`output`](Sandbox::output) for a task. Dropping the future kills the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn_async`](Sandbox::spawn_async).
+    pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
+        self.plan()?.output_async(command).await
+    }
+
+    /// [`status`](Sandbox::status) for a task. Dropping the future kills the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Sandbox::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn_async`](Sandbox::spawn_async).
+    pub async fn status_async(&self, command: impl Borrow<Command>) -> Result<Outcome> {
+        self.spawn_async(command).await?.wait().await
+    }
+
+    /// [`start`](Sandbox::start) for a task. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Sandbox::start).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn_async`](Sandbox::spawn_async).
+    pub async fn start_async(&self) -> Result<Container> {
+        self.plan()?.start_async().await
+    }
+}
+
+impl Plan {
+    /// [`spawn`](Plan::spawn) for a task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
+        alone(self, command.borrow()).await
+    }
+
+    /// [`output`](Plan::output) for a task. Dropping the future kills the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Plan::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// # async fn name() -> belljar::Result<()> {
+    /// let plan = Sandbox::new().plan()?;
+    /// let output = plan.output_async(Command::new("/usr/bin/uname").arg("-n")).await?;
+    /// assert_eq!(output.stdout, b"belljar\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
+        let command = command.borrow().clone().capturing();
+        alone(self, &command).await?.wait_with_output().await
+    }
+
+    /// [`start`](Plan::start) for a task. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Plan::start).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn start_async(&self) -> Result<Container> {
+        container(self).await
+    }
+}
+
+impl Container {
+    /// [`spawn`](Container::spawn) for a task. Any number of tasks and threads may wait for programs of one container.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills the program, if it was started already.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Container::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
+        among_others(&self.runtime(), command.borrow()).await
+    }
+
+    /// [`status`](Container::status) for a task. Dropping the future kills the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Container::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn status_async(&self, command: impl Borrow<Command>) -> Result<Outcome> {
+        self.spawn_async(command).await?.wait().await
+    }
+
+    /// [`output`](Container::output) for a task. Dropping the future kills the program.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Container::spawn).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
+        let command = command.borrow().clone().capturing();
+        among_others(&self.runtime(), &command).await?.wait_with_output().await
+    }
+
+    /// [`close`](Container::close) for a task. Dropping the container does the same in its thread, which waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Container::close).
+    ///
+    /// # Panics
+    ///
+    /// As [`Sandbox::spawn_async`].
+    pub async fn close_async(self) -> Result<()> {
+        let runtime = self.runtime();
+        let watch = watch(&runtime)?;
+        match Teardown::of(runtime, &watch) {
+            Some(teardown) => teardown.wait().await,
+            None => Ok(()),
+        }
+    }
+}
