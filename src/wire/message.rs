@@ -151,7 +151,7 @@ pub(crate) mod reply {
     /// The listener of the program's filter comes with the message.
     pub(crate) const LISTENER: u32 = 7;
     /// A payload waits for its command; the channel that it waits at comes with the message, and its ticket is `pid`.
-    pub(crate) const PREPARED: u32 = 8;
+    pub(crate) const PREPARED: u32 = 9;
     /// The host's end of the program's terminal comes with the message.
     pub(crate) const TERMINAL: u32 = 8;
 }
@@ -304,3 +304,27 @@ pub(crate) struct ChildFailure {
 const _: () = assert!(size_of::<Request>() == 136 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    /// Two of a family with one number would be taken for each other.
+    #[test]
+    fn no_number_is_used_twice() {
+        let mut used: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut family = "";
+        for line in include_str!("message.rs").lines() {
+            if let Some(rest) = line.strip_prefix("pub(crate) mod ") {
+                family = rest.trim_end_matches(" {");
+            } else if let Some((name, value)) = line
+                .strip_prefix("    pub(crate) const ")
+                .and_then(|rest| rest.trim_end_matches(';').split_once(": u32 = "))
+            {
+                let other = used.insert((family, value), name);
+                assert_eq!(other, None, "{name} of {family} has the number {value}, too");
+            }
+        }
+        assert!(used.len() > 60, "they are found");
+    }
+}
