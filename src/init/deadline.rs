@@ -17,7 +17,7 @@ const START_NS: u64 = 60_000_000_000;
 const RELEASE_NS: u64 = 5_000_000_000;
 
 /// How long a template may take to fork a payload. Nothing else is done for the host meanwhile.
-const FORK_NS: u64 = 100_000_000;
+pub(crate) const FORK_NS: u64 = 100_000_000;
 
 /// The limits of one program and what is known of its use of them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,8 +1,9 @@
 //! The init's side of payloads that are made before their command comes: who makes them, and when.
 
+use crate::deadline::FORK_NS;
 use crate::payload::{Departure, MAX_JOINS};
 use crate::program::{Program, Shared};
-use crate::sys::{self, Fd, Fork, Owned, Result, Wait};
+use crate::sys::{self, Fd, Fork, Owned, PollFd, Result, Wait};
 use crate::wire::flag;
 
 /// How often in a row a template may come to nothing before none is made any more.
@@ -119,7 +120,11 @@ impl Warm {
             Some(template) => template,
             none if self.wanted && self.failures < PATIENCE => {
                 self.wanted = false;
-                none.insert(Template::start(shared, leave)?)
+                // Taken back when it forks.
+                self.failures += 1;
+                let template = Template::start(shared, leave)?;
+                self.failures -= 1;
+                none.insert(template)
             }
             None => return Err(sys::Errno::ECHILD),
         };
@@ -142,9 +147,17 @@ impl Template {
             }
             Fork::Parent(pid, _) => {
                 drop(theirs);
-                // It is in the cgroup for a moment, where whoever waits for events would see it come and go.
-                sys::receive_word(channel.fd(), Wait::Yes)?.ok_or(sys::Errno::ECHILD)?;
-                Ok(Self { pid, channel })
+                // It is in the cgroup for a moment, where whoever waits for events would see it come and go. A program with
+                // the init's own user id may have stopped it.
+                let mut set = [PollFd { fd: channel.fd().0, events: sys::POLLIN, revents: 0 }];
+                sys::poll(&mut set, Some(FORK_NS)).ok();
+                match sys::receive_word(channel.fd(), Wait::No) {
+                    Ok(Some(_)) => Ok(Self { pid, channel }),
+                    _ => {
+                        sys::kill(pid, sys::SIGKILL).ok();
+                        Err(sys::Errno::ECHILD)
+                    }
+                }
             }
         }
     }
