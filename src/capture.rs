@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::command::{Command, Stdio, StdioKind};
 use crate::error::{Error, Result, Step};
 use crate::sys;
+use crate::wire::TERMINAL_SLOT;
 
 /// What the host keeps.
 #[derive(Debug, Default)]
@@ -44,14 +45,17 @@ enum Source {
     Shared(Arc<OwnedFd>),
     /// The host's own standard stream, which it keeps.
     Inherited(RawFd),
+    /// The program's terminal, which the init makes.
+    Terminal,
 }
 
 impl Source {
-    fn raw(&self) -> RawFd {
+    fn raw(&self) -> Option<RawFd> {
         match self {
-            Self::Ours(fd) => fd.as_raw_fd(),
-            Self::Shared(fd) => fd.as_raw_fd(),
-            Self::Inherited(fd) => *fd,
+            Self::Ours(fd) => Some(fd.as_raw_fd()),
+            Self::Shared(fd) => Some(fd.as_raw_fd()),
+            Self::Inherited(fd) => Some(*fd),
+            Self::Terminal => None,
         }
     }
 }
@@ -92,6 +96,7 @@ impl Streams {
         let mut nothing = None;
         let kind = |n: usize| command.stdio[n].as_ref().map(|Stdio(kind)| kind);
         let stdin = match kind(0) {
+            None if command.pty.is_some() => Source::Terminal,
             None | Some(StdioKind::Null | StdioKind::Capture(_)) => null(&mut nothing)?,
             Some(StdioKind::Inherit) => inherited(0, &mut nothing)?,
             Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
@@ -103,6 +108,7 @@ impl Streams {
         };
         let mut output = |n: usize, ours: &mut Self| -> Result<Source> {
             Ok(match kind(n) {
+                None if command.pty.is_some() => Source::Terminal,
                 None | Some(StdioKind::Inherit) => inherited(i32::try_from(n).unwrap_or(2), &mut nothing)?,
                 Some(StdioKind::Null) => null(&mut nothing)?,
                 Some(StdioKind::Fd(fd)) => Source::Shared(Arc::clone(fd)),
@@ -139,13 +145,20 @@ impl Theirs {
     /// The descriptors for the run's table.
     pub(crate) fn table(&self, command: &Command) -> Vec<RawFd> {
         let kept = command.kept.iter().map(|(_, fd)| fd.as_raw_fd());
-        self.stdio.iter().map(Source::raw).chain(kept).collect()
+        self.stdio.iter().filter_map(Source::raw).chain(kept).collect()
     }
 
     /// Pairs of slot and descriptor number, ascending by number.
     pub(crate) fn placements(&self, command: &Command) -> Vec<(u32, u32)> {
-        let mut pairs = vec![(0, 0), (1, 1), (2, 2)];
-        pairs.extend((3..).zip(command.kept.iter().map(|(number, _)| *number)));
+        let mut slots = 0..;
+        let mut slot_of = |source: Option<&Source>| match source {
+            Some(Source::Terminal) => u32::try_from(TERMINAL_SLOT).ok(),
+            _ => slots.next(),
+        };
+        let streams = self.stdio.iter().map(Some).zip(0..);
+        let kept = command.kept.iter().map(|(number, _)| (None, *number));
+        let mut pairs: Vec<_> =
+            streams.chain(kept).filter_map(|(source, number)| Some((slot_of(source)?, number))).collect();
         pairs.sort_by_key(|(_, number)| *number);
         pairs
     }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result, Step};
 use crate::link::{Forgotten, Received};
 use crate::outcome::{Cause, Evidence, Outcome, Output, Usage, Verdict};
 use crate::plan::Plan;
+use crate::pty::Pty;
 use crate::run_limits::RunLimits;
 use crate::runtime::{self, Progress, Purpose, Runtime, Start, Started, Tries};
 use crate::seccomp::Syscall;
@@ -54,6 +55,9 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of a piped stderr.
     pub stderr: Option<ChildStderr>,
+    /// The host's end of the program's [terminal](crate::Command::pty). The terminal hangs up when it is dropped, with this
+    /// handle if it was not taken.
+    pub pty: Option<Pty>,
     captured: [Option<fs::File>; 2],
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) number: u32,
@@ -99,6 +103,15 @@ pub(crate) struct Asked {
     progress: Progress,
 }
 
+/// A terminal is made in what the sandbox has of its own, or not at all.
+pub(crate) fn refuse_terminal(plan: &Plan, command: &Command) -> Result<()> {
+    if command.pty.is_none() || plan.0.has_terminals {
+        return Ok(());
+    }
+    Err(Error::invalid("the sandbox has no pseudo-terminals of its own")
+        .with_hint("give it a root with Mount::dev(\"/dev\") or Mount::devpts(\"/dev/pts\")"))
+}
+
 /// How much of a piped stream [`Child::wait_with_output`] takes without another limit.
 const DEFAULT_PIPED: u64 = 16 << 20;
 
@@ -131,6 +144,7 @@ impl Asked {
             stdin,
             stdout,
             stderr,
+            pty: None,
             captured,
             runtime,
             number,
@@ -187,8 +201,9 @@ impl Asked {
         Ok(())
     }
 
-    fn run(&mut self, Started { pidfd, listener }: Started) -> Result<()> {
+    fn run(&mut self, Started { pidfd, listener, terminal }: Started) -> Result<()> {
         let child = &mut self.child;
+        child.pty = terminal.map(Pty::new);
         // From here on, dropping it ends the program, which without a thread that answers would wait for ever.
         child.held = Some(Forgotten::Started);
         if let (Some(handlers), Some(listener)) = (self.handlers.take(), listener) {
@@ -205,6 +220,7 @@ impl Child {
     /// Starts a program in a container of its own.
     pub(crate) fn alone(plan: &Plan, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(plan, command)?;
         let limits = plan.run_limits(command.own.as_deref())?;
         if let Some(placement) = &limits.placement {
             // Before the init starts in this process's cgroup.
@@ -234,6 +250,7 @@ impl Child {
     /// Starts one more program in a container.
     pub(crate) fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
         command.validate()?;
+        refuse_terminal(&runtime.plan, command)?;
         let limits = runtime.plan.run_limits(command.own.as_deref())?;
         Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }

@@ -20,6 +20,7 @@ use crate::broker::{Handlers, Notification, Response};
 use crate::cgroup::Limits;
 use crate::error::{Error, Result, Step};
 use crate::limits::Bytes;
+use crate::pty::PtySize;
 use crate::run_limits::Wanted;
 
 /// A program to run, and how.
@@ -40,6 +41,8 @@ pub struct Command {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) stdio: [Option<Stdio>; 3],
+    /// It gets a terminal of this size.
+    pub(crate) pty: Option<PtySize>,
     pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
     pub(crate) handlers: Handlers,
     /// Limits of its own, if it has some.
@@ -123,6 +126,7 @@ impl Command {
             env: Vec::new(),
             cwd: None,
             stdio: [None, None, None],
+            pty: None,
             kept: Vec::new(),
             handlers: Handlers::default(),
             own: None,
@@ -189,6 +193,45 @@ impl Command {
     /// Standard error; inherited by default, captured by [`output`](crate::Sandbox::output).
     pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
         self.stdio[2] = Some(stdio.into());
+        self
+    }
+
+    /// Gives the program a new pseudo-terminal of this size as its controlling terminal, and on those of its three streams
+    /// for which nothing else is said. The host's end is [`Child::pty`](crate::Child::pty).
+    ///
+    /// It is made in the sandbox's own instance of pseudo-terminals, as [`Mount::dev`](crate::Mount::dev) and
+    /// [`Mount::devpts`](crate::Mount::devpts) have it and the system view does; no terminal of the host comes near the
+    /// program. It belongs to the program's user and has the usual settings: lines, an echo, Ctrl-C for `SIGINT` to the
+    /// foreground processes. An interactive shell has job control.
+    ///
+    /// A program that writes more than the terminal holds, some KiB, waits until the host reads.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) of the spawn in a sandbox without an instance of its own, and
+    /// together with [captured](Stdio::capture) streams, as [`output`](crate::Container::output) has them: the host reads
+    /// the terminal itself.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::io::Read;
+    ///
+    /// use belljar::{Command, PtySize, Sandbox, Stdio};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // A terminal on stdin and stdout, and a pipe for errors.
+    /// let mut command = Command::new("/usr/bin/stty");
+    /// command.arg("size").pty(PtySize::new(50, 132)).stderr(Stdio::piped());
+    /// let mut child = Sandbox::new().spawn(&command)?;
+    /// let mut text = String::new();
+    /// child.pty.take().expect("it has one").read_to_string(&mut text)?;
+    /// assert_eq!(text, "50 132\r\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pty(&mut self, size: PtySize) -> &mut Self {
+        self.pty = Some(size);
         self
     }
 
@@ -404,6 +447,11 @@ impl Command {
                 .with_path(cwd)
                 .with_hint("it is a path inside the sandbox and starts with /"));
             }
+        }
+        let captured = |stdio: &Option<Stdio>| matches!(stdio, Some(Stdio(StdioKind::Capture(_))));
+        if self.pty.is_some() && self.stdio.iter().any(captured) {
+            return Err(Error::invalid("a program with a terminal cannot have captured streams")
+                .with_hint("start it with spawn() and read Child::pty, or give it no terminal"));
         }
         if let Some(own) = &self.own {
             own.validate()?;

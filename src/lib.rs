@@ -168,6 +168,7 @@ mod plan;
 #[cfg(feature = "serde")]
 mod policy;
 mod pool;
+mod pty;
 mod quota;
 mod removal;
 mod rootfs;
@@ -218,6 +219,7 @@ pub use namespace::Namespace;
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
 pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};
+pub use pty::{Pty, PtySize};
 pub use rootfs::{Rootfs, Upper};
 pub use sandbox::Sandbox;
 pub use scheduling::{IoPriority, Scheduler};

@@ -55,6 +55,7 @@ pub(crate) struct Lowering {
     root_covered: bool,
     shares_root: bool,
     held: Vec<Held>,
+    has_terminals: bool,
 }
 
 /// Something that keeps what a plan names where it is: locks of a store of layers.
@@ -81,6 +82,7 @@ impl Lowering {
             root_covered: false,
             shares_root: false,
             held: Vec::new(),
+            has_terminals: false,
         }
     }
 
@@ -93,6 +95,7 @@ impl Lowering {
     ) {
         self.root_covered |=
             matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
+        self.has_terminals |= matches!(operation, Setup::Devpts { .. });
         operation.encode(&mut self.sections[section::SETUP]);
         self.label(section::SETUP, step, what, path);
     }
@@ -206,6 +209,11 @@ impl Lowering {
 
     pub(crate) fn show_proc_of_host(&mut self) {
         self.proc = ProcView::Host;
+    }
+
+    /// Whether the sandbox has an instance of pseudo-terminals.
+    pub(crate) fn has_terminals(&self) -> bool {
+        self.has_terminals
     }
 
     pub(crate) fn proc(&self) -> ProcView {

@@ -250,7 +250,7 @@ impl Mount {
                 lower_filesystem(lowering, c"proc", &self.target, options, NOSUID | NODEV | NOEXEC)
             }
             Kind::Dev => lower_dev(lowering, &self.target),
-            Kind::Devpts => lower_filesystem(lowering, c"devpts", &self.target, DEVPTS, NOSUID | NOEXEC),
+            Kind::Devpts => lower_devpts(lowering, &self.target),
             Kind::Mqueue => lower_filesystem(lowering, c"mqueue", &self.target, c"", NOSUID | NODEV | NOEXEC),
             Kind::File { content, mode } => {
                 let what = format!("writing {shown}");
@@ -348,8 +348,6 @@ fn lower_bind(lowering: &mut Lowering, source: &Path, target: &Path, writable: b
     })
 }
 
-const DEVPTS: &CStr = c"newinstance,ptmxmode=0666,mode=0620";
-
 /// The options of a tmpfs; 0 for size or inodes means no limit.
 fn tmpfs_options(size: u64, inodes: u64, mode: u32) -> Result<CString> {
     CString::new(format!("size={size},nr_inodes={inodes},mode={mode:o}"))
@@ -370,6 +368,13 @@ fn lower_filesystem(
     Ok(())
 }
 
+fn lower_devpts(lowering: &mut Lowering, target: &Path) -> Result<()> {
+    let what = format!("mounting devpts on {}", target.display());
+    let operation = Setup::Devpts { path: &inside(target)?, attributes: NOSUID | NOEXEC };
+    lowering.setup(Step::Mount, what, Some(target), &operation);
+    Ok(())
+}
+
 /// A minimal `/dev`: the devices, and what is mounted below.
 fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
     if lowering.has_user_namespace() && device::can_be_made() {
@@ -383,7 +388,7 @@ fn lower_dev(lowering: &mut Lowering, target: &Path) -> Result<()> {
     } else {
         lower_bound_devices(lowering, target)?;
     }
-    lower_filesystem(lowering, c"devpts", &target.join("pts"), DEVPTS, NOSUID | NOEXEC)?;
+    lower_devpts(lowering, &target.join("pts"))?;
     let options = tmpfs_options(Bytes::mib(64).get(), 65_536, 0o1777)?;
     lower_filesystem(lowering, c"tmpfs", &target.join("shm"), &options, NOSUID | NODEV | NOEXEC)?;
     let seal = Setup::Seal { path: &inside(target)?, attributes: RDONLY };

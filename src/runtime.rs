@@ -107,6 +107,8 @@ pub(crate) struct Started {
     pub(crate) pidfd: OwnedFd,
     /// That of its filter, where the host listens and the program was not killed on its way.
     pub(crate) listener: Option<OwnedFd>,
+    /// The host's end of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
 }
 
 /// What was heard of a program that is being started.
@@ -114,6 +116,7 @@ pub(crate) struct Started {
 pub(crate) struct Progress {
     refused: Option<Error>,
     listener: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -411,6 +414,11 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        if let Some(size) = command.pty {
+            message.flags |= flag::TERMINAL;
+            message.terminal_size = size.words();
+            (message.uid, message.gid) = (lowered.program_ids.uid, lowered.program_ids.gid);
+        }
         if let Some(own) = own {
             message.join_slot = slot_of(&table)?;
             message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
@@ -418,7 +426,7 @@ impl Runtime {
         }
         if image.len() <= INLINE_IMAGE {
             // A prepared payload has its streams and nothing else.
-            if tries == Tries::First && command.kept.is_empty() && own.is_none() {
+            if tries == Tries::First && command.kept.is_empty() && own.is_none() && command.pty.is_none() {
                 message.flags |= flag::WARM;
             }
             self.send_long(&message, &image, &table)?;
@@ -481,9 +489,18 @@ impl Runtime {
                 ControlFlow::Continue(())
             }
             Received::Message((message, _)) if is_loss(&message) => ControlFlow::Break(Ok(Start::Lost)),
+            Received::Message((message, Some(fd))) if message.kind == reply::TERMINAL => {
+                progress.terminal = Some(fd);
+                ControlFlow::Continue(())
+            }
             // It was sent, and there was no number for it here.
-            Received::Message((message, None)) if message.kind == reply::LISTENER => {
-                progress.refused = Some(no_room("receiving the listener of the filter", libc::EMFILE));
+            Received::Message((message, None))
+                if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
+            {
+                progress.refused = Some(match message.kind {
+                    reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
+                    _ => no_room("receiving the program's terminal", libc::EMFILE),
+                });
                 if let Err(error) = self.request_kill(number) {
                     self.link.forget(number, Forgotten::Asked);
                     return ControlFlow::Break(Err(error));
@@ -496,9 +513,11 @@ impl Runtime {
                 if progress.refused.is_some() && started.is_ok() {
                     self.link.forget(number, Forgotten::Started);
                 }
-                let listener = progress.listener.take();
+                let (listener, terminal) = (progress.listener.take(), progress.terminal.take());
                 let started = progress.refused.take().map_or(started, Err);
-                ControlFlow::Break(started.map(|pidfd| Start::Executed(Started { pidfd, listener })))
+                ControlFlow::Break(
+                    started.map(|pidfd| Start::Executed(Started { pidfd, listener, terminal })),
+                )
             }
         }
     }

@@ -25,6 +25,7 @@ pub(super) fn wire() -> Seeds {
         Setup::RootOverlay { options: c"lowerdir=0", attributes: 7 },
         Setup::BindFile { path, content: b"\0\xff", mode: 0o644, number: 100_001 },
         Setup::Filesystem { kind: c"tmpfs", path, options: c"size=1", attributes: 6 },
+        Setup::Devpts { path, attributes: 10 },
         Setup::Mask { path, null: Source::Slot(1) },
         Setup::AllowPath { path, access: 1 << 15, on_file: 4, optional: 1 },
         Setup::Pivot {},

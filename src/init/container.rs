@@ -36,6 +36,8 @@ impl Container {
             departures: &self.departures,
             ruleset: self.ruleset.as_ref().map(Owned::fd),
             proc: self.proc.as_ref().map(Owned::fd),
+            devpts: self.devpts.as_ref().map(Owned::fd),
+            control: self.control,
         };
         let filter = Filter::of(&plan);
         let usage = if self.usage_slot == NO_SLOT { None } else { fd_of(self.usage_slot) };

@@ -60,6 +60,8 @@ pub(crate) struct Container {
     pub(crate) ruleset: Option<Owned>,
     /// The procfs by which they set their labels.
     pub(crate) proc: Option<Owned>,
+    /// What terminals of programs are made in.
+    pub(crate) devpts: Option<Owned>,
 }
 
 /// A plan of more bytes than this is not kept in memory.
@@ -169,6 +171,7 @@ impl Container {
             upper: setup.upper,
             ruleset: setup.ruleset.map(Ruleset::finish),
             proc: setup.proc,
+            devpts: setup.devpts,
         })
     }
 

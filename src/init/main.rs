@@ -24,6 +24,7 @@ mod path;
 mod payload;
 mod prepared;
 mod program;
+mod pty;
 mod pump;
 mod setup;
 #[allow(dead_code, reason = "constants come in families")]

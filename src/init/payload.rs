@@ -58,6 +58,8 @@ pub(crate) struct Payload<'a> {
     pub(crate) joins: [Option<Fd>; MAX_JOINS],
     /// Where it waits for the host, if the plan has something for the host to do.
     pub(crate) gate: Option<Barrier>,
+    /// Its terminal, if it gets one.
+    pub(crate) terminal: Option<Fd>,
     /// The ruleset of landlock that it shall be confined by.
     pub(crate) ruleset: Option<Fd>,
     /// The procfs by which it sets its label.
@@ -86,6 +88,11 @@ impl Payload<'_> {
             joined.map_err(|errno| at(stage::PROTOCOL, line::OWN_CGROUP, errno))?;
         }
         self.confine(section::JOIN, stage::JOIN)?;
+        if let Some(terminal) = self.terminal {
+            // While its descriptor is where it came: it need not be one of the streams.
+            let taken = sys::set_session().and_then(|()| sys::control_terminal(terminal));
+            taken.map_err(|errno| at(stage::PROTOCOL, line::CONTROLLING_TERMINAL, errno))?;
+        }
         self.place_descriptors(run).map_err(|errno| at(stage::FDS, 0, errno))?;
         self.confine(section::CONFINE, stage::CONFINE)?;
         enter_directory(run).map_err(|errno| at(stage::CHDIR, 0, errno))?;
@@ -126,6 +133,7 @@ impl Payload<'_> {
                 sys::write_all(file.fd(), b"0")
             }
             Confine::UnshareCgroup {} => sys::unshare(sys::CLONE_NEWCGROUP),
+            Confine::Session {} if self.terminal.is_some() => Ok(()),
             Confine::Session {} => sys::set_session(),
             Confine::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard),
             Confine::Groups {} => sys::clear_groups(),

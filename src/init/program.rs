@@ -5,9 +5,12 @@ use crate::deadline::Limits;
 use crate::gate::{self, Barrier, Gate};
 use crate::listener::{Filter, Heard, LISTENER, hear, refuse};
 use crate::payload::{Departure, MAX_JOINS, Payload, Run};
+use crate::pty::{self, Pty};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage, Wait};
-use crate::wire::{ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, cause, flag, line, reply, stage};
+use crate::wire::{
+    ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
+};
 
 /// What all programs of a container share.
 pub(crate) struct Shared<'a> {
@@ -17,6 +20,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) departures: &'a SharedPage<Departure>,
     pub(crate) ruleset: Option<Fd>,
     pub(crate) proc: Option<Fd>,
+    pub(crate) devpts: Option<Fd>,
+    pub(crate) control: Fd,
 }
 
 impl<'a> Shared<'a> {
@@ -34,6 +39,7 @@ impl<'a> Shared<'a> {
             own_joins: &[],
             joins: [None; MAX_JOINS],
             gate,
+            terminal: None,
             ruleset: self.ruleset,
             proc: self.proc,
         }
@@ -132,6 +138,7 @@ impl Program {
             (Some(gate), Some(barrier), Some(end))
         };
         shared.departures.store(number, Departure::default());
+        let terminal = give_terminal(request, shared, slots).map_err(|errno| at(line::TERMINAL, errno))?;
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
@@ -153,6 +160,7 @@ impl Program {
                     [joins @ .., _last] if placed => joins,
                     joins => joins,
                 };
+                payload.terminal = terminal;
                 payload.leave(|payload| payload.become_program(Run { image, head, slots }))
             }
             Fork::Parent(pid, pidfd) => {
@@ -515,6 +523,19 @@ fn own_usage_file(request: &Request, slots: &mut [Option<Owned>]) -> Result<Opti
         return Ok(None);
     }
     slots.get_mut(request.usage_slot as usize).and_then(Option::take).ok_or(Errno::EPROTO).map(Some)
+}
+
+/// Makes the terminal that the request asks for: one end goes to the host, before there is a process that could have it,
+/// and the other to its slot.
+fn give_terminal(request: &Request, shared: &Shared<'_>, slots: &mut [Option<Owned>]) -> Result<Option<Fd>> {
+    if request.flags & flag::TERMINAL == 0 {
+        return Ok(None);
+    }
+    let Pty { master, slave } = pty::open(shared.devpts.ok_or(Errno::ENODEV)?, request)?;
+    let told = Reply { kind: reply::TERMINAL, child: request.child, ..Reply::default() };
+    sys::tell(shared.control, &told, Some(master.fd()))?;
+    let slot = slots.get_mut(TERMINAL_SLOT).filter(|slot| slot.is_none()).ok_or(Errno::EOVERFLOW)?;
+    Ok(Some(slot.insert(slave).fd()))
 }
 
 /// Takes the two descriptors of captured stream `n` out of the table.

@@ -26,11 +26,13 @@ pub(crate) struct Stage {
     pub(crate) proc: Option<Owned>,
     /// The ids of the host's process in the surrounding user namespace.
     pub(crate) caller: (u32, u32),
+    /// The instance of pseudo-terminals that their terminals are made in.
+    pub(crate) devpts: Option<Owned>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0) }
+        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -128,6 +130,19 @@ impl Stage {
                 sys::fchdir(target.fd())?;
                 sys::mount(kind, c".", kind, attributes as usize, options)?;
                 self.places()?.forget();
+                Ok(())
+            }
+            Setup::Devpts { path, attributes } => {
+                let target = self.places()?.make_dirs(path)?;
+                let filesystem = Filesystem::open(c"devpts")?;
+                filesystem.set(c"ptmxmode", c"0666")?;
+                filesystem.set(c"mode", c"0620")?;
+                let devpts = filesystem.mount(attributes)?;
+                self.attach(&devpts, &target)?;
+                // Of several the one at its usual place, or the first.
+                if self.devpts.is_none() || path.to_bytes().ends_with(b"dev/pts") {
+                    self.devpts = Some(devpts);
+                }
                 Ok(())
             }
             Setup::Mask { path, null } => self.mask(path, null, slots),

@@ -197,6 +197,10 @@ fn connected(command: &Command) -> Result<Command> {
         return Err(Error::invalid("nobody reads a piped stderr of an interaction")
             .with_hint("capture it with Stdio::capture, or give it a file"));
     }
+    if command.pty.is_some() {
+        return Err(Error::invalid("nobody reads the terminal of a program in an interaction")
+            .with_hint("give it no terminal"));
+    }
     let mut command = command.clone();
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok(command)

@@ -29,6 +29,8 @@ pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
         line::AWAIT => (Step::Handshake, "receiving the rest of the setup in the init"),
         line::DIRECTORY => (Step::Init, "leaving the host's working directory"),
         line::UNDUMPABLE => (Step::Init, "making the init undumpable"),
+        line::TERMINAL => (Step::Stdio, "making the program's terminal"),
+        line::CONTROLLING_TERMINAL => (Step::Stdio, "taking the terminal for the program's session"),
         line::OWN_CGROUP => (Step::Join, "joining the program's own cgroup"),
         _ => return None,
     })

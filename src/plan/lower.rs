@@ -220,6 +220,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
 
     let held = lowering.take_held();
+    let has_terminals = lowering.has_terminals();
     let (image, labels, sources) = lowering.finish()?;
     let image = sys::sealed_memfd(c"belljar-plan", &image)
         .map_err(|error| Error::os(Step::Prepare, "making the plan's memfd", error))?;
@@ -237,6 +238,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         maps,
         program_ids,
         has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
+        has_terminals,
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,

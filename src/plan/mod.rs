@@ -87,6 +87,8 @@ pub(crate) struct Lowered {
     pub(crate) program_ids: Ids,
     /// The program has a root filesystem of its own.
     pub(crate) has_root: bool,
+    /// Programs can have terminals.
+    pub(crate) has_terminals: bool,
     /// Where the changes to its root are kept, if they are.
     pub(crate) changeable: Option<Changeable>,
     /// The directories of the host that they are kept in, if they are.

@@ -18,6 +18,7 @@ mod quota;
 mod raw;
 mod schedule;
 mod socket;
+mod terminal;
 mod xattr;
 
 pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
@@ -50,4 +51,5 @@ pub(crate) use schedule::{
     own_processors, own_scheduling, pid_of, set_io_priority, set_nice, set_rlimit, set_scheduler, soft_rlimit,
 };
 pub(crate) use socket::{pair, receive, send};
+pub(crate) use terminal::{set_terminal_size, terminal_size};
 pub(crate) use xattr::{attribute, get_xattr, list_xattrs, set_xattr};

@@ -36,7 +36,7 @@ pub(crate) fn send<T: Copy>(socket: BorrowedFd<'_>, value: &T, tail: &[u8], fds:
 
 /// Receives one message and at most one descriptor, without waiting. `Ok(None)`: the peer is gone.
 ///
-/// A message of another size is an error of kind `InvalidData`.
+/// A descriptor that finds no number, because this process has as many as it may, does not come. A message of another size is an error of kind `InvalidData`.
 pub(crate) fn receive<T: Copy + Default>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
     let mut value = T::default();
     // SAFETY: as in `bytes_of`; and every bit pattern is a valid value of these structures of integers.
@@ -48,7 +48,13 @@ pub(crate) fn receive<T: Copy + Default>(socket: BorrowedFd<'_>) -> io::Result<O
     let mut iov = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
     let mut passed = None;
-    for control in message.cmsgs()? {
+    let controls = match message.cmsgs() {
+        Ok(controls) => Some(controls),
+        // The one descriptor of it found no number here; the message itself is whole.
+        Err(nix::errno::Errno::ENOBUFS) => None,
+        Err(errno) => return Err(errno.into()),
+    };
+    for control in controls.into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             for number in numbers {
                 // SAFETY: the kernel just installed this descriptor for us; dropping a previous one closes it.

@@ -9,6 +9,7 @@ use super::teardown::Teardown;
 use super::watch::Watch;
 use crate::error::Result;
 use crate::outcome::{Outcome, Output};
+use crate::pty::Pty;
 use crate::runtime::Runtime;
 
 /// One program in a sandbox, with the names of `tokio::process::Child`.
@@ -40,6 +41,9 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The reading end of a piped stderr.
     pub stderr: Option<ChildStderr>,
+    /// The host's end of the program's [terminal](crate::Command::pty). Reading and writing it waits, so that belongs in
+    /// `spawn_blocking`.
+    pub pty: Option<Pty>,
     inner: crate::Child,
     watch: Arc<Watch>,
     /// Its sandbox is being taken down.
@@ -69,6 +73,7 @@ impl Child {
             stdin: ChildStdin::new(inner.stdin.take())?,
             stdout: ChildStdout::new(inner.stdout.take())?,
             stderr: ChildStderr::new(inner.stderr.take())?,
+            pty: inner.pty.take(),
             inner,
             watch,
             teardown: None,

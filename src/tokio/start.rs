@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::child::Child;
 use super::teardown::Teardown;
 use super::watch::Watch;
-use crate::child::{Asked, Role};
+use crate::child::{Asked, Role, refuse_terminal};
 use crate::command::Command;
 use crate::container::Container;
 use crate::error::{Error, Result, Step};
@@ -51,6 +51,7 @@ fn watch(runtime: &Runtime) -> Result<Arc<Watch>> {
 /// Starts a program in a container of its own.
 async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
     command.validate()?;
+    refuse_terminal(plan, command)?;
     let limits = plan.run_limits(command.own.as_deref())?;
     if let Some(placement) = &limits.placement {
         // Before the init starts in this process's cgroup.
@@ -68,6 +69,7 @@ async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
 /// Starts one more program in a container.
 async fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Child> {
     command.validate()?;
+    refuse_terminal(&runtime.plan, command)?;
     let limits = runtime.plan.run_limits(command.own.as_deref())?;
     start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest).await
 }

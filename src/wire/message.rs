@@ -10,6 +10,8 @@ pub(crate) const INLINE_IMAGE: usize = 8192;
 pub(crate) const MAX_SLOTS: usize = 1024;
 /// The slot of the first descriptor that comes with `BOX`; those of `START` are below.
 pub(crate) const BOX_SLOTS: usize = 8;
+/// The slot of a run's terminal, which the init makes.
+pub(crate) const TERMINAL_SLOT: usize = MAX_SLOTS - 1;
 /// The slot of the first mount tree, which come with `GO`.
 pub(crate) const TREE_SLOTS: usize = 512;
 
@@ -72,6 +74,8 @@ pub(crate) mod flag {
     pub(crate) const TEMPLATE: u32 = 1024;
     /// `RUN`: a prepared payload may become the program.
     pub(crate) const WARM: u32 = 4096;
+    /// `RUN`: the program gets a new terminal.
+    pub(crate) const TERMINAL: u32 = 8192;
 }
 
 /// A message of the host.
@@ -103,10 +107,14 @@ pub(crate) struct Request {
     pub(crate) pump_to: [u32; 2],
     /// `START`: how many processors can use CPU time at once.
     pub(crate) processors: u32,
-    /// `MAKE_FILE`: permissions and owner. `GO`: the caller's ids as the user namespace has them that the init's is within.
+    /// `MAKE_FILE`: permissions.
     pub(crate) mode: u32,
+    /// `MAKE_FILE`: owner. `RUN`: of the terminal. `GO`: the caller's ids as the user namespace has them that the init's is
+    /// within.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// `RUN`: rows and columns of the terminal, its width and height in pixels.
+    pub(crate) terminal_size: [u16; 4],
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
     pub(crate) wall_ns: u64,
     /// `RUN`: CPU time limit of the tree in nanoseconds, 0 for none.
@@ -135,6 +143,8 @@ pub(crate) mod reply {
     pub(crate) const FILE: u32 = 6;
     /// The listener of the program's filter comes with the message.
     pub(crate) const LISTENER: u32 = 7;
+    /// The host's end of the program's terminal comes with the message.
+    pub(crate) const TERMINAL: u32 = 8;
 }
 
 /// Why the init killed a program.
@@ -264,6 +274,10 @@ pub(crate) mod line {
     pub(crate) const UNDUMPABLE: u32 = 29;
     /// A program with limits of its own joins its cgroups.
     pub(crate) const OWN_CGROUP: u32 = 30;
+    /// A terminal is made for a program.
+    pub(crate) const TERMINAL: u32 = 31;
+    /// The program takes it for its controlling terminal.
+    pub(crate) const CONTROLLING_TERMINAL: u32 = 32;
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.
@@ -278,6 +292,6 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 120 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 128 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);

@@ -195,6 +195,8 @@ operations! {
         20 => Device { source: Source<'a>, path: &'a CStr, rdev: u64 },
         /// A filesystem of this kind, which needs no source. The options are ours, never a caller's text.
         21 => Filesystem { kind: &'a CStr, path: &'a CStr, options: &'a CStr, attributes: u64 },
+        /// An instance of pseudo-terminals, which terminals for programs are made in.
+        22 => Devpts { path: &'a CStr, attributes: u64 },
         /// Hide a path: `/dev/null` (from the host) over a file, an empty read-only tmpfs over a directory.
         25 => Mask { path: &'a CStr, null: Source<'a> },
         26 => ReadOnly { path: &'a CStr },

@@ -177,6 +177,11 @@ pub(crate) fn chown(dir: Fd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     plain(nr::FCHOWNAT, &[dir.arg(), text(name), uid, gid, AT_SYMLINK_NOFOLLOW]).map(drop)
 }
 
+pub(crate) fn chown_file(fd: Fd, uid: u32, gid: u32) -> Result<()> {
+    const AT_EMPTY_PATH: usize = 0x1000;
+    plain(nr::FCHOWNAT, &[fd.arg(), text(c""), uid as usize, gid as usize, AT_EMPTY_PATH]).map(drop)
+}
+
 /// Removes a directory entry that is no directory.
 pub(crate) fn unlink(dir: Fd, name: &CStr) -> Result<()> {
     plain(nr::UNLINKAT, &[dir.arg(), text(name), 0]).map(drop)

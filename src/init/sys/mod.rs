@@ -14,6 +14,7 @@ mod mount;
 mod process;
 mod rt;
 mod schedule;
+mod terminal;
 
 #[path = "../../sys/raw.rs"]
 mod raw;
@@ -32,6 +33,7 @@ pub(crate) use message::*;
 pub(crate) use mount::*;
 pub(crate) use process::*;
 pub(crate) use schedule::*;
+pub(crate) use terminal::*;
 
 /// An errno, positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
