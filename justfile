@@ -41,6 +41,12 @@ bench:
     cargo bench --bench spawn -- --ratio
     cargo bench --bench spawn -- --layers
 
+# What was aimed at beside what is reached, and other sandboxes as far as they are installed: into docs/benchmarks.md.
+targets:
+    cargo build --release --example jail
+    cargo bench --bench peers
+    cargo bench --bench spawn -- --targets --write
+
 # The main job: judge real submissions.
 judge:
     cargo run --release --example judge

@@ -233,7 +233,8 @@ impl Child {
 
     /// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.
     pub(crate) fn in_parked(runtime: &Arc<Runtime>, command: &Command) -> Result<Self> {
-        let limits = runtime.plan.run_limits(command.own.as_deref());
+        let limits = refuse_terminal(&runtime.plan, command)
+            .and_then(|()| runtime.plan.run_limits(command.own.as_deref()));
         let start = |limits| Self::start(Arc::clone(runtime), CONTAINER, command, limits, Role::Owner);
         limits.and_then(start).inspect_err(|_| {
             // Others may hold the sandbox, so that its end is not that of this handle.

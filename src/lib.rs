@@ -162,6 +162,8 @@ mod lowering;
 mod lsm;
 mod merged;
 mod mount;
+mod mount_template;
+mod mountinfo;
 mod namespace;
 mod outcome;
 mod plan;

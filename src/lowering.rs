@@ -48,6 +48,8 @@ pub(crate) struct Lowering {
     sections: [Vec<u8>; section::COUNT],
     labels: Labels,
     sources: Vec<HostSource>,
+    /// What the init looks up in its copy of the host's mounts.
+    looked_up: Vec<PathBuf>,
     mode: SourceMode,
     files: u32,
     proc: ProcView,
@@ -76,6 +78,7 @@ impl Lowering {
             sections: Default::default(),
             labels: Default::default(),
             sources: Vec::new(),
+            looked_up: Vec::new(),
             mode,
             files: 0,
             proc: ProcView::Fresh,
@@ -136,6 +139,7 @@ impl Lowering {
         })?)?;
         let as_is = presentation == Presentation::AsIs || self.mode != SourceMode::MappedDescriptors;
         if self.mode == SourceMode::Paths || (as_is && is_reachable_by_others(&path)) {
+            self.looked_up.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
             return f(self, Source::Path(&path));
         }
         self.add_source(HostSource { origin: Origin::Path(path), presentation }, f)
@@ -223,6 +227,11 @@ impl Lowering {
     /// Keeps something as long as there is the plan.
     pub(crate) fn hold(&mut self, held: Held) {
         self.held.push(held);
+    }
+
+    /// What the init looks up by path, in places where anybody may.
+    pub(crate) fn take_looked_up(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.looked_up)
     }
 
     pub(crate) fn take_held(&mut self) -> Vec<Held> {

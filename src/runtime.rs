@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::run_image;
 use crate::run_limits::RunLimits;
 use crate::source::{self, Viewer};
 use crate::starts::Starts;
-use crate::sys::{self, LaunchFailure, Launched};
+use crate::sys::{self, Entrance, LaunchFailure, Launched};
 use crate::upper::UpperDir;
 use crate::wire::{
     BOX_SLOTS, CONTAINER, INLINE_IMAGE, MAX_FDS, NO_SLOT, Reply, Request, flag, line, reply, request, stage,
@@ -63,6 +63,10 @@ pub(crate) struct Runtime {
     /// Held while a request is sent that takes several messages.
     pub(crate) sending: Mutex<()>,
     pub(crate) purpose: Purpose,
+    /// Programs that the init was asked for.
+    requests: AtomicU64,
+    /// What the box had counted when nothing was in it, and how many programs had been asked for.
+    of_empty_box: Mutex<Option<(u64, Counters)>>,
     /// The process that launched it, and alone ends it.
     pub(crate) owner: u32,
 }
@@ -157,13 +161,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
     let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let entrances = match &prepared {
-        Some(prepared) => prepared.as_given(),
-        None => lowered.entrances.as_given(),
-    };
-    let there = prepared.as_ref().map_or(Namespaces::empty(), Prepared::kinds);
-    let made = (lowered.namespaces - there).clone_flags();
-    let Launched { pid, pidfd, seen_as } = sys::launch(made, &entrances, theirs.as_fd(), init)
+    let Launched { pid, pidfd, seen_as } = launch_init(lowered, prepared.as_ref(), theirs.as_fd(), init)
         .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
     let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
@@ -180,12 +178,42 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         starts: Starts::default(),
         sending: Mutex::new(()),
         purpose,
+        requests: AtomicU64::new(0),
+        of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
     match runtime.request_go(maps, seen_as).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
+}
+
+/// Starts the init where its plan says. A template of the host's mounts is a short cut: where it cannot be entered, the init
+/// starts without.
+fn launch_init(
+    lowered: &Lowered,
+    prepared: Option<&Prepared>,
+    control: BorrowedFd<'_>,
+    init: BorrowedFd<'_>,
+) -> std::result::Result<Launched, LaunchFailure> {
+    let entrances = prepared.map_or_else(|| lowered.entrances.as_given(), Prepared::as_given);
+    let there = prepared.map_or(Namespaces::empty(), Prepared::kinds);
+    let made = (lowered.namespaces - there).clone_flags();
+    if let Some(template) = &lowered.mount_template
+        && let Some(namespace) = template.namespace()
+    {
+        // It belongs to the host's user namespace, and comes before one in which the host's capabilities are gone.
+        let mut entrances = entrances.clone();
+        entrances.insert(0, Entrance { namespace: namespace.as_fd(), kind: Namespaces::MOUNT.bits() });
+        match sys::launch(made, &entrances, control, init) {
+            Err(LaunchFailure::Enter { number: 0, .. }) => template.give_up(),
+            Err(LaunchFailure::Enter { number, source }) => {
+                return Err(LaunchFailure::Enter { number: number - 1, source });
+            }
+            launched => return launched,
+        }
+    }
+    sys::launch(made, &entrances, control, init)
 }
 
 /// Takes a persistent upper for this sandbox alone, and limits it.
@@ -311,7 +339,8 @@ impl Runtime {
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
         let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
-        if self.purpose == Purpose::Container {
+        if self.purpose != Purpose::OneProgram {
+            // Whether its program has limits of its own, nobody knows yet.
             cgroup.make_room()?;
         }
         let mut message = Request {
@@ -424,10 +453,25 @@ impl Runtime {
             message.join_count = u32::try_from(own.joins().len()).unwrap_or(0);
             add_cgroup(own, &mut message, &mut table, 0)?;
         }
+        self.requests.fetch_add(1, Ordering::AcqRel);
         if image.len() <= INLINE_IMAGE {
             // A prepared payload has its streams and nothing else.
             if tries == Tries::First && command.kept.is_empty() && own.is_none() && command.pty.is_none() {
                 message.flags |= flag::WARM;
+                // What counts CPU time has to know of the program before it begins.
+                let counts = limits.sampled || (message.cpu_ns, message.idle_ns) != (0, 0);
+                if let Some((ticket, channel)) = (!counts).then(|| self.link.take_prepared()).flatten() {
+                    let streams_of_it = table.get(..3).unwrap_or_default().to_vec();
+                    if table.len() == 3 {
+                        table.clear();
+                    }
+                    (message.flags, message.ticket) = (message.flags | flag::DIRECT, ticket);
+                    // In this order: the init must know whose program it is that begins.
+                    self.send(&message, &table)?;
+                    // One that was killed meanwhile is lost, which the init says.
+                    sys::send(channel.as_fd(), &(), &image, &streams_of_it).ok();
+                    return Ok(streams);
+                }
             }
             self.send_long(&message, &image, &table)?;
             return Ok(streams);
@@ -590,18 +634,29 @@ impl Runtime {
 
     /// What the box has counted of programs without limits of their own.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(cgroup) => cgroup.counters_of_others(),
-            None => Ok(Counters::default()),
-        }
+        let requests = self.requests.load(Ordering::Acquire);
+        let counters = match &*self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(cgroup) => cgroup.counters_of_others()?,
+            None => return Ok(Counters::default()),
+        };
+        // Nothing changes them before the next program.
+        let empty = (counters.pids == Some(0)).then_some((requests, counters));
+        *self.of_empty_box.lock().unwrap_or_else(PoisonError::into_inner) = empty;
+        Ok(counters)
     }
 
     /// As [`counters`](Self::counters), for a box that is asked once and again.
     pub(crate) fn counters_of_many(&self) -> Result<Counters> {
+        let known = *self.of_empty_box.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counters)) =
+            known.filter(|(requests, _)| *requests == self.requests.load(Ordering::Acquire))
+        {
+            return Ok(counters);
+        }
         match &mut *self.cgroup.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(cgroup) => {
                 cgroup.keep_open();
-                cgroup.counters()
+                cgroup.counters_of_others()
             }
             None => Ok(Counters::default()),
         }

@@ -435,7 +435,13 @@ fn root_host() -> Result {
     assert!(reason.is_some_and(|reason| reason.contains("root of the host")), "{}", output.outcome.enforced);
     // The machine's own nodes, which root owns. It is the mode that they have.
     let chmod = |sandbox: &Sandbox| sandbox.output(Command::new("/bin/chmod").args(["666", "/dev/null"]));
-    assert_eq!(chmod(&Sandbox::bare())?.outcome.verdict, Verdict::Exited(0), "the positive control");
+    let control = chmod(&Sandbox::bare())?;
+    assert_eq!(
+        control.outcome.verdict,
+        Verdict::Exited(0),
+        "the positive control: {}",
+        String::from_utf8_lossy(&control.stderr)
+    );
     let output = chmod(&policy())?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("Read-only"), "{:?}: {text}", output.outcome.verdict);

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         is_large: ["userns"],
         is_in_a_container_without_proc_of_its_own: ["root", "unshare"],
         has_a_strange_umask_and_directory: ["userns"],
+        has_many_mounts: ["root"],
         forks_while_it_spawns: ["userns"],
         has_a_forked_child_that_drops_its_copies: ["userns"],
         panics: ["userns"],
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         ("large", large),
         ("plain", plain),
         ("umask", umask),
+        ("mounter", mounter),
         ("forker", forker),
         ("dropper", dropper),
         ("panicker", panicker),
@@ -637,6 +639,73 @@ fn umask(_: &[OsString]) -> i32 {
     std::env::set_current_dir(&gone).expect("ours");
     fs::remove_dir(&gone).expect("empty");
     finish(works())
+}
+
+fn has_many_mounts() -> Result {
+    expect_ok("mounter", &[], 60)
+}
+
+/// Inits of such a host start from a template of its mounts, from the third on. Whatever the host does to its mounts and
+/// files between two runs is seen by the next.
+fn mounter(_: &[OsString]) -> i32 {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    const NONE: Option<&str> = None;
+    let on_host = |path: &str| format!("/mnt/{path}");
+    let bind = |source: &str, target: &str| -> Result {
+        mount(Some(on_host(source).as_str()), on_host(target).as_str(), NONE, MsFlags::MS_BIND, NONE)?;
+        Ok(())
+    };
+    let run = || -> Result {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+        mount(Some("test"), "/mnt", Some("tmpfs"), MsFlags::empty(), NONE)?;
+        for (dir, content) in [("shown/deep", "below"), ("over", "above"), ("other", "other")] {
+            fs::create_dir_all(on_host(dir))?;
+            fs::write(on_host(dir) + "/file", content)?;
+        }
+        for _ in 0..200 {
+            bind("other", "other")?;
+        }
+        let plan = closed().mount(belljar::Mount::bind("/mnt/shown", "/shown")).plan()?;
+        let sees = |content: &str| -> Result {
+            // Twice for the host to be found as it was, and once more in the template.
+            for _ in 0..3 {
+                let output = plan.output(payload("cat", &["/shown/deep/file"]))?;
+                assert_eq!((output.stdout.as_slice(), output.outcome.success()), (content.as_bytes(), true));
+            }
+            Ok(())
+        };
+        sees("below")?;
+        bind("over", "shown/deep")?;
+        sees("above")?;
+        umount2(on_host("shown/deep").as_str(), MntFlags::empty())?;
+        sees("below")?;
+        fs::write(on_host("shown/new"), "renamed")?;
+        fs::rename(on_host("shown/new"), on_host("shown/deep/file"))?;
+        sees("renamed")?;
+        // With namespaces made ahead, which come after the template.
+        let ahead = plan.prepare_ahead(4)?;
+        for _ in 0..4 {
+            let output = ahead.output(payload("cat", &["/shown/deep/file"]))?;
+            assert_eq!(output.stdout, b"renamed");
+        }
+        // Nothing that the policy does not name came with the template.
+        let output = plan.output(payload("cat", &["/proc/self/mounts"]))?;
+        let mounts = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!mounts.contains("/mnt") && !mounts.contains("other"), "{mounts}");
+        // A thread of the host that has other mounts shows those.
+        std::thread::scope(|scope| {
+            let elsewhere = || -> Result {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+                bind("over", "shown/deep")?;
+                sees("above")
+            };
+            scope.spawn(elsewhere).join().expect("no panic")
+        })?;
+        sees("renamed")?;
+        works()
+    };
+    finish(run())
 }
 
 fn forks_while_it_spawns() -> Result {

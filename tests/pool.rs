@@ -139,8 +139,8 @@ fn programs_find_a_container_ready() -> Result {
 /// What a program is told and may do, and what is told of it.
 fn a_child_is_like_any_other() -> Result {
     let sandbox = closed().wall_time(Duration::from_millis(300) * slack()).env("WORD", "yes");
-    let plan = sandbox.plan()?;
     leaves_nothing(|| {
+        let plan = sandbox.plan()?;
         let pool = plan.pool().size(2).start()?;
         assert_eq!(pool.status(payload("exit", &["42"]))?.verdict, Verdict::Exited(42));
         let outcome = pool.status(payload("raise", &[&libc::SIGTERM.to_string()]))?;
@@ -184,9 +184,9 @@ fn a_child_is_like_any_other() -> Result {
 }
 
 fn limits_hold() -> Result {
-    let plan =
-        closed().memory_max(mib(24)).pids_max(8).cpu_time(Duration::from_millis(200) * slack()).plan()?;
     leaves_nothing(|| {
+        let plan =
+            closed().memory_max(mib(24)).pids_max(8).cpu_time(Duration::from_millis(200) * slack()).plan()?;
         let pool = plan.pool().size(2).start()?;
         for _ in 0..2 {
             let outcome = pool.status(payload("alloc", &[&(64 << 20).to_string()]))?;
@@ -211,8 +211,8 @@ fn limits_hold() -> Result {
 }
 
 fn handlers_answer() -> Result {
-    let plan = closed().seccomp(Seccomp::new().notify(["getppid"])).plan()?;
     leaves_nothing(|| {
+        let plan = closed().seccomp(Seccomp::new().notify(["getppid"])).plan()?;
         let pool = plan.pool().size(1).start()?;
         for errno in [libc::EXDEV, libc::EDOM] {
             let mut command = payload("syscall", &[&libc::SYS_getppid.to_string()]);
@@ -228,8 +228,8 @@ fn handlers_answer() -> Result {
 
 /// By the gate: what the kernel lets only the host do.
 fn what_the_host_sets() -> Result {
-    let plan = closed().nice(-5).plan()?;
     leaves_nothing(|| {
+        let plan = closed().nice(-5).plan()?;
         let pool = plan.pool().size(1).start()?;
         for _ in 0..2 {
             let held = hold(&pool)?;
@@ -767,9 +767,9 @@ fn pools_that_cannot_be() -> Result {
     );
     // What no container can be made of fails at the start, and leaves nothing.
     let data = scratch.file("data", "x");
-    let plan = closed().mount(Mount::bind(&data, "/data")).plan()?;
-    fs::remove_file(&data)?;
     leaves_nothing(|| {
+        let plan = closed().mount(Mount::bind(&data, "/data")).plan()?;
+        fs::remove_file(&data)?;
         let error = plan.pool().size(3).start().map(drop).expect_err("its bind is gone");
         assert_eq!(error.kind(), ErrorKind::NotFound, "{}", explain(&error));
         Ok(())

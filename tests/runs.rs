@@ -17,7 +17,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use belljar::{
-    Bytes, Command, Container, CpuMax, DeviceRules, ErrorKind, Feature, Limits, Sandbox, Stdio, Verdict,
+    Bytes, Command, Container, CpuMax, DeviceRules, ErrorKind, Feature, Limits, Reuse, Sandbox, Stdio,
+    Verdict,
 };
 use support::features::directory_of;
 use support::oracle::{is_alive, processes_with};
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         devices_of_one: ["userns", "root", "cgroup-pids"],
         what_is_in_force_is_told: ["userns", "cgroup-pids"],
         a_program_that_is_not_there: ["userns", "cgroup-pids"],
+        in_a_pool: ["userns", "cgroup-memory", "cgroup-pids"],
         without_a_root: ["bare", "userns", "cgroup-memory", "cgroup-pids", "cgroup-cpuacct"],
     ];
     support::main_serial(cases, &[])
@@ -582,6 +584,23 @@ fn a_program_that_is_not_there() -> Result {
     held.release()?;
     let error = Sandbox::new().spawn(limited(Command::new("/no/such"), processes(5))).expect_err("nor here");
     assert_eq!(error.kind(), ErrorKind::Exec);
+    Ok(())
+}
+
+/// Programs of a pool may have them, and those that come after have not.
+fn in_a_pool() -> Result {
+    for sandbox in [closed().memory_max(mib(256)).pids_max(64), closed().pids_max(64)] {
+        for reuse in [Reuse::Never, Reuse::AfterReset] {
+            let pool = sandbox.plan()?.pool().size(2).reuse(reuse).start()?;
+            for _ in 0..3 {
+                let outcome = pool.status(limited(alloc(100), memory(32)))?;
+                assert_eq!(outcome.verdict, Verdict::MemoryExceeded);
+                assert_eq!(pool.status(alloc(100))?.verdict, Verdict::Exited(0), "the control");
+                let output = pool.output(limited(payload("fork-bomb", &["30"]), processes(5)))?;
+                assert_eq!(output.stdout, b"4 errno 11\n");
+            }
+        }
+    }
     Ok(())
 }
 

@@ -62,6 +62,18 @@ fn ours(stage: &Stage) -> Vec<Found<'_>> {
             floor,
         ),
         way(
+            "belljar, pool",
+            Kind::OursAhead,
+            "a fresh sandbox with limits for each run, set up before it",
+            pool(&limited),
+        ),
+        way(
+            "belljar, prepared",
+            Kind::OursAhead,
+            "limits; the network namespace was made before the run",
+            prepared(&limited),
+        ),
+        way(
             "belljar, container",
             Kind::Ours,
             "set up once; each run is a program in it, with limits",
@@ -87,6 +99,30 @@ fn library(sandbox: &Sandbox) -> Result<Box<dyn FnMut() -> f64>, String> {
     Ok(Box::new(move || {
         micros(|| {
             assert!(run().expect("it worked before").success());
+        })
+    }))
+}
+
+/// Its network namespaces are made ahead.
+fn prepared(sandbox: &Sandbox) -> Result<Box<dyn FnMut() -> f64>, String> {
+    let plan = sandbox.plan().and_then(|plan| plan.prepare_ahead(4)).map_err(|error| error.to_string())?;
+    let command = quiet();
+    Ok(Box::new(move || {
+        micros(|| {
+            let outcome = plan.spawn(&command).and_then(|mut child| child.wait());
+            assert!(outcome.expect("it works here").success());
+        })
+    }))
+}
+
+/// Each program has a container of its own, which was ready.
+fn pool(sandbox: &Sandbox) -> Result<Box<dyn FnMut() -> f64>, String> {
+    let pool =
+        sandbox.plan().and_then(|plan| plan.pool().size(4).start()).map_err(|error| error.to_string())?;
+    let command = quiet();
+    Ok(Box::new(move || {
+        micros(|| {
+            assert!(pool.status(&command).expect("it works here").success());
         })
     }))
 }

@@ -56,7 +56,7 @@ pub(crate) fn bars(ways: &[Way<'_>], machine: &str) -> String {
         let y = TOP + ROW * n as f64;
         let class = match way.kind {
             Kind::Reference => "reference",
-            Kind::Ours => "ours",
+            Kind::Ours | Kind::OursAhead => "ours",
             Kind::OurCommand => "command",
             Kind::Library | Kind::Program => "other",
         };

@@ -28,7 +28,7 @@ pub(crate) fn text(ways: &[Way<'_>], absent: &[Absent], rounds: usize) -> String
             ratio(time, plain),
             ratio(time, ours),
             match way.kind {
-                Kind::Reference | Kind::Ours | Kind::Library => "in process",
+                Kind::Reference | Kind::Ours | Kind::OursAhead | Kind::Library => "in process",
                 Kind::OurCommand | Kind::Program => "whole process",
             },
             way.difference

@@ -34,12 +34,28 @@ pub(crate) enum Kind {
     Reference,
     /// This library, called.
     Ours,
+    /// This library, called, with something made ready before and made again afterwards.
+    OursAhead,
     /// This library as a command line.
     OurCommand,
     /// Another library, called.
     Library,
     /// Another program, from its start to its end.
     Program,
+}
+
+/// A stream that may be given away: some change the owner of their streams to that of the program, which must not be that of
+/// the machine's `/dev/null`.
+fn empty() -> ProcessStdio {
+    let (read, write) = nix::sys::socket::socketpair(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::Stream,
+        None,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+    )
+    .expect("descriptors are left");
+    drop(write);
+    read.into()
 }
 
 /// A command line that is started again and again.
@@ -96,8 +112,7 @@ impl Line {
 
     fn process(&self) -> Process {
         let mut process = Process::new(&self.program);
-        process.args(&self.args).stdin(ProcessStdio::null()).stdout(ProcessStdio::null());
-        process.stderr(ProcessStdio::null());
+        process.args(&self.args).stdin(empty()).stdout(empty()).stderr(empty());
         process
     }
 

@@ -5,7 +5,8 @@
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
 //! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`; with
 //! `--prepared` sandboxes whose namespaces were made ahead: see `prepared.rs`; with `--targets` everything that the library
-//! was built to reach, with `--write` into `docs/benchmarks.md`: see `targets.rs`.
+//! was built to reach, with `--write` into `docs/benchmarks.md`, and with names of groups (`paths sizes mounts live spawners
+//! layers parked`) those alone: see `targets.rs`.
 
 #![expect(clippy::print_stdout, reason = "the ratios are the result")]
 
@@ -44,7 +45,8 @@ fn main() {
         [host, kind] if host == serve::HOST => return serve::serve(kind),
         args if args.iter().any(|arg| arg == "--targets") => {
             let write = args.iter().any(|arg| arg == "--write");
-            return targets::measure(if write { Write::Document } else { Write::Nothing });
+            let names: Vec<String> = args.iter().filter(|arg| !arg.starts_with("--")).cloned().collect();
+            return targets::measure(&names, if write { Write::Document } else { Write::Nothing });
         }
         args if args.iter().any(|arg| arg == "--ratio") => return ratio::measure(),
         args if args.iter().any(|arg| arg == "--layers") => return layers::measure(),

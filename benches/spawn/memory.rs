@@ -6,9 +6,11 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use belljar::Sandbox;
+
 use super::bubblewrap;
 use super::machine::meminfo;
-use super::{closed, tiny};
+use super::tiny;
 
 /// KiB of one that is parked.
 pub(crate) struct Parked {
@@ -19,8 +21,8 @@ pub(crate) struct Parked {
 }
 
 /// Containers of this process.
-pub(crate) fn containers(number: usize) -> Parked {
-    let plan = closed().plan().expect("a valid policy");
+pub(crate) fn containers(number: usize, sandbox: &Sandbox) -> Parked {
+    let plan = sandbox.plan().expect("a valid policy");
     // What the first one makes for all of them is not the price of one more.
     drop(plan.start().expect("the sandbox works here"));
     parked(number, || plan.start().expect("one more works"))
@@ -64,19 +66,26 @@ fn parked<T>(number: usize, make: impl Fn() -> T) -> Parked {
     let own = share("self").saturating_sub(own);
     let after = settled();
     drop(all);
-    let patience = Instant::now() + Duration::from_secs(10);
-    while meminfo("MemAvailable") + 20 * 1024 < before && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let again = settled();
     let each = |kib: u64| kib as f64 / number as f64;
     println!("({:.1} KiB of each in the host process itself)", each(own));
-    Parked { user: each(user), all: each(before.saturating_sub(after)) }
+    // What others took or gave back meanwhile is in one of the two ways only.
+    let all = u64::midpoint(before, again).saturating_sub(after);
+    Parked { user: each(user), all: each(all) }
 }
 
-/// `MemAvailable` in KiB, when what was given back has arrived.
+/// `MemAvailable` in KiB, when what was given back has arrived: it is the same for one and a half seconds.
 fn settled() -> u64 {
-    std::thread::sleep(Duration::from_millis(1500));
-    meminfo("MemAvailable")
+    const NOISE: u64 = 2048;
+    let patience = Instant::now() + Duration::from_secs(12);
+    let (mut last, mut same) = (meminfo("MemAvailable"), 0);
+    while same < 3 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = meminfo("MemAvailable");
+        same = if now.abs_diff(last) < NOISE { same + 1 } else { 0 };
+        last = now;
+    }
+    last
 }
 
 /// KiB of a process, of what it shares with others its part.

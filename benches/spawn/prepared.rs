@@ -17,7 +17,7 @@ const BURSTS: usize = 40;
 const PAUSE: Duration = Duration::from_millis(60);
 
 /// Its name, and one spawn that way.
-type Way<'a> = (&'a str, Box<dyn Fn() + 'a>);
+type Way<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
 pub(crate) fn measure() {
     let floor = Floor::new(&Seccomp::default().to_bpf().expect("the default profile compiles"));

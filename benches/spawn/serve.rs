@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use belljar::{Container, Seccomp};
+use belljar::{Container, Reuse, Seccomp};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -16,6 +17,9 @@ use super::{closed, quiet, run, tiny};
 
 /// Runs in each block.
 const BLOCK: usize = 20;
+/// Before each run of a paced block: what is kept ready is made again meanwhile, and in nobody's time.
+const PACE: Duration = Duration::from_millis(5);
+const PACED: &str = "paced";
 /// The argument that makes this program a host of the kind that follows.
 pub(crate) const HOST: &str = "--host";
 
@@ -87,6 +91,8 @@ pub(crate) fn serve(word: &str) {
     let alive = if let Kind::Alive(number) = kind { number } else { 0 };
     let alive: Vec<Container> = (0..alive).map(|_| plan.start().expect("one more works")).collect();
     let warm = plan.start().expect("the sandbox works here");
+    let ahead = OnceLock::new();
+    let pools = [Reuse::Never, Reuse::AfterReset].map(|reuse| (reuse, OnceLock::new()));
     let resident = if let Kind::Resident(mib) = kind { mib << 20 } else { 0 };
     let resident = vec![1_u8; resident];
     let once = |what: &str| match what {
@@ -96,6 +102,14 @@ pub(crate) fn serve(word: &str) {
         "floor" => floor.as_ref().expect("it is asked for only where it works").run(),
         "cold" => run(&plan, &quiet("/true")),
         "warm" => assert!(warm.status(quiet("/true")).expect("it works").success()),
+        "prepared" => {
+            run(ahead.get_or_init(|| plan.prepare_ahead(4).expect("it works here")), &quiet("/true"));
+        }
+        "one-shot" | "reset" => {
+            let (reuse, pool) = &pools[usize::from(what == "reset")];
+            let pool = pool.get_or_init(|| plan.pool().size(4).reuse(*reuse).start().expect("it works here"));
+            assert!(pool.status(quiet("/true")).expect("it works").success());
+        }
         _ => panic!("there is no way {what}"),
     };
     for line in std::io::stdin().lines() {
@@ -103,6 +117,13 @@ pub(crate) fn serve(word: &str) {
         let block = || -> Vec<f64> {
             match line.split_once(' ') {
                 None => (0..BLOCK).map(|_| micros(|| once(&line))).collect(),
+                Some((what, PACED)) => {
+                    let paced = |_| {
+                        std::thread::sleep(PACE);
+                        micros(|| once(what))
+                    };
+                    (0..BLOCK).map(paced).collect()
+                }
                 Some((what, spawners)) => {
                     vec![throughput(spawners.parse().expect("a number"), || once(what))]
                 }

@@ -2,32 +2,43 @@
 
 use std::time::Instant;
 
+use belljar::Sandbox;
+
 use super::document;
 use super::host::Host;
 use super::memory;
 use super::serve::{Kind, floor, raise_descriptors};
-use super::statistics::Times;
+use super::statistics::{Times, median};
 use super::target::{Bound, Target, table};
-use super::{layers, machine};
+use super::{closed, layers, machine, with_tiny};
 
 const BLOCKS: usize = 40;
 const PARKED: usize = 1000;
 const PARKED_BUBBLEWRAPS: usize = 200;
 
-/// Measures, prints, and writes into the document if it shall.
-pub(crate) fn measure(write: Write) {
+/// Adds what it measured.
+type Group = fn(&mut Vec<Target>);
+
+const GROUPS: [(&str, Group); 7] = [
+    ("paths", paths),
+    ("sizes", sizes),
+    ("mounts", mounts),
+    ("live", live),
+    ("spawners", spawners),
+    ("layers", by_layers),
+    ("parked", parked),
+];
+
+/// Measures and prints, and writes into the document if it shall. `names` are those of some groups, or none for all.
+pub(crate) fn measure(names: &[String], write: Write) {
     raise_descriptors();
     let start = Instant::now();
     let mut targets = Vec::new();
-    paths(&mut targets);
-    sizes(&mut targets);
-    mounts(&mut targets);
-    live(&mut targets);
-    spawners(&mut targets);
-    for (number, ratio) in layers::ratios() {
-        targets.push(Target::new(format!("cold, {number} layers / 1 layer"), Bound::None, ratio));
+    for (name, group) in GROUPS {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            group(&mut targets);
+        }
     }
-    parked(&mut targets);
     let text = format!(
         "{}; measured in {:.0} seconds.\n\n{}",
         machine::description(),
@@ -38,6 +49,12 @@ pub(crate) fn measure(write: Write) {
     if write == Write::Document {
         let path = document::replace("targets", &text).expect("the document has the section");
         println!("written to {}", path.display());
+    }
+}
+
+fn by_layers(targets: &mut Vec<Target>) {
+    for (number, ratio) in layers::ratios() {
+        targets.push(Target::new(format!("cold, {number} layers / 1 layer"), Bound::None, ratio));
     }
 }
 
@@ -62,24 +79,52 @@ fn interleaved<const N: usize>(blocks: usize, mut ways: [(&mut Host, &str); N]) 
     })
 }
 
-/// The ways to a program, each against its floor.
+/// The ways to a program: each in a host of its own, so that what one keeps ready is not made in another's time. For the
+/// same reason these ways have pauses before each run, and so have those that they are compared with.
 fn paths(targets: &mut Vec<Target>) {
-    let mut hosts = [const { Kind::Small }; 4].map(Kind::start);
-    let [a, b, c, d] = &mut hosts;
+    let mut hosts = [const { Kind::Small }; 9].map(Kind::start);
+    let [a, b, c, d, e, f, g, h, i] = &mut hosts;
     let what_floor = if floor().is_ok() { "floor" } else { "cold" };
-    let [plain, floor, cold, warm] =
-        interleaved(BLOCKS, [(a, "posix_spawn"), (b, what_floor), (c, "cold"), (d, "warm")]);
-    let told = |what: &str, times: &Times| Target::new(what, Bound::None, times.median()).unit("µs");
-    targets.push(told("`posix_spawn`, median", &plain));
-    targets.push(told("floor, median", &floor));
-    targets.push(told("cold, median", &cold));
-    targets.push(told("warm, `container.spawn`, median", &warm));
-    targets.push(Target::new("cold / floor", Bound::AtMost(1.15), cold.median() / floor.median()));
-    targets.push(Target::new("cold, p99 / its median", Bound::None, cold.p99() / cold.median()));
-    let ratio = warm.median() / plain.median();
-    targets.push(Target::new("warm, `container.spawn` / `posix_spawn`", Bound::AtMost(1.2), ratio));
-    let tail = warm.p99() / warm.median();
-    targets.push(Target::new("warm, `container.spawn`, p99 / its median", Bound::AtMost(3.0), tail));
+    let ways = [
+        (a, "posix_spawn"),
+        (b, what_floor),
+        (c, "cold"),
+        (d, "warm"),
+        (e, "posix_spawn paced"),
+        (f, "cold paced"),
+        (g, "prepared paced"),
+        (h, "one-shot paced"),
+        (i, "reset paced"),
+    ];
+    let [plain, floor, cold, warm, paced, paced_cold, prepared, one_shot, reset] = interleaved(BLOCKS, ways);
+    for (what, times) in [
+        ("`posix_spawn`", &plain),
+        ("the floor", &floor),
+        ("cold", &cold),
+        ("prepared cold, `Plan::prepare_ahead`, paced", &prepared),
+        ("warm, one-shot `Pool::spawn`, paced", &one_shot),
+        ("warm, `Pool::spawn` with reset, paced", &reset),
+        ("warm, `Container::spawn`", &warm),
+        ("`posix_spawn`, paced", &paced),
+        ("cold, paced", &paced_cold),
+    ] {
+        targets.push(Target::new(format!("{what}, median"), Bound::None, times.median()).unit("µs"));
+    }
+    let mut ratio = |what: &str, bound, value: f64| targets.push(Target::new(what, bound, value));
+    let tail = |times: &Times| times.p99() / times.median();
+    ratio("cold / the floor", Bound::AtMost(1.15), cold.median() / floor.median());
+    ratio("cold, p99 / its median", Bound::None, tail(&cold));
+    ratio("prepared cold / cold", Bound::AtMost(0.6), prepared.median() / paced_cold.median());
+    ratio("prepared cold, p99 / its median", Bound::AtMost(4.0), tail(&prepared));
+    ratio(
+        "warm, one-shot `Pool::spawn` / `posix_spawn`",
+        Bound::AtMost(1.5),
+        one_shot.median() / paced.median(),
+    );
+    ratio("warm, one-shot, p99 / its median", Bound::None, tail(&one_shot));
+    ratio("warm, `Pool::spawn` with reset / `posix_spawn`", Bound::None, reset.median() / paced.median());
+    ratio("warm, `Container::spawn` / `posix_spawn`", Bound::AtMost(1.2), warm.median() / plain.median());
+    ratio("warm, `Container::spawn`, p99 / its median", Bound::AtMost(3.0), tail(&warm));
 }
 
 /// How large the host is.
@@ -109,48 +154,83 @@ fn mounts(targets: &mut Vec<Target>) {
 /// blocks of the one with few, they are made and ended.
 fn live(targets: &mut Vec<Target>) {
     let mut host = Kind::Small.start();
-    let mut times = [1, 100, 1000].map(|number| (number, Times::default()));
+    let ways = if floor().is_ok() { vec!["cold", "warm", "floor"] } else { vec!["cold", "warm"] };
+    let numbers = [1, 100, 1000];
+    let mut times = vec![[const { Vec::new() }; 3]; ways.len()];
     for _ in 0..2 {
-        for (number, times) in &mut times {
-            let _alive = Kind::Alive(*number).start_ready();
+        for (n, number) in numbers.into_iter().enumerate() {
+            let _alive = Kind::Alive(number).start_ready();
             for _ in 0..BLOCKS / 2 {
-                times.extend(host.block("cold"));
+                for (way, times) in ways.iter().zip(&mut times) {
+                    times[n].extend(host.block(way));
+                }
             }
         }
     }
-    let [(_, one), (_, hundred), (_, thousand)] = &times;
-    let ratio = |times: &Times| times.median() / one.median();
-    targets.push(Target::new("cold, beside 100 live sandboxes / beside 1", Bound::None, ratio(hundred)));
-    targets.push(Target::new(
-        "cold, beside 1,000 live sandboxes / beside 1",
-        Bound::AtMost(1.5),
-        ratio(thousand),
-    ));
+    for (way, mut times) in ways.into_iter().zip(times) {
+        let [one, hundred, thousand] = &mut times;
+        let one = median(one);
+        for (number, times, bound) in [("100", hundred, Bound::None), ("1,000", thousand, Bound::AtMost(1.5))]
+        {
+            let bound = if way == "cold" { bound } else { Bound::None };
+            let what = format!("{way}, beside {number} live sandboxes / beside 1");
+            targets.push(Target::new(what, bound, median(times) / one));
+        }
+    }
 }
 
+/// How much two spawners at once get done. One keeps more than one processor busy: the host works while the init does, and
+/// the kernel tidies up behind both.
 fn spawners(targets: &mut Vec<Target>) {
     let mut host = Kind::Small.start();
     for what in ["cold", "warm"] {
         let mut runs = [Times::default(), Times::default()];
+        let mut busy = [(0.0, 0.0); 2];
         for _ in 0..BLOCKS {
             for (n, runs) in runs.iter_mut().enumerate() {
+                let before = processor_time();
                 runs.extend(host.block(&format!("{what} {}", n + 1)));
+                let after = processor_time();
+                busy[n].0 += after.0 - before.0;
+                busy[n].1 += after.1 - before.1;
             }
         }
         let [one, two] = runs.map(|runs| runs.median());
-        let what = format!("{what}, runs in a second of two spawners / of one");
+        let cores = &busy.map(|(busy, all)| busy / all * processors());
+        let what = format!(
+            "{what}, runs in a second of two spawners / of one ({:.2} / {:.2} processors busy)",
+            cores[1], cores[0]
+        );
         targets.push(Target::new(what, Bound::AtLeast(1.6), two / one));
     }
 }
 
+/// What all processors together did and could have done since they were started.
+fn processor_time() -> (f64, f64) {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    let all: f64 = ticks.iter().sum();
+    // Idle, and waiting for a disk.
+    (all - ticks.get(3).unwrap_or(&0.0) - ticks.get(4).unwrap_or(&0.0), all)
+}
+
+fn processors() -> f64 {
+    std::thread::available_parallelism().map_or(1.0, |number| number.get() as f64)
+}
+
 fn parked(targets: &mut Vec<Target>) {
-    let ours = memory::containers(PARKED);
+    let limited = memory::containers(PARKED, &closed());
+    let ours = memory::containers(PARKED, &with_tiny(Sandbox::new()));
     let what = format!("parked container, its processes, of {PARKED}");
-    targets.push(Target::new(what, Bound::AtMost(300.0), ours.user).unit("KiB"));
+    targets.push(Target::new(what, Bound::AtMost(300.0), limited.user).unit("KiB"));
     let theirs = memory::bubblewraps(PARKED_BUBBLEWRAPS);
     let most = theirs.as_ref().map_or(Bound::None, |theirs| Bound::AtMost(theirs.all));
-    let what = format!("parked container, all told, of {PARKED}");
+    let what = format!("parked container without limits, all told, of {PARKED} (at most that of bubblewrap)");
     targets.push(Target::new(what, most, ours.all).unit("KiB"));
+    let what = format!("parked container with memory and pids limits, all told, of {PARKED}");
+    targets.push(Target::new(what, Bound::None, limited.all).unit("KiB"));
     if let Some(theirs) = theirs {
         let what = format!("`sleep` in bubblewrap, its processes, of {PARKED_BUBBLEWRAPS}");
         targets.push(Target::new(what, Bound::None, theirs.user).unit("KiB"));

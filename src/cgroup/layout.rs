@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::missing::{self, Missing};
 use crate::error::{Error, Result, Step};
+use crate::mountinfo::unescape;
 
 /// What a limit needs from the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -255,24 +256,6 @@ fn controllers_in(list: &[u8]) -> Vec<Controller> {
         list.split(|&byte| byte == b',').any(|name| name == controller.name().as_bytes())
     };
     Controller::ALL.into_iter().filter(listed).collect()
-}
-
-/// Undoes the octal escapes (`\040` for a space) that the kernel writes for space, tab, newline and backslash. A
-/// backslash that starts no escape stands for itself.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if first == b'\\' => {
-                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
-            }
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &tail[3..] } else { tail };
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// `path` relative to `root`, if it is below it. A `..` in either means a cgroup outside of our cgroup namespace,

@@ -44,8 +44,15 @@ impl Container {
         let host = fd_of(HOST_SLOT as u32);
         let mut programs: [Option<Program>; MAX_PAYLOADS] = [const { None }; MAX_PAYLOADS];
         let mut incoming = Table::new();
-        let Ok(mut image) = Image::space(INLINE_IMAGE) else { sys::exit(248) };
+        let mut image = match Image::space(INLINE_IMAGE) {
+            Ok(image) => image,
+            Err(errno) => {
+                sys::tell(self.control, &broken(line::RUN_IMAGE, errno), None).ok();
+                self.end(&[]);
+            }
+        };
         let mut warm = Warm::new(self.start_flags);
+        let mut last_ticket = 0;
         let leave: [Option<Fd>; MAX_JOINS] = core::array::from_fn(|n| {
             fd_of(self.leave_slot.checked_add(n as u32)?)
         });
@@ -68,13 +75,21 @@ impl Container {
             }
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
-            let pause = if more_to_reap { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
+            // The host gives it its command without us, unless its CPU time counts from the moment that we do.
+            let unpublished = programs.iter_mut().flatten().find(|program| {
+                program.is_unpublished() && clock.usage.is_none() && clock.sampler.is_none()
+            });
+            let pause = if more_to_reap || unpublished.is_some() { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
             if let Err(errno) = sys::poll(polled, pause) {
                 sys::tell(self.control, &broken(line::EVENTS, errno), None).ok();
                 self.end(&programs);
             }
             if set[1].revents != 0 {
                 self.end(&programs);
+            }
+            // A command that is there already goes by way of us.
+            if let Some(program) = unpublished.filter(|_| set[0].revents == 0) {
+                program.publish(self.control, &mut last_ticket);
             }
             if set[0].revents != 0 {
                 match sys::receive_long::<Request>(self.control, &mut image, |fd| incoming.push(fd)) {
@@ -150,8 +165,27 @@ impl Container {
         clock: &mut CpuClock,
         one_shot: bool,
     ) {
+        if message.flags & flag::DIRECT != 0 {
+            let claimed = programs.iter_mut().enumerate().find_map(|(number, slot)| {
+                Some((number, slot.as_mut().filter(|program| program.has_ticket(message.ticket))?))
+            });
+            match claimed {
+                // It was killed before, and its command with it.
+                None => {
+                    sys::tell(self.control, &failed(message.child, gone()), None).ok();
+                }
+                Some((number, program)) => {
+                    if let Err(failure) = program.claim(self.control, message, &mut incoming.slots) {
+                        self.give_up(number, program, failure, one_shot);
+                    }
+                }
+            }
+            *incoming = Table::new();
+            return;
+        }
         let running = programs.iter().flatten().filter(|program| !program.is_waiting()).count();
-        let waiting = programs.iter_mut().flatten().find(|program| program.is_waiting() && program.pid != 0);
+        // What the host was told of may have got a command from it already.
+        let waiting = programs.iter_mut().flatten().find(|program| program.is_unpublished());
         let warm = message.flags & flag::WARM != 0 && !incoming.overflow && running < MAX_PROGRAMS;
         if let Some(program) = waiting.filter(|_| warm) {
             match program.release(self.control, message, &mut incoming.slots, image) {
@@ -237,10 +271,12 @@ impl Container {
             if let Err(failure) = goes_on {
                 self.give_up(number, program, failure, one_shot);
             } else if goes_on == Ok(false) {
-                // It was waiting, and was killed.
+                // It was waiting, and was killed; or the host has given it its command, and says so in a moment.
                 if program.is_waiting() {
-                    warm.forked();
-                    *slot = None;
+                    if self.departures.load(number) == Departure::default() {
+                        warm.forked();
+                        *slot = None;
+                    }
                     continue;
                 }
                 if let Err(failure) = program.executed(self.control, self.departures.load(number)) {

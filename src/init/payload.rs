@@ -18,7 +18,7 @@ const NO_AMBIENT_RAISE: usize = 0x40 | 0x80;
 pub(crate) type Failed = ChildFailure;
 
 /// What a payload leaves in the page it shares with the init, until `execve` takes the page away.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Departure {
     /// Why it was not executed; stage 0 when it was.
     pub(crate) failure: Failed,

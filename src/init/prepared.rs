@@ -18,8 +18,10 @@
 //! is started without.
 
 use crate::payload::{Failed, MAX_JOINS, Payload, Run, at, enter_directory, execute};
-use crate::sys::{self, Errno, Fd, Image, Owned, Result, Wait};
+use crate::handshake::MAX_PAYLOADS;
+use crate::sys::{self, Errno, Fd, Image, Owned, Result, Rooms, Wait};
 use crate::wire::{Confine, INLINE_IMAGE, RunHead, line, section, stage};
+use core::mem::ManuallyDrop;
 
 /// What a template says when it is where it stays.
 const OUTSIDE: u32 = 0;
@@ -36,41 +38,36 @@ impl Payload<'_> {
             .map_err(|errno| at(stage::PROTOCOL, line::RUN_IMAGE, errno))
             .and_then(|image| self.confine_alone().map(|()| image));
         match prepared {
-            Ok(image) => self.take_command(image, pid),
+            Ok(image) => self.take_command(ManuallyDrop::new(image), pid),
             Err(failed) => failed,
         }
     }
 
-    /// Confines itself and forks payloads for as long as the init wants some. Returns in those, and when that is over.
+    /// Confines itself and forks payloads for as long as the init wants some.
     pub(crate) fn be_template(&mut self, leave: &[Option<Fd>; MAX_JOINS]) -> Failed {
-        let prepared = Image::space(INLINE_IMAGE)
+        let prepared = Rooms::new(MAX_PAYLOADS)
             .map_err(|errno| at(stage::PROTOCOL, line::RUN_IMAGE, errno))
-            .and_then(|image| self.confine_as_template(leave).map(|()| image));
-        let image = match prepared {
-            Ok(image) => image,
+            .and_then(|rooms| self.confine_as_template(leave).map(|()| rooms));
+        let rooms = match prepared {
+            Ok(rooms) => rooms,
             Err(failed) => return failed,
         };
         loop {
             let (number, channel) = match sys::receive_word(self.status, Wait::Yes) {
-                Ok(Some((number, Some(channel)))) => (number, channel),
+                Ok(Some((number, Some(channel)))) => (number as usize, channel),
                 Err(Errno::EINTR) => continue,
                 // The init is gone.
                 _ => sys::exit(0),
             };
-            match sys::fork_sibling() {
-                Ok(Some(pid)) => {
-                    self.number = number as usize;
-                    self.status = channel.fd();
-                    // Its end tells the init that there is a word or a program, and comes with that of the process only.
-                    core::mem::forget(channel);
-                    return match self.begin() {
-                        Ok(()) => self.take_command(image, pid),
-                        Err(failed) => failed,
-                    };
-                }
-                // If there is no payload, its channel closes, and the init sees that.
-                Ok(None) | Err(_) => drop(channel),
-            }
+            // The number is that of a payload which is no more, or executed: so is its room.
+            let payload = Payload { number, status: channel.fd(), ..*self };
+            // If there is no payload, its channel closes here, and the init sees that.
+            rooms.fork(number, payload, |payload, image, pid| {
+                payload.leave(|payload| match payload.begin() {
+                    Ok(()) => payload.take_command(image, pid),
+                    Err(failed) => failed,
+                })
+            }).ok();
         }
     }
 
@@ -136,7 +133,7 @@ impl Payload<'_> {
     }
 
     /// Waits for the command, and executes it.
-    fn take_command(&mut self, mut image: Image, pid: i32) -> Failed {
+    fn take_command(&mut self, mut image: ManuallyDrop<Image>, pid: i32) -> Failed {
         let told = sys::send(self.status, &(pid as u32), None).and_then(|()| self.receive(&mut image));
         if let Err(errno) = told {
             return at(stage::PROTOCOL, line::RUN_IMAGE, errno);

@@ -9,7 +9,7 @@ use crate::pty::{self, Pty};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage, Wait};
 use crate::wire::{
-    ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
+    CONTAINER, ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
 };
 
 /// What all programs of a container share.
@@ -57,6 +57,8 @@ pub(crate) struct Program {
     pub(crate) pid: i32,
     /// It was confined before its command came.
     prepared: bool,
+    /// By which the host names it while it waits, 0 before it was told of it.
+    ticket: u32,
     pidfd: Option<Owned>,
     /// Open until `execve` succeeded or the payload left its reason. A pipe, or a socket if a listener comes through it.
     status: Option<Owned>,
@@ -204,6 +206,7 @@ impl Program {
             child: NOBODY,
             pid,
             prepared: true,
+            ticket: 0,
             pidfd,
             status: Some(status),
             listener: None,
@@ -239,13 +242,61 @@ impl Program {
 
     /// It becomes the program of a request.
     fn take_on(&mut self, request: &Request, pumps: [Option<Pump>; 2], limits: impl Fn(u64) -> Limits) {
-        self.started_at = sys::monotonic();
-        self.limits = limits(self.started_at);
+        let now = sys::monotonic();
+        if request.flags & flag::DIRECT == 0 {
+            self.started_at = now;
+        }
+        self.limits = limits(now);
         self.child = request.child;
         self.host_listens = request.flags & flag::HOST_LISTENS != 0;
         (self.wall_ns, self.cpu_ns, self.idle_ns) = (request.wall_ns, request.cpu_ns, request.idle_ns);
         self.pumps = pumps;
         self.shared_budget = request.budget_sum;
+    }
+
+    /// Whether it waits, and the host was not told of it.
+    pub(crate) fn is_unpublished(&self) -> bool {
+        self.is_waiting() && self.pid != 0 && self.ticket == 0 && self.status.is_some()
+    }
+
+    /// Tells the host that it waits.
+    pub(crate) fn publish(&mut self, control: Fd, last_ticket: &mut u32) {
+        *last_ticket = last_ticket.wrapping_add(1).max(1);
+        self.ticket = *last_ticket;
+        let told = Reply { kind: reply::PREPARED, child: CONTAINER, pid: self.ticket, ..Reply::default() };
+        // A host that was not told sends its commands by us.
+        sys::tell(control, &told, self.status()).ok();
+    }
+
+    /// Whether it is the one that the host has given its command.
+    pub(crate) fn has_ticket(&self, ticket: u32) -> bool {
+        self.is_waiting() && self.ticket == ticket && ticket != 0
+    }
+
+    /// The host gives it its command itself.
+    pub(crate) fn claim(
+        &mut self,
+        control: Fd,
+        request: &Request,
+        slots: &mut [Option<Owned>],
+    ) -> core::result::Result<(), ChildFailure> {
+        let pumps = pumps(request, slots)?;
+        self.belongs_to(control, request, pumps)
+    }
+
+    fn belongs_to(
+        &mut self,
+        control: Fd,
+        request: &Request,
+        pumps: [Option<Pump>; 2],
+    ) -> core::result::Result<(), ChildFailure> {
+        self.take_on(request, pumps, Limits::of_release);
+        if self.host_listens {
+            if let Some(listener) = self.listener.take() {
+                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a payload that waits its command. Fails if it waits no more.
@@ -261,13 +312,7 @@ impl Program {
         let pumps = pumps(request, slots)?;
         let stream = |n: usize| slots.get(n).and_then(Option::as_ref).map(Owned::fd).ok_or(malformed);
         sys::send_command(status, image, &[stream(0)?, stream(1)?, stream(2)?]).map_err(|_| gone())?;
-        self.take_on(request, pumps, Limits::of_release);
-        if self.host_listens {
-            if let Some(listener) = self.listener.take() {
-                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
-            }
-        }
-        Ok(())
+        self.belongs_to(control, request, pumps)
     }
 
     /// The status pipe, while the program is not yet executed.
@@ -298,6 +343,8 @@ impl Program {
 
     /// A payload has said its process id.
     fn is_prepared(&mut self, pid: i32) -> Result<()> {
+        // It is not executed before.
+        self.started_at = sys::monotonic();
         if self.pid == 0 {
             // If it was reaped meanwhile, its channel is closed, and it is never named.
             self.pidfd = Some(sys::open_pidfd(pid)?);

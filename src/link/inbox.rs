@@ -18,6 +18,8 @@ pub(super) struct Inbox {
     pub(super) followers: usize,
     /// No more will come.
     closed: bool,
+    /// A payload that waits for a command: its ticket, and where.
+    pub(super) prepared: Option<(u32, OwnedFd)>,
     messages: BTreeMap<u32, VecDeque<Message>>,
     forgotten: BTreeMap<u32, Forgotten>,
     /// The tasks that wait, by the program that they wait for.
@@ -50,6 +52,11 @@ impl Forgotten {
 impl Inbox {
     /// A message came.
     pub(super) fn keep(&mut self, reply: Reply, fd: Option<OwnedFd>) {
+        if reply.kind == reply::PREPARED {
+            // Nobody waits for it. Without a number for its channel here, commands go by way of the init.
+            self.prepared = fd.map(|channel| (reply.pid, channel));
+            return;
+        }
         if let Some(forgotten) = self.forgotten.remove(&reply.child) {
             if let Some(rest) = forgotten.after(reply.kind) {
                 self.forgotten.insert(reply.child, rest);

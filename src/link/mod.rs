@@ -92,6 +92,22 @@ impl Link {
         self.inbox().last_words()
     }
 
+    /// A payload that waits for a command, if there is news of one: its ticket, and the channel that it waits at.
+    pub(crate) fn take_prepared(&self) -> Option<(u32, OwnedFd)> {
+        let mut inbox = self.inbox();
+        if inbox.prepared.is_none() && !inbox.is_read() {
+            // Whatever else there is to be said of the socket is for those who wait at it.
+            while let Ok(Some((reply, fd))) = sys::receive::<Reply>(self.socket.as_fd()) {
+                inbox.keep(reply, fd);
+            }
+        }
+        let prepared = inbox.prepared.take();
+        let due = inbox.due();
+        drop(inbox);
+        due.into_iter().for_each(Waker::wake);
+        prepared
+    }
+
     /// Waits for the next reply about `child` until the deadline, or for ever.
     pub(crate) fn receive(&self, child: u32, deadline: Option<Instant>) -> Result<Received> {
         let mut inbox = self.inbox();

@@ -18,6 +18,7 @@ use crate::limits::Resource;
 use crate::lowering::{Lowering, SourceMode};
 use crate::lsm;
 use crate::mount::{Mount, RootKind};
+use crate::mount_template::MountTemplate;
 use crate::namespace::Namespaces;
 use crate::quota;
 use crate::rootfs::{Rootfs, UserNs};
@@ -221,6 +222,10 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
     let held = lowering.take_held();
     let has_terminals = lowering.has_terminals();
+    let has_root = namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some();
+    // Another way into namespaces that exist, and for a process with power over those of the host.
+    let mount_template = (has_root && mode != SourceMode::Paths && entrances.is_empty())
+        .then(|| MountTemplate::new(lowering.take_looked_up()));
     let (image, labels, sources) = lowering.finish()?;
     let image = sys::sealed_memfd(c"belljar-plan", &image)
         .map_err(|error| Error::os(Step::Prepare, "making the plan's memfd", error))?;
@@ -237,8 +242,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         cross_tenant: sandbox.cross_tenant,
         maps,
         program_ids,
-        has_root: namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some(),
+        has_root,
         has_terminals,
+        mount_template,
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
@@ -266,13 +272,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
 /// What can be done for the programs of a sandbox before their commands come.
 fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placement: &Placement) -> Warmth {
-    let limit = |wanted| sandbox.rlimits.iter().find(|(resource, _, _)| *resource == wanted);
-    // The standard streams are received, so there must be numbers for them.
-    if limit(Resource::Nofile).is_some_and(|(_, soft, _)| *soft < 3) {
-        return Warmth::Cold;
-    }
     // A template would be one of its user's processes.
-    if !inheritable || limit(Resource::Nproc).is_some() {
+    if !inheritable || sandbox.rlimits.iter().any(|(resource, _, _)| *resource == Resource::Nproc) {
         return Warmth::Alone;
     }
     // Entering a cgroup of version 2 can take milliseconds where nobody else does it (an RCU grace period). Without ids of its

@@ -22,6 +22,7 @@ use crate::idmap::{Ids, MapPlan};
 use crate::joining::Entrances;
 use crate::limits::Bytes;
 use crate::lowering::{Held, Labels};
+use crate::mount_template::MountTemplate;
 use crate::namespace::Namespaces;
 use crate::rootfs::Changeable;
 use crate::sandbox::Sandbox;
@@ -81,6 +82,8 @@ pub(crate) struct Lowered {
     pub(crate) namespaces: Namespaces,
     /// The namespaces of other sandboxes that it starts in.
     pub(crate) entrances: Entrances,
+    /// The mount namespace that it starts in, if that can be another than the host's.
+    pub(crate) mount_template: Option<MountTemplate>,
     pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,

@@ -91,8 +91,9 @@ impl PoolBuilder {
     }
 
     /// How many containers wait at most, one for each processor that this process may use if nothing else is said. Each is
-    /// a process, a few dozen descriptors of the host's and kernel memory. It should be what comes at once: a burst of
-    /// more programs than that finds the pool empty.
+    /// a process, a few dozen descriptors of the host's and kernel memory. It should be twice what
+    /// comes at once: while half of them are left, the pool waits for a quiet moment to set others up, so that it does not
+    /// hold back the programs that start. A burst of more programs than that finds the pool empty.
     pub fn size(mut self, containers: usize) -> Self {
         self.options.size = containers;
         self

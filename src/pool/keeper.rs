@@ -71,17 +71,20 @@ impl Keeper {
     /// Works until the pool is stopped, and then removes what there is. Tells the first failure of that.
     pub(super) fn run(&mut self) -> Result<()> {
         loop {
-            let (parked, missing) = {
+            let (parked, missing, put_off) = {
                 let mut state = self.shared.lock();
                 if state.stopping {
                     break;
                 }
                 self.closing.extend(state.ended.drain(..).map(Closing::new));
-                (state.ready.clone(), self.shared.missing(&state))
+                let missing = self.shared.missing(&state);
+                let put_off = self.shared.put_off(&mut state, missing > 0 || !self.closing.is_empty());
+                (state.ready.clone(), if put_off.is_some() { 0 } else { missing }, put_off)
             };
             let more = self.set_up(missing);
-            let news =
-                self.wait(&parked, if more { Some(Instant::now()) } else { self.next_deadline(missing) });
+            let deadline = if more { Some(Instant::now()) } else { self.next_deadline(missing) };
+            let deadline = deadline.into_iter().chain(put_off).min();
+            let news = self.wait(&parked, deadline, put_off.is_none());
             self.remove(&news.closing);
             self.finish(&news.making);
             self.discard(parked, &news.parked);
@@ -122,13 +125,15 @@ impl Keeper {
         making.chain(closing).chain(retry).min()
     }
 
-    fn wait(&self, parked: &[Parked], deadline: Option<Instant>) -> News {
+    /// Waits for news until the deadline: of what is closing only if it is to be removed now.
+    fn wait(&self, parked: &[Parked], deadline: Option<Instant>, removes: bool) -> News {
         let entry = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let closing = if removes { &*self.closing } else { &[] };
         let mut set = vec![entry(self.shared.bell())];
         set.extend(
             self.making.iter().flat_map(|making| [making.parked.news(), making.parked.init()]).map(entry),
         );
-        set.extend(self.closing.iter().map(|closing| entry(closing.runtime.link.init().as_fd())));
+        set.extend(closing.iter().map(|closing| entry(closing.runtime.link.init().as_fd())));
         set.extend(parked.iter().map(|parked| entry(parked.init())));
         // Rounded up: polling for 0 ms while a fraction is left would spin.
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
@@ -148,7 +153,7 @@ impl Keeper {
         let mut next = || is_new.next().unwrap_or(false);
         News {
             making: self.making.iter().map(|_| next() | next()).collect(),
-            closing: self.closing.iter().map(|_| next()).collect(),
+            closing: closing.iter().map(|_| next()).collect(),
             parked: parked.iter().map(|_| next()).collect(),
         }
     }

@@ -9,6 +9,9 @@
 //!   dead, and what is left goes to the thread ──┴─▶ closing: waits for the init's exit, removes the cgroup
 //! ```
 //!
+//! The thread waits for a quiet moment, in which no call comes, while at least half of the containers are ready and not more
+//! than half as many are closing.
+//!
 //! What is ready and in the making is never more than the size of the pool, what is in use and closing never more than its
 //! maximum: callers that come faster than their sandboxes can be removed wait.
 
@@ -100,7 +103,10 @@ impl Pool {
             Taken::Nothing => Child::alone(&self.shared.plan, command),
         };
         match spawned {
-            Ok(child) => Ok(child.reaped_by(Arc::clone(&self.shared) as Arc<dyn Reaper>)),
+            Ok(child) => {
+                self.shared.started();
+                Ok(child.reaped_by(Arc::clone(&self.shared) as Arc<dyn Reaper>))
+            }
             Err(error) => {
                 self.shared.give_back();
                 Err(error)

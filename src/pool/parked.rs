@@ -22,7 +22,12 @@ impl Parked {
 
     /// Whether it is set up, waiting for that until the deadline or for ever. It says so once.
     pub(super) fn is_ready(&self, deadline: Option<Instant>) -> Result<bool> {
-        self.0.is_ready(deadline)
+        let is_ready = self.0.is_ready(deadline)?;
+        if is_ready {
+            // What is opened now need not be when the program has ended. If it cannot be, that shows then.
+            self.0.counters_of_many().ok();
+        }
+        Ok(is_ready)
     }
 
     /// Hands the program over.

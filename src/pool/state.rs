@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -14,6 +14,9 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::Plan;
 use crate::runtime::Runtime;
 use crate::teardown::{Init, Reaper};
+
+/// How long no call may have come for a moment to be quiet.
+const QUIET: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -28,7 +31,7 @@ pub(super) struct Shared {
     owner: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     /// The last one is taken first: its memory is the likeliest to be in the processors' caches.
     pub(super) ready: Vec<Parked>,
@@ -37,6 +40,12 @@ pub(super) struct State {
     /// Why the last container could not be set up.
     failure: Option<Error>,
     pub(super) stopping: bool,
+    /// When a program was started or ended last.
+    last_call: Instant,
+    /// Calls that wait.
+    waiting: usize,
+    /// The thread looks again by itself when the moment is quiet.
+    is_expected: bool,
     /// How many there are of each, but those that are ready.
     pub(super) count: PoolMetrics,
 }
@@ -54,8 +63,24 @@ impl Shared {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = EventFd::from_flags(flags)
             .map_err(|errno| Error::os(Step::Pool, "making the eventfd of the pool's thread", errno))?;
-        let state = Mutex::new(State { ready, ..State::default() });
-        Ok(Self { plan, options, state, changed: Condvar::new(), bell, owner: std::process::id() })
+        let state = State {
+            ready,
+            ended: Vec::new(),
+            failure: None,
+            stopping: false,
+            last_call: Instant::now(),
+            waiting: 0,
+            is_expected: false,
+            count: PoolMetrics::default(),
+        };
+        Ok(Self {
+            plan,
+            options,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            bell,
+            owner: std::process::id(),
+        })
     }
 
     /// Whether this is the process that started the pool. In a forked copy another thread may have held the lock at that
@@ -126,9 +151,7 @@ impl Shared {
             }
             state.count.in_use += 1;
             state.count.warm += 1;
-            if self.options.reuse == Reuse::Never {
-                self.ring();
-            }
+            state.last_call = Instant::now();
             return Ok(Some(Taken::Ready(parked)));
         }
         match (self.options.when_empty, &state.failure) {
@@ -169,6 +192,36 @@ impl Shared {
         Error::message(ErrorKind::ResourceExhausted, Step::Pool, message).with_hint(hint)
     }
 
+    /// The program was started in what was taken.
+    pub(super) fn started(&self) {
+        self.note_call(&mut self.lock());
+    }
+
+    /// Tells the thread of something to do, unless it will see that by itself soon enough.
+    fn note_call(&self, state: &mut State) {
+        state.last_call = Instant::now();
+        if !state.is_expected || self.is_urgent(state) {
+            self.ring();
+        }
+    }
+
+    /// Whether what is missing and what is closing cannot wait for a quiet moment.
+    fn is_urgent(&self, state: &State) -> bool {
+        let size = self.options.size;
+        let few = state.ready.len() * 2 < size && self.missing(state) > 0;
+        state.waiting > 0 || few || state.count.closing * 2 > size
+    }
+
+    /// Until when the thread leaves aside what it has to do, if it does. Setting sandboxes up and removing them takes the
+    /// kernel's locks and a processor: a program that starts meanwhile takes several times as long for it. So that is done
+    /// when no call has come for a while, or when it has to be.
+    pub(super) fn put_off(&self, state: &mut State, has_work: bool) -> Option<Instant> {
+        let quiet_at = state.last_call + QUIET;
+        let put_off = (has_work && quiet_at > Instant::now() && !self.is_urgent(state)).then_some(quiet_at);
+        state.is_expected = put_off.is_some();
+        put_off
+    }
+
     /// What was taken is not used after all, and nothing is left of it.
     pub(super) fn give_back(&self) {
         let mut state = self.lock();
@@ -178,9 +231,7 @@ impl Shared {
     fn release(&self, state: &mut State) {
         state.count.in_use -= 1;
         self.changed.notify_one();
-        if self.options.reuse == Reuse::AfterReset {
-            self.ring();
-        }
+        self.note_call(state);
     }
 
     /// How many containers are to be set up.
@@ -251,7 +302,7 @@ impl Reaper for Shared {
         state.count.in_use -= 1;
         state.count.closing += 1;
         state.ended.push((runtime, Init::Exiting));
-        self.ring();
+        self.note_call(&mut state);
         Ok(())
     }
 }

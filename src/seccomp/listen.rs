@@ -12,8 +12,8 @@ const LAST_CALLS: [&str; 8] =
 /// What else a payload does under the filter that it has inherited, and one that forks such payloads.
 const MORE_CALLS: [&str; 3] = ["close", "setsid", "write"];
 
-/// The first argument of `clone`: `CLONE_CHILD_SETTID | CLONE_PARENT | SIGCHLD`.
-const FORK: u64 = 0x0100_0000 | 0x8000 | 17;
+/// The first argument of `clone`: `CLONE_PARENT_SETTID | CLONE_PARENT | CLONE_VM | SIGCHLD`.
+const FORK: u64 = 0x0010_0000 | 0x8000 | 0x100 | 17;
 
 /// The register of the sixth argument.
 const SIXTH: u8 = 5;

@@ -34,8 +34,8 @@ pub(crate) use listener::{
 pub(crate) use loop_device::{attach_to_loop_device, free_loop_device};
 pub(crate) use memfd::{memfd, program_memfd, sealed_memfd};
 pub(crate) use mount::{
-    Reach, attach_tree, clone_detached, clone_tree, detached_from_device, detached_tmpfs, idmap_tree,
-    make_filesystem_read_only, make_tree_read_only,
+    MountPart, Reach, attach_tree, clone_detached, clone_tree, detached_from_device, detached_tmpfs,
+    idmap_tree, make_filesystem_read_only, make_tree_read_only, namespace_of_mounts,
 };
 pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
 pub(crate) use pipe::unread;

@@ -1,6 +1,7 @@
 //! Detached mount trees: cloned with the host's privileges, handed to the init by descriptor.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -165,4 +166,65 @@ fn set_attributes(tree: &OwnedFd, attr: &libc::mount_attr, reach: Reach) -> io::
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A mount, mounted nowhere, and where it is to be.
+#[derive(Debug)]
+pub(crate) struct MountPart {
+    pub(crate) tree: OwnedFd,
+    pub(crate) path: CString,
+}
+
+/// Makes a mount namespace that has these mounts alone: the first is its root, and each of the others is mounted after
+/// what it is mounted on. What is unmounted where they were cloned, and is shared there, is unmounted here as well.
+pub(crate) fn namespace_of_mounts(parts: Vec<MountPart>) -> io::Result<OwnedFd> {
+    // A mount namespace is a thread's own, and this one's ends with it.
+    let thread = std::thread::Builder::new().name("belljar-mounts".into());
+    let made = thread.spawn(move || assemble(&parts))?.join();
+    made.unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+}
+
+fn assemble(parts: &[MountPart]) -> io::Result<OwnedFd> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let check = |result: libc::c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    let attach = |tree: &OwnedFd, path: &CStr| {
+        // SAFETY: an empty path with MOVE_MOUNT_F_EMPTY_PATH names the descriptor; the path lives during the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                tree.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                MOVE_MOUNT_F_EMPTY_PATH,
+            )
+        })
+    };
+    let (root, others) = parts.split_first().ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // What is mounted on a mount that is shared with the host is mounted on the host as well.
+    parts.iter().try_for_each(|part| receive_only(&part.tree))?;
+    // SAFETY: a flag. It is this thread alone that leaves the host's namespace.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
+    let namespace = File::open("/proc/thread-self/ns/mnt")?;
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    let none = std::ptr::null();
+    // SAFETY: a C string, and null where a change of propagation takes nothing.
+    check(unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) }.into())?;
+    attach(&root.tree, c"/")?;
+    // SAFETY: a descriptor.
+    check(unsafe { libc::fchdir(root.tree.as_raw_fd()) }.into())?;
+    // pivot_root(".", ".") stacks the old root on the new one; see pivot_root(2).
+    // SAFETY: two C strings that live during the call.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
+    // SAFETY: a C string that lives during the call, and a flag.
+    check(unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) }.into())?;
+    others.iter().try_for_each(|part| attach(&part.tree, &part.path))?;
+    Ok(namespace.into())
+}
+
+/// What happens to the mount that this is a clone of happens to it, but not the other way round. See
+/// `mount_namespaces(7)`.
+fn receive_only(tree: &OwnedFd) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_SLAVE, userns_fd: 0 };
+    set_attributes(tree, &attr, Reach::One)
 }

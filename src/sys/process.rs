@@ -122,12 +122,13 @@ pub(crate) fn effective_capabilities() -> io::Result<u64> {
 }
 
 /// Whether this thread may make calls about keys: the kernel may have none, and a filter around this process may refuse them,
-/// which whatever it starts then inherits. See `keyctl(2)`.
+/// which whatever it starts then inherits. See `keyctl(2)`. It asks for the keyring of this process, of which there need be none:
+/// a session keyring would be given to a process that asks for its own and has none.
 pub(crate) fn knows_keys() -> bool {
     const GET_KEYRING_ID: libc::c_int = 0;
-    const SESSION: libc::c_int = -3;
+    const OF_PROCESS: libc::c_int = -2;
     // SAFETY: three numbers; the last says that no keyring is to be made.
-    let result = check(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) });
+    let result = check(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, OF_PROCESS, 0) });
     !result.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)))
 }
 

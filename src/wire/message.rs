@@ -72,6 +72,9 @@ pub(crate) mod flag {
     pub(crate) const PREPARE: u32 = 2048;
     /// `START`: payloads are forked from one that is prepared, again and again.
     pub(crate) const TEMPLATE: u32 = 1024;
+    /// `RUN`: the prepared payload with this `ticket` gets its command from the host itself, and with that its image and its
+    /// streams.
+    pub(crate) const DIRECT: u32 = 16384;
     /// `RUN`: a prepared payload may become the program.
     pub(crate) const WARM: u32 = 4096;
     /// `RUN`: the program gets a new terminal.
@@ -95,6 +98,8 @@ pub(crate) struct Request {
     /// `BOX`: slot of the first of the files by which a process leaves the box again, in the order in which it was joined, or
     /// [`NO_SLOT`].
     pub(crate) leave_slot: u32,
+    /// `RUN`: which payload has got its command.
+    pub(crate) ticket: u32,
     /// `RUN`: slot of the image, or [`NO_SLOT`] if it follows the message.
     pub(crate) image_slot: u32,
     /// `RUN`: slots of the files by which the program joins its cgroups in place of those of the box, and how many they are;
@@ -113,6 +118,8 @@ pub(crate) struct Request {
     /// within.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Nothing: what follows is aligned without a gap.
+    pub(crate) spare: u32,
     /// `RUN`: rows and columns of the terminal, its width and height in pixels.
     pub(crate) terminal_size: [u16; 4],
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
@@ -143,6 +150,8 @@ pub(crate) mod reply {
     pub(crate) const FILE: u32 = 6;
     /// The listener of the program's filter comes with the message.
     pub(crate) const LISTENER: u32 = 7;
+    /// A payload waits for its command; the channel that it waits at comes with the message, and its ticket is `pid`.
+    pub(crate) const PREPARED: u32 = 9;
     /// The host's end of the program's terminal comes with the message.
     pub(crate) const TERMINAL: u32 = 8;
 }
@@ -292,6 +301,30 @@ pub(crate) struct ChildFailure {
     pub(crate) errno: i32,
 }
 
-const _: () = assert!(size_of::<Request>() == 128 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 136 && align_of::<Request>() == 8);
 const _: () = assert!(size_of::<Reply>() == 96 && align_of::<Reply>() == 8);
 const _: () = assert!(size_of::<ChildFailure>() == 12);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    /// Two of a family with one number would be taken for each other.
+    #[test]
+    fn no_number_is_used_twice() {
+        let mut used: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut family = "";
+        for line in include_str!("message.rs").lines() {
+            if let Some(rest) = line.strip_prefix("pub(crate) mod ") {
+                family = rest.trim_end_matches(" {");
+            } else if let Some((name, value)) = line
+                .strip_prefix("    pub(crate) const ")
+                .and_then(|rest| rest.trim_end_matches(';').split_once(": u32 = "))
+            {
+                let other = used.insert((family, value), name);
+                assert_eq!(other, None, "{name} of {family} has the number {value}, too");
+            }
+        }
+        assert!(used.len() > 60, "they are found");
+    }
+}

@@ -32,6 +32,11 @@ impl Image {
         Ok(Self { base, mapped, length: 0 })
     }
 
+    /// A place for the image of a command at the beginning of a [room](super::Rooms). It must not be dropped: the room stays.
+    pub(super) fn in_room(base: usize) -> Self {
+        Self { base, mapped: crate::wire::INLINE_IMAGE, length: 0 }
+    }
+
     /// All of the memory, to be written to.
     pub(crate) fn all(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is this long, private and writable, lives as long as `self`, and `self` is borrowed exclusively.

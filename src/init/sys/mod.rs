@@ -14,6 +14,7 @@ mod mount;
 mod process;
 mod rt;
 mod schedule;
+mod sibling;
 mod terminal;
 
 #[path = "../../sys/raw.rs"]
@@ -33,6 +34,7 @@ pub(crate) use message::*;
 pub(crate) use mount::*;
 pub(crate) use process::*;
 pub(crate) use schedule::*;
+pub(crate) use sibling::*;
 pub(crate) use terminal::*;
 
 /// An errno, positive.

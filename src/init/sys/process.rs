@@ -63,20 +63,6 @@ pub(crate) fn fork(cgroup: Option<Fd>) -> Result<Fork> {
     }
 }
 
-/// Forks a child of the parent of this process, which is the one that hears of its end. In the child the result is its own
-/// process id, in this process `None`.
-pub(crate) fn fork_sibling() -> Result<Option<i32>> {
-    const CLONE_PARENT: usize = 0x8000;
-    const CLONE_CHILD_SETTID: usize = 0x100_0000;
-    let mut pid = 0_i32;
-    // Which of the last two is the address of the child's id differs by architecture, and the other one is not looked at.
-    let at = address_mut(&mut pid);
-    match plain(nr::CLONE, &[CLONE_PARENT | CLONE_CHILD_SETTID | SIGCHLD as usize, 0, 0, at, at])? {
-        0 => Ok(Some(core::hint::black_box(pid))),
-        _ => Ok(None),
-    }
-}
-
 pub(crate) fn process_id() -> i32 {
     // getpid(2) cannot fail.
     plain(nr::GETPID, &[]).map_or(0, |pid| pid as i32)
