@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         limits_and_kills_are_exact: ["userns", "cgroup-memory", "cgroup-pids"],
         each_runs_once_beside_a_killer: ["userns"],
         each_runs_once_beside_one_who_stops: ["userns"],
+        each_runs_once_beside_root: ["userns"],
         many_threads: ["userns"],
         large_commands: ["userns"],
         commands_that_cannot_be: ["userns"],
@@ -342,6 +343,23 @@ fn little_room_for_descriptors() -> Result {
             let outcome = container.status(payload("exit", &["0"]))?;
             assert_eq!(outcome.verdict, Verdict::Exited(0), "{most}");
         }
+    }
+    Ok(())
+}
+
+/// A program with the init's own user id can do more to what waits: the host must not wait for ever for all that.
+fn each_runs_once_beside_root() -> Result {
+    for role in ["kills", "stops"] {
+        let container = closed().root().start()?;
+        let mut hostile = container.spawn(payload(role, &[]))?;
+        let start = Instant::now();
+        for _ in 0..10 {
+            container.spawn(payload("exit", &["0"])).and_then(|mut child| child.wait()).ok();
+        }
+        assert!(start.elapsed() < Duration::from_secs(120) * slack(), "{:?}", start.elapsed());
+        hostile.kill()?;
+        hostile.wait()?;
+        assert!(within(Duration::from_secs(5) * slack(), || one_is_quick(&container)));
     }
     Ok(())
 }
