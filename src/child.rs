@@ -138,8 +138,12 @@ impl Asked {
             true => None,
             false => Some(command.handlers.by_number(&runtime.plan.0.asked)?),
         };
-        let Streams { stdin, stdout, stderr, captured } =
-            runtime.request_run(number, command, &limits, cgroup.as_ref(), Tries::First)?;
+        // One that is dropped before its end stays counted: nobody looks when it ends.
+        runtime.running.fetch_add(1, Ordering::AcqRel);
+        let streams = runtime.request_run(number, command, &limits, cgroup.as_ref(), Tries::First);
+        let Streams { stdin, stdout, stderr, captured } = streams.inspect_err(|_| {
+            runtime.running.fetch_sub(1, Ordering::AcqRel);
+        })?;
         let child = Child {
             stdin,
             stdout,
@@ -178,7 +182,10 @@ impl Asked {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => ControlFlow::Break(Err(error)),
             },
-            Err(error) => ControlFlow::Break(Err(error)),
+            Err(error) => {
+                child.runtime.running.fetch_sub(1, Ordering::AcqRel);
+                ControlFlow::Break(Err(error))
+            }
         }
     }
 
@@ -492,6 +499,7 @@ impl Child {
     /// After the last word of the init: the outcome, and what is left to do of a sandbox of its own.
     pub(crate) fn settle(&mut self) -> Result<(Outcome, Option<Ending<Arc<Runtime>>>)> {
         let outcome = self.conclude(self.report)?;
+        self.runtime.running.fetch_sub(1, Ordering::AcqRel);
         // It is true whatever comes of the removal, after which nothing could be read again.
         self.outcome = Some(outcome.clone());
         (self.pidfd, self.log, self.held) = (None, None, None);

@@ -65,6 +65,8 @@ pub(crate) struct Runtime {
     pub(crate) purpose: Purpose,
     /// Programs that the init was asked for.
     requests: AtomicU64,
+    /// Programs that may be in the box, or on their way into it.
+    pub(crate) running: AtomicU32,
     /// What the box had counted when nothing was in it, and how many programs had been asked for.
     of_empty_box: Mutex<Option<(u64, Counters)>>,
     /// The process that launched it, and alone ends it.
@@ -179,6 +181,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         sending: Mutex::new(()),
         purpose,
         requests: AtomicU64::new(0),
+        running: AtomicU32::new(0),
         of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
@@ -460,16 +463,20 @@ impl Runtime {
                 message.flags |= flag::WARM;
                 // What counts CPU time has to know of the program before it begins.
                 let counts = limits.sampled || (message.cpu_ns, message.idle_ns) != (0, 0);
-                if let Some((ticket, channel)) = (!counts).then(|| self.link.take_prepared()).flatten() {
+                let prepared = (!counts).then(|| self.link.take_prepared()).flatten();
+                message.ticket = prepared.as_ref().map_or(0, |(ticket, _)| *ticket);
+                if let Some((_, Some(channel))) = prepared {
                     let streams_of_it = table.get(..3).unwrap_or_default().to_vec();
                     if table.len() == 3 {
                         table.clear();
                     }
-                    (message.flags, message.ticket) = (message.flags | flag::DIRECT, ticket);
+                    message.flags |= flag::DIRECT;
                     // In this order: the init must know whose program it is that begins.
                     self.send(&message, &table)?;
-                    // One that was killed meanwhile is lost, which the init says.
-                    sys::send(channel.as_fd(), &(), &image, &streams_of_it).ok();
+                    // One that was killed meanwhile is lost, which the init says, as it does of one that has got nothing.
+                    if sys::send(channel.as_fd(), &(), &image, &streams_of_it).is_err() {
+                        self.request_kill(number)?;
+                    }
                     return Ok(streams);
                 }
             }
@@ -639,8 +646,9 @@ impl Runtime {
             Some(cgroup) => cgroup.counters_of_others()?,
             None => return Ok(Counters::default()),
         };
-        // Nothing changes them before the next program.
-        let empty = (counters.pids == Some(0)).then_some((requests, counters));
+        // Nothing changes them before the next program, if there is none on its way: the one that has ended is counted still.
+        let is_empty = counters.pids == Some(0) && self.running.load(Ordering::Acquire) <= 1;
+        let empty = is_empty.then_some((requests, counters));
         *self.of_empty_box.lock().unwrap_or_else(PoisonError::into_inner) = empty;
         Ok(counters)
     }

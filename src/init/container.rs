@@ -5,7 +5,7 @@ use crate::deadline::{Look, Sampler, parse_usage};
 use crate::handshake::{Container, HOST_SLOT, MAX_PAYLOADS, MAX_PROGRAMS, Table};
 use crate::listener::Filter;
 use crate::payload::{Departure, MAX_JOINS};
-use crate::program::{Program, Shared, gate_failed, gone};
+use crate::program::{Program, Shared, gate_failed, gone, late};
 use crate::pump::Flow;
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Wait};
 use crate::warm::Warm;
@@ -76,8 +76,9 @@ impl Container {
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
             // The host gives it its command without us, unless its CPU time counts from the moment that we do.
+            let is_full = programs.iter().flatten().filter(|program| !program.is_waiting()).count() >= MAX_PROGRAMS;
             let unpublished = programs.iter_mut().flatten().find(|program| {
-                program.is_unpublished() && clock.usage.is_none() && clock.sampler.is_none()
+                !is_full && program.is_unpublished() && clock.usage.is_none() && clock.sampler.is_none()
             });
             let pause = if more_to_reap || unpublished.is_some() { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
             if let Err(errno) = sys::poll(polled, pause) {
@@ -144,7 +145,7 @@ impl Container {
             let Some(program) = program else { continue };
             let at = FIRST + EACH * n;
             // The death of a parked payload is not looked at before the host is done with it.
-            let status = program.status().filter(|_| !program.is_parked());
+            let status = program.status().filter(|_| !program.is_parked() && !program.has_hung_up());
             set[at] = entry(status.map_or(-1, |fd| fd.0));
             for (stream, pump) in program.pumps.iter().enumerate() {
                 set[at + 1 + stream] = entry(pump.as_ref().map_or(-1, |pump| pump.fd().0));
@@ -175,6 +176,7 @@ impl Container {
                     sys::tell(self.control, &failed(message.child, gone()), None).ok();
                 }
                 Some((number, program)) => {
+                    program.cpu_base = if one_shot { 0 } else { clock.read() };
                     if let Err(failure) = program.claim(self.control, message, &mut incoming.slots) {
                         self.give_up(number, program, failure, one_shot);
                     }
@@ -185,7 +187,10 @@ impl Container {
         }
         let running = programs.iter().flatten().filter(|program| !program.is_waiting()).count();
         // What the host was told of may have got a command from it already.
-        let waiting = programs.iter_mut().flatten().find(|program| program.is_unpublished());
+        let waiting = programs
+            .iter_mut()
+            .flatten()
+            .find(|program| program.is_unpublished() || program.has_ticket(message.ticket));
         let warm = message.flags & flag::WARM != 0 && !incoming.overflow && running < MAX_PROGRAMS;
         if let Some(program) = waiting.filter(|_| warm) {
             match program.release(self.control, message, &mut incoming.slots, image) {
@@ -255,7 +260,8 @@ impl Container {
                 let entry = set[FIRST + EACH * number + n];
                 entry.revents != 0 && fd.is_some_and(|fd| fd.0 == entry.fd)
             };
-            let goes_on = match ready(0, program.status()) {
+            let is_closed = program.has_hung_up() && !program.is_waiting() && program.status().is_some();
+            let goes_on = match ready(0, program.status()) || is_closed {
                 true => program.news(self.control, filter),
                 false => Ok(true),
             };
@@ -263,8 +269,8 @@ impl Container {
                 warm.forked();
             }
             if goes_on.is_err() && program.pid == 0 {
-                // It was killed before it could be named.
-                warm.forked();
+                // It cannot be named. It may live, in a room that the next one would get: not with another template.
+                warm.give_up();
                 *slot = None;
                 continue;
             }
@@ -274,8 +280,10 @@ impl Container {
                 // It was waiting, and was killed; or the host has given it its command, and says so in a moment.
                 if program.is_waiting() {
                     if self.departures.load(number) == Departure::default() {
-                        warm.forked();
+                        warm.lost();
                         *slot = None;
+                    } else {
+                        program.hang_up();
                     }
                     continue;
                 }
@@ -283,6 +291,10 @@ impl Container {
                     sys::tell(self.control, &failed(program.child, failure), None).ok();
                     if one_shot && failure != gone() {
                         self.end(&[]);
+                    }
+                    // It is on its way out, or has no business here: nobody would be told of it.
+                    if !program.has_ended() {
+                        sys::kill(program.pid, sys::SIGKILL).ok();
                     }
                     *slot = None;
                     continue;
@@ -326,12 +338,12 @@ impl Container {
                 warm.give_up();
                 *slot = None;
             } else if program.limits.wall_passed(now) && program.status().is_some() {
-                // What is told instead of "started" when the status pipe closes with the payload's death.
-                let failure = match program.is_on_its_way() {
-                    true => gone(),
-                    false => ChildFailure { stage: stage::EXEC, index: 0, errno: Errno::ETIMEDOUT.0 },
-                };
-                self.departures.store(number, Departure { failure, at: 0 });
+                if program.is_on_its_way() {
+                    program.is_overdue();
+                } else {
+                    // What is told instead of "started" when the status pipe closes with the payload's death.
+                    self.departures.store(number, Departure { failure: late(), at: 0 });
+                }
                 self.kill(program, cause::NONE, one_shot);
             } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
@@ -460,7 +472,7 @@ impl Container {
             sys::kill(-1, sys::SIGKILL).ok();
             self.thaw();
         } else {
-            for program in programs.iter().flatten() {
+            for program in programs.iter().flatten().filter(|program| !program.has_ended()) {
                 sys::kill(program.pid, sys::SIGKILL).ok();
                 sys::kill(-program.pid, sys::SIGKILL).ok();
             }

@@ -39,7 +39,8 @@ impl Payload<'_> {
             .and_then(|image| self.confine_alone().map(|()| image));
         match prepared {
             Ok(image) => self.take_command(ManuallyDrop::new(image), pid),
-            Err(failed) => failed,
+            // Why is told when the program is started without: this word would be taken for that of one with a command.
+            Err(_) => sys::exit(127),
         }
     }
 
@@ -65,7 +66,7 @@ impl Payload<'_> {
             rooms.fork(number, payload, |payload, image, pid| {
                 payload.leave(|payload| match payload.begin() {
                     Ok(()) => payload.take_command(image, pid),
-                    Err(failed) => failed,
+                    Err(_) => sys::exit(127),
                 })
             }).ok();
         }
@@ -134,9 +135,9 @@ impl Payload<'_> {
 
     /// Waits for the command, and executes it.
     fn take_command(&mut self, mut image: ManuallyDrop<Image>, pid: i32) -> Failed {
-        let told = sys::send(self.status, &(pid as u32), None).and_then(|()| self.receive(&mut image));
-        if let Err(errno) = told {
-            return at(stage::PROTOCOL, line::RUN_IMAGE, errno);
+        // Before it has a command it leaves no word: the init may have given it up, and its place to another.
+        if sys::send(self.status, &(pid as u32), None).and_then(|()| self.receive(&mut image)).is_err() {
+            sys::exit(127);
         }
         let Some(head) = RunHead::parse(image.bytes()) else {
             return at(stage::PROTOCOL, line::MALFORMED, Errno::EPROTO);

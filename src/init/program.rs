@@ -57,6 +57,10 @@ pub(crate) struct Program {
     pub(crate) pid: i32,
     /// It was confined before its command came.
     prepared: bool,
+    /// Its channel was closed while it waited for a command: if it has left word, the host has given it one.
+    hung_up: bool,
+    /// It took too long to be executed, and was killed for that.
+    overdue: bool,
     /// By which the host names it while it waits, 0 before it was told of it.
     ticket: u32,
     pidfd: Option<Owned>,
@@ -94,6 +98,11 @@ pub(crate) struct Program {
 /// The program could not be forked.
 pub(crate) fn fork_failed(errno: Errno) -> ChildFailure {
     ChildFailure { stage: stage::FORK, index: 0, errno: errno.0 }
+}
+
+/// A program was not executed in time.
+pub(crate) fn late() -> ChildFailure {
+    ChildFailure { stage: stage::EXEC, index: 0, errno: Errno::ETIMEDOUT.0 }
 }
 
 /// A prepared payload did not become the program.
@@ -206,6 +215,8 @@ impl Program {
             child: NOBODY,
             pid,
             prepared: true,
+            hung_up: false,
+            overdue: false,
             ticket: 0,
             pidfd,
             status: Some(status),
@@ -256,7 +267,22 @@ impl Program {
 
     /// Whether it waits, and the host was not told of it.
     pub(crate) fn is_unpublished(&self) -> bool {
-        self.is_waiting() && self.pid != 0 && self.ticket == 0 && self.status.is_some()
+        self.is_waiting() && self.pid != 0 && self.ticket == 0 && !self.hung_up
+    }
+
+    /// Its channel was closed before it was known whose it is.
+    pub(crate) fn hang_up(&mut self) {
+        self.hung_up = true;
+    }
+
+    /// Whether its channel was closed, and it is looked at without one.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// It is killed for not being executed in time. What it has left by then says whether it may have begun.
+    pub(crate) fn is_overdue(&mut self) {
+        self.overdue = true;
     }
 
     /// Tells the host that it waits.
@@ -326,14 +352,15 @@ impl Program {
             return Ok(true);
         }
         let has_words = self.prepared || filter.has_listener();
-        let Some(status) = self.status.as_ref().filter(|_| has_words) else { return Ok(false) };
+        let Some(status) = self.status.as_ref().filter(|_| has_words && !self.hung_up) else { return Ok(false) };
         match sys::receive_word(status.fd(), Wait::No) {
             Ok(Some((LISTENER, Some(listener)))) if self.host_listens => {
                 self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
             }
             Ok(Some((LISTENER, Some(listener)))) => self.listener = Some(listener),
             Ok(Some((pid, None))) => self.is_prepared(pid as i32).map_err(fork_failed)?,
-            Ok(None) => return Ok(false),
+            // Reset: it was killed with a command that it had not read.
+            Ok(None) | Err(Errno::ECONNRESET) => return Ok(false),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Ok(Some(_)) => return Err(at(line::LISTENER, Errno::EPROTO)),
             Err(errno) => return Err(at(line::LISTENER, errno)),
@@ -448,6 +475,9 @@ impl Program {
         }
         if self.prepared && departure.at == 0 {
             return Err(gone());
+        }
+        if self.overdue {
+            return Err(late());
         }
         // What the sandbox needed to get there is not the program's time. A payload that was killed on its way has left
         // no word. The moment is told by the wall clock, which somebody may have set meanwhile: what it says is believed

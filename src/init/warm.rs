@@ -15,7 +15,7 @@ pub(crate) struct Warm {
     template: Option<Template>,
     /// It was asked for a payload that has not come yet.
     forking: bool,
-    /// A command has come since the last template was made: a program that kills them does not keep us busy.
+    /// A command has come since the last payload was asked for.
     wanted: bool,
     /// Templates in a row that no program came of.
     failures: u32,
@@ -57,8 +57,14 @@ impl Warm {
         self.forking
     }
 
-    /// It has come, or has gone.
+    /// It has come.
     pub(crate) fn forked(&mut self) {
+        self.forking = false;
+    }
+
+    /// One was killed while it waited, or did not come at all.
+    pub(crate) fn lost(&mut self) {
+        self.failures += u32::from(self.forking);
         self.forking = false;
     }
 
@@ -94,6 +100,8 @@ impl Warm {
     ) {
         let enough = match self.kind {
             Kind::Never => true,
+            // One for each command, so that nobody keeps us busy who kills them.
+            Kind::Again if !self.wanted || self.failures >= PATIENCE => true,
             Kind::Once | Kind::Again => programs.iter().flatten().any(Program::is_waiting),
         };
         let Some(number) = programs.iter().position(Option::is_none).filter(|_| !enough) else { return };
@@ -116,17 +124,16 @@ impl Warm {
         leave: &[Option<Fd>; MAX_JOINS],
         number: usize,
     ) -> Result<Program> {
+        self.wanted = false;
         let template = match &mut self.template {
             Some(template) => template,
-            none if self.wanted && self.failures < PATIENCE => {
-                self.wanted = false;
+            none => {
                 // Taken back when it forks.
                 self.failures += 1;
                 let template = Template::start(shared, leave)?;
                 self.failures -= 1;
                 none.insert(template)
             }
-            None => return Err(sys::Errno::ECHILD),
         };
         let (ours, theirs) = sys::channel()?;
         shared.departures.store(number, Departure::default());

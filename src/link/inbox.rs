@@ -18,8 +18,8 @@ pub(super) struct Inbox {
     pub(super) followers: usize,
     /// No more will come.
     closed: bool,
-    /// A payload that waits for a command: its ticket, and where.
-    pub(super) prepared: Option<(u32, OwnedFd)>,
+    /// A payload that waits for a command: its ticket, and where, unless there was no number for that channel here.
+    pub(super) prepared: Option<(u32, Option<OwnedFd>)>,
     messages: BTreeMap<u32, VecDeque<Message>>,
     forgotten: BTreeMap<u32, Forgotten>,
     /// The tasks that wait, by the program that they wait for.
@@ -53,8 +53,8 @@ impl Inbox {
     /// A message came.
     pub(super) fn keep(&mut self, reply: Reply, fd: Option<OwnedFd>) {
         if reply.kind == reply::PREPARED {
-            // Nobody waits for it. Without a number for its channel here, commands go by way of the init.
-            self.prepared = fd.map(|channel| (reply.pid, channel));
+            // Nobody waits for it.
+            self.prepared = Some((reply.pid, fd));
             return;
         }
         if let Some(forgotten) = self.forgotten.remove(&reply.child) {

@@ -92,8 +92,9 @@ impl Link {
         self.inbox().last_words()
     }
 
-    /// A payload that waits for a command, if there is news of one: its ticket, and the channel that it waits at.
-    pub(crate) fn take_prepared(&self) -> Option<(u32, OwnedFd)> {
+    /// A payload that waits for a command, if there is news of one: its ticket, and the channel that it waits at. Without
+    /// that it can be given its command by the init, which has to be told the ticket.
+    pub(crate) fn take_prepared(&self) -> Option<(u32, Option<OwnedFd>)> {
         let mut inbox = self.inbox();
         if inbox.prepared.is_none() && !inbox.is_read() {
             // Whatever else there is to be said of the socket is for those who wait at it.

@@ -146,6 +146,10 @@ pub(crate) fn children_usage() -> Usage {
 }
 
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+    // It would be the init's own process group (kill(2)).
+    if pid == 0 {
+        return Err(Errno::ESRCH);
+    }
     plain(nr::KILL, &[pid as isize as usize, signal as usize]).map(drop)
 }
 
