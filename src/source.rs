@@ -111,7 +111,12 @@ impl HostSource {
             Origin::Skeleton(skeleton) => skeleton.tree(),
             Origin::Image(image) => image.tree(),
         };
-        tree.and_then(sys::above_stdio).map_err(self.failed("cloning the mount at"))
+        let what = match &self.origin {
+            // Its sources are looked at, and it may have to be made again.
+            Origin::Skeleton(_) => "cloning or making again the shared root for",
+            _ => "cloning the mount at",
+        };
+        tree.and_then(sys::above_stdio).map_err(self.failed(what))
     }
 
     fn present(&self, tree: &OwnedFd, namespace: BorrowedFd<'_>) -> Result<()> {
