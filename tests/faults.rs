@@ -365,7 +365,7 @@ fn judge(kind: &str, who: Who, call: i64, nth: u32, errno: i32) -> Result<bool> 
     };
     if said == "complete" {
         // A call whose failure is nobody's business has no steps.
-        let fine = steps.is_empty() || is_survivable(kind, who, modern(call), errno);
+        let fine = steps.is_empty() || is_survivable(kind, who, modern(call), nth, errno);
         return if fine { Ok(true) } else { fail("nobody noticed") };
     }
     let mut words = said.splitn(5, ' ');

@@ -23,6 +23,7 @@ calls! {
         SYS_openat: [MountSource, Cgroup, Prepare, IdBlock, IdMap, Handshake],
         SYS_open_tree: [MountSource],
         SYS_mount_setattr: [MountSource],
+        SYS_move_mount: [MountSource],
         SYS_fsopen: [],
         SYS_fsconfig: [],
         SYS_fsmount: [],
@@ -31,7 +32,8 @@ calls! {
         SYS_fchmodat: [],
         SYS_symlinkat: [],
         SYS_statx: [MountSource, Cgroup, Prepare],
-        SYS_newfstatat: [],
+        // Of the sources of a root that is made once.
+        SYS_newfstatat: [MountSource],
         SYS_read: [Cgroup, IdBlock, IdMap, Handshake],
         SYS_pread64: [Cgroup, Prepare],
         SYS_write: [Prepare, IdMap, Cgroup],
@@ -125,7 +127,8 @@ calls! {
         SYS_socketpair: [Fork],
         SYS_clone: [Fork],
         SYS_clone3: [Fork],
-        SYS_fcntl: [Stdio, Mount],
+        // The host's trees are duplicated: a root that is made once is one of them.
+        SYS_fcntl: [Stdio, Root, Mount],
         SYS_read: [Wait, Handshake],
         SYS_close: [],
         SYS_clock_gettime: [],
@@ -202,7 +205,7 @@ pub(crate) fn is_left_alone(who: Who, call: i64) -> bool {
 
 /// Whether a sandbox may be complete although the call failed: there is another way, the call is tried again, or what it
 /// was for is not needed.
-pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, errno: i32) -> bool {
+pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, nth: u32, errno: i32) -> bool {
     match (who, call) {
         // Hints of a file's size; whether the init can open a source by its path; sweeping for others; giving an id
         // block back; how the C library counts processors; the last look at an init that has reported.
@@ -228,7 +231,19 @@ pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, errno: i32) -> bool
             | libc::SYS_fchmodat
             | libc::SYS_symlinkat,
         ) => true,
-        (Who::Host, libc::SYS_open_tree) => errno == libc::EINVAL,
+        // A root that is made once for all sandboxes of a plan is used whole or not at all: whatever fails while the plan
+        // is made, each sandbox has its root made by its own init, as on a host that cannot share one. When a sandbox is
+        // started, the same calls are errors, but for a clone from another mount namespace, which is made anew.
+        (
+            Who::Host,
+            libc::SYS_open_tree | libc::SYS_mount_setattr | libc::SYS_move_mount | libc::SYS_newfstatat,
+        ) => true,
+        // The files of that root come first, one write each: four of the system, and one more of the container. Later
+        // writes are those of limits and id maps, which must not go unnoticed.
+        (Who::Host, libc::SYS_write) => nth <= if kind == "container" { 5 } else { 4 },
+        // A look for a prepared payload, which need not be there; without one the init forks. A reply that is really
+        // waited for is asked for again, and a sandbox cannot end well without it.
+        (Who::Host, libc::SYS_recvmsg) => true,
         // Kernels before 6.3 do not know the flag against execution.
         (Who::Host, libc::SYS_memfd_create) => errno == libc::EINVAL,
         // Filters of container engines.
