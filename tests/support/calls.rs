@@ -241,8 +241,8 @@ pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, nth: u32, errno: i3
         // The files of that root come first, one write each: four of the system, and one more of the container. Later
         // writes are those of limits and id maps, which must not go unnoticed.
         (Who::Host, libc::SYS_write) => nth <= if kind == "container" { 5 } else { 4 },
-        // A look for a prepared payload, which need not be there; without one the init forks. A reply that is really
-        // waited for is asked for again, and a sandbox cannot end well without it.
+        // A look for a prepared payload, which need not be there: then the command goes by way of the init. An error while
+        // a reply is waited for is reported.
         (Who::Host, libc::SYS_recvmsg) => true,
         // Kernels before 6.3 do not know the flag against execution.
         (Who::Host, libc::SYS_memfd_create) => errno == libc::EINVAL,
