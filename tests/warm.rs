@@ -20,13 +20,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use belljar::{Command, Container, Resource, Sandbox, Seccomp, Stdio, Verdict};
+use nix::sys::resource::{Resource as Limit, setrlimit};
 use support::roles::text;
-use support::{Result, closed, explain, hold_in, payload, raw, slack, succeed, within};
+use support::{Result, closed, explain, hold_in, oracle, payload, raw, slack, succeed, within};
 
 fn main() -> ExitCode {
     let cases = cases![
         programs_begin_alike: ["userns"],
-        programs_begin_alike_with_a_policy: ["userns", "landlock"],
+        programs_begin_alike_with_a_policy: ["userns", "landlock-6"],
         what_waits_is_not_counted: ["userns", "cgroup-pids", "cgroup-memory"],
         what_waits_cannot_be_had: ["userns"],
         limits_and_kills_are_exact: ["userns", "cgroup-memory", "cgroup-pids"],
@@ -38,9 +39,27 @@ fn main() -> ExitCode {
         commands_that_cannot_be: ["userns"],
         policies_that_have_no_template: ["userns"],
         little_room_for_descriptors: ["userns"],
+        nothing_runs_without_a_handle: ["userns"],
+        a_template_that_cannot_fork: ["userns"],
+        one_that_is_killed_with_its_command: ["userns"],
+        one_that_fails_while_it_waits: ["userns"],
+        the_host_dies_while_one_is_forked: ["userns"],
+        counters_of_a_box_that_looks_empty: ["userns", "cgroup-pids"],
+        as_many_as_there_is_room_for: ["userns"],
     ];
-    let roles: &[support::Role] =
-        &[("looks", looks), ("marks", marks), ("kills", kills), ("stops", stops), ("grasps", grasps)];
+    let roles: &[support::Role] = &[
+        ("looks", looks),
+        ("marks", marks),
+        ("kills", kills),
+        ("stops", stops),
+        ("stops-long", stops_long),
+        ("stays", stays),
+        ("fills", fills),
+        ("grasps", grasps),
+        ("without-nice", |_| support::role_result(without_nice())),
+        ("crowded", |_| support::role_result(crowded())),
+        ("dies", |_| support::role_result(dies())),
+    ];
     support::main_serial(cases, roles)
 }
 
@@ -237,7 +256,9 @@ fn once_beside(role: &str, rounds: usize) -> Result {
     }
     hostile.kill()?;
     hostile.wait()?;
-    let marks = succeed(container.output(payload("cat", &["/tmp/marks"]))?)?;
+    let output = container.output(payload("cat", &["/tmp/marks"]))?;
+    // If not one has run there is no file.
+    let marks = if output.outcome.success() { succeed(output)? } else { String::new() };
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     for line in marks.lines() {
         *counts.entry(line.parse().expect("a number")).or_default() += 1;
@@ -270,6 +291,220 @@ fn each_runs_once_beside_a_killer() -> Result {
 
 fn each_runs_once_beside_one_who_stops() -> Result {
     once_beside("stops", 40)
+}
+
+/// Stops whatever it can for so long that the init gives it up, and then lets it go on.
+fn stops_long(_: &[OsString]) -> i32 {
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut random = 0_u64;
+    while Instant::now() < end {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(Duration::from_micros(random >> 52));
+        for _ in 0..20 {
+            signal(-1, libc::SIGSTOP).ok();
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        std::thread::sleep(Duration::from_millis(115));
+        signal(-1, libc::SIGCONT).ok();
+        std::thread::sleep(Duration::from_micros(random >> 50 & 0xfff));
+    }
+    0
+}
+
+fn stays(_: &[OsString]) -> i32 {
+    std::thread::sleep(Duration::from_secs(100));
+    0
+}
+
+/// A payload that was given up, and goes on later, once left its failure for the next program, which ran on unknown to anybody.
+fn nothing_runs_without_a_handle() -> Result {
+    let container = closed().start()?;
+    let mut hostile = container.spawn(payload("stops-long", &[]))?;
+    let end = Instant::now() + Duration::from_secs(if support::soak() { 45 } else { 4 });
+    let word = format!("belljar-warm-{}", std::process::id());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while Instant::now() < end {
+                    if let Ok(mut child) = container.spawn(payload("stays", &[&word])) {
+                        child.kill().ok();
+                        child.wait().ok();
+                    }
+                }
+            });
+        }
+    });
+    hostile.kill()?;
+    hostile.wait()?;
+    assert!(within(Duration::from_secs(2) * slack(), || oracle::processes_with(&word).is_empty()));
+    Ok(())
+}
+
+/// Fills what processes there may be, and keeps it filled.
+fn fills(_: &[OsString]) -> i32 {
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        match raw::fork() {
+            Ok(0) => {
+                std::thread::sleep(Duration::from_secs(60));
+                return 0;
+            }
+            Ok(_) => {}
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    0
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let number = |n: usize| fields.get(n).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    number(11) + number(12)
+}
+
+/// What its inits use of processor time in a second, in ticks of a hundredth.
+fn ticks_in_a_second() -> u64 {
+    let inits = oracle::children(std::process::id());
+    let now = || inits.iter().map(|init| cpu_ticks(*init)).sum::<u64>();
+    let before = now();
+    std::thread::sleep(Duration::from_secs(1));
+    now() - before
+}
+
+/// The init is not kept from its work by it, nor busy for it.
+fn a_template_that_cannot_fork() -> Result {
+    let mut helper = support::role_command("crowded", &[]);
+    support::run_helper(&mut helper, Duration::from_secs(60) * slack())?.succeed().map(drop)
+}
+
+fn crowded() -> Result {
+    // It is outside of the box: what stops it is a limit that the host has.
+    setrlimit(Limit::RLIMIT_NPROC, 40, 40)?;
+    let container = closed().start()?;
+    assert!(container.status(payload("exit", &["0"]))?.success());
+    let mut bomb = container.spawn(payload("fills", &[]))?;
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(ticks_in_a_second() < 30, "the init is busy");
+    for _ in 0..3 {
+        container.status(payload("exit", &["0"])).ok();
+    }
+    let start = Instant::now();
+    bomb.kill()?;
+    assert_eq!(bomb.wait()?.verdict, Verdict::Killed);
+    assert!(start.elapsed() < Duration::from_secs(5) * slack());
+    Ok(())
+}
+
+/// The youngest process of the init of the only container: the one that waits.
+fn waiting() -> Result<u32> {
+    let init = *oracle::children(std::process::id()).iter().max().expect("there is a container");
+    std::thread::sleep(Duration::from_millis(200) * slack());
+    oracle::children(init).into_iter().max().ok_or_else(|| support::Fail("nothing waits".into()))
+}
+
+/// It has not begun, so the program is started all the same.
+fn one_that_is_killed_with_its_command() -> Result {
+    let container = &closed().start()?;
+    for _ in 0..3 {
+        assert!(container.status(payload("exit", &["0"]))?.success());
+        let pid = waiting()?;
+        signal(pid.into(), libc::SIGSTOP)?;
+        std::thread::scope(|scope| -> Result {
+            let spawned = scope.spawn(|| container.status(payload("exit", &["5"])));
+            std::thread::sleep(Duration::from_millis(100));
+            signal(pid.into(), libc::SIGKILL)?;
+            assert_eq!(spawned.join().expect("no panic")?.verdict, Verdict::Exited(5));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn without_nice() -> Result {
+    let sandbox = closed().nice(5);
+    assert!(sandbox.status(payload("exit", &["0"]))?.success());
+    let plan = sandbox.plan()?;
+    raw::make_unknown(libc::SYS_setpriority)?;
+    let pool = plan.pool().size(1).start()?;
+    std::thread::sleep(Duration::from_millis(300) * slack());
+    assert!(ticks_in_a_second() < 50, "the init is busy");
+    let error = pool.status(payload("exit", &["0"])).expect_err("it is unknown");
+    assert_eq!((error.step(), error.raw_os_error()), (belljar::Step::Scheduling, Some(libc::ENOSYS)));
+    Ok(())
+}
+
+/// Its reason is told when a program is started, and it is no work for the init meanwhile.
+fn one_that_fails_while_it_waits() -> Result {
+    let mut helper = support::role_command("without-nice", &[]);
+    support::run_helper(&mut helper, Duration::from_secs(60) * slack())?.succeed().map(drop)
+}
+
+/// A container without a PID namespace, whose host dies.
+fn dies() -> Result {
+    let word = std::env::var("BELLJAR_TEST_WORD").expect("it is set");
+    let container = Sandbox::bare().start()?;
+    let sleeper = || {
+        let mut command = Command::new(support::own_exe());
+        command.args(["--role", "stays", &word]);
+        command
+    };
+    let first = container.spawn(sleeper())?;
+    let init = *oracle::children(std::process::id()).iter().max().expect("the init");
+    std::thread::sleep(Duration::from_millis(200) * slack());
+    let others = oracle::children(init).into_iter().filter(|pid| Some(*pid) != first.id());
+    // The template is the older one. While it is stopped, a payload is on its way that has no process id yet.
+    signal(others.min().expect("a template").into(), libc::SIGSTOP)?;
+    let _second = container.spawn(sleeper())?;
+    signal(std::process::id().into(), libc::SIGKILL)?;
+    Ok(())
+}
+
+fn the_host_dies_while_one_is_forked() -> Result {
+    let word = format!("belljar-warm-bare-{}", std::process::id());
+    let mut helper = support::role_command("dies", &[]);
+    helper.env("BELLJAR_TEST_WORD", &word);
+    let ended = support::run_helper(&mut helper, Duration::from_secs(60) * slack())?;
+    assert!(ended.succeed().is_err(), "it was killed");
+    assert!(within(Duration::from_secs(5) * slack(), || oracle::processes_with(&word).is_empty()));
+    Ok(())
+}
+
+/// One program ends while another is on its way into the box.
+fn counters_of_a_box_that_looks_empty() -> Result {
+    let container = &closed().pids_max(5).start()?;
+    let mut first = container.spawn(payload("sleep", &["600"]))?;
+    let pid = waiting()?;
+    signal(pid.into(), libc::SIGSTOP)?;
+    std::thread::scope(|scope| -> Result {
+        let second = scope.spawn(|| container.spawn(payload("fork-bomb", &["20"])));
+        first.wait()?;
+        signal(pid.into(), libc::SIGCONT)?;
+        let second = second.join().expect("no panic")?;
+        std::thread::sleep(Duration::from_millis(500) * slack());
+        let outcome = container.status(payload("exit", &["0"]))?;
+        assert_eq!(outcome.usage.pids_denied, Some(0), "they are another's: {outcome:?}");
+        drop(second);
+        Ok(())
+    })
+}
+
+fn as_many_as_there_is_room_for() -> Result {
+    let container = closed().start()?;
+    let mut children = Vec::new();
+    let error = loop {
+        match container.spawn(payload("sleep", &["60000"])) {
+            Ok(child) => children.push(child),
+            Err(error) => break error,
+        }
+        assert!(children.len() <= 32);
+    };
+    assert_eq!((children.len(), error.kind()), (32, belljar::ErrorKind::ResourceExhausted));
+    let mut last = children.pop().expect("there are some");
+    last.kill()?;
+    last.wait()?;
+    assert!(container.status(payload("exit", &["0"]))?.success());
+    Ok(())
 }
 
 fn many_threads() -> Result {
