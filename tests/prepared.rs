@@ -248,7 +248,8 @@ fn containers_are_made_so_too() -> Result {
     let container = plan.start()?;
     // The container goes on without the plan, which keeps nothing for it.
     drop(plan);
-    assert_eq!((threads(), kept("net").len()), (0, 0));
+    none_is_left();
+    assert_eq!(kept("net").len(), 0);
     let program = support::hold_in(&container)?;
     assert!(ready.contains(&namespace(program.pid, "net")));
     assert_eq!(container.output(payload("loopback", &[]))?.stdout, b"ok\n");
@@ -321,7 +322,7 @@ fn what_cannot_be_made_ahead() -> Result {
         assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
         assert!(error.hint().is_some(), "{}", explain(&error));
     }
-    assert_eq!(threads(), 0);
+    none_is_left();
     Ok(())
 }
 
@@ -340,11 +341,16 @@ fn refused() -> Result {
     for _ in 0..3 {
         let error = plan.prepare_ahead(1).expect_err("the filter refuses namespaces");
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{}", explain(&error));
-        assert_eq!(threads(), 0);
+        none_is_left();
         fds.push(oracle::open_fds());
     }
     assert_eq!(fds[1], fds[2]);
     Ok(())
+}
+
+/// The kernel counts a thread that was joined until it has quite gone.
+fn none_is_left() {
+    assert!(within(Duration::from_secs(2) * slack(), || threads() == 0));
 }
 
 fn nothing_stays() -> Result {
@@ -360,14 +366,15 @@ fn nothing_stays() -> Result {
         clone.output(payload("exit", &["0"]))?;
         full(4)?;
         drop(clone);
-        assert_eq!(threads(), 0);
+        none_is_left();
         assert_eq!(oracle::open_fds(), fds);
         assert_eq!(oracle::children(std::process::id()), children);
     }
     // Dropped while it makes some.
     for _ in 0..20 {
         drop(closed().plan()?.prepare_ahead(64)?);
-        assert_eq!((threads(), oracle::open_fds()), (0, fds.clone()));
+        assert_eq!(oracle::open_fds(), fds);
+        none_is_left();
     }
     Ok(())
 }

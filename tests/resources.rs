@@ -22,7 +22,7 @@ use belljar::{
     BlockDevice, Bytes, Child, CpuMax, CpuSet, DeviceAccess, DeviceRules, ErrorKind, Feature, IoMax, Limits,
     Mount, Sandbox, Verdict,
 };
-use support::features::directory_of;
+use support::features::{directory_of, unified_dir_of};
 use support::{
     Result, Scratch, closed, fail, hold, mib, payload, role_command, run_helper, run_role, run_sh, sh, slack,
     succeed,
@@ -329,7 +329,10 @@ fn each_knob_is_set_or_names_its_hierarchy() -> Result {
         match spawned {
             Ok(container) => {
                 let held = support::hold_in(&container)?;
-                let dir = directory_of(&held.pid.to_string(), controller).expect("it has the controller");
+                let pid = held.pid.to_string();
+                // Programs of a container are in a leaf of a version 2 box, whose limits are for all of them.
+                let of_all = || Some(unified_dir_of(&pid)?.parent()?.to_path_buf());
+                let dir = directory_of(&pid, controller).or_else(of_all).expect("it is in a box");
                 let value = files.iter().find_map(|(file, value)| {
                     let text = fs::read_to_string(dir.join(file)).ok().filter(|_| !file.is_empty())?;
                     Some((text.trim().to_owned(), (*value).to_owned()))
