@@ -42,9 +42,9 @@ fn main() -> ExitCode {
         nothing_runs_without_a_handle: ["userns"],
         a_template_that_cannot_fork: ["userns"],
         one_that_is_killed_with_its_command: ["userns"],
-        one_that_fails_while_it_waits: ["userns"],
+        one_that_fails_while_it_waits: ["userns", "root"],
         the_host_dies_while_one_is_forked: ["userns"],
-        counters_of_a_box_that_looks_empty: ["userns", "cgroup-pids"],
+        counters_of_a_box_that_looks_empty: ["userns", "cgroup-pids", "root"],
         as_many_as_there_is_room_for: ["userns"],
     ];
     let roles: &[support::Role] = &[
