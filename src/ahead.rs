@@ -1,9 +1,11 @@
-//! Network namespaces that are made before somebody needs them, by a thread of their own.
+//! Network namespaces that are made before somebody needs them, by a thread of their own. It also takes down what is left of
+//! the sandboxes of the plan when their programs have ended.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,7 +13,9 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result, Step};
 use crate::idmap::{self, IdBlock, Ids, MapPlan};
 use crate::namespace::Namespaces;
+use crate::runtime::Runtime;
 use crate::sys::{self, Entrance};
+use crate::teardown::{Init, Reaper};
 
 /// What is made ahead: the network namespace, and the user namespace that owns it, if the plan has one.
 const AHEAD: Namespaces = Namespaces::USER.union(Namespaces::NET);
@@ -25,6 +29,9 @@ const REST: Duration = Duration::from_millis(100);
 /// How long no sandbox must have started before one is made. To make one takes processor time and locks of the kernel that a
 /// spawn on another processor wants: at the same time both take as long as one after the other.
 const LULL: Duration = Duration::from_millis(5);
+
+/// How many sandboxes may wait to be taken down. Whoever comes with one more does it himself: nothing grows.
+const MOST_ENDED: usize = 64;
 
 /// How long a lull is waited for.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -102,6 +109,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ready: VecDeque<Prepared>,
+    /// No program runs in them any more.
+    ended: Vec<Arc<Runtime>>,
     /// When the last was asked for.
     asked: Option<Instant>,
     stopped: bool,
@@ -132,16 +141,25 @@ impl Shared {
         loop {
             state = self
                 .changed
-                .wait_while(state, |state| !state.stopped && state.ready.len() >= self.count)
+                .wait_while(state, |state| {
+                    !state.stopped && state.ended.is_empty() && state.ready.len() >= self.count
+                })
                 .unwrap_or_else(PoisonError::into_inner);
-            if state.stopped {
-                return;
-            }
             state = self.await_lull(state);
-            if state.stopped {
+            let ended = std::mem::take(&mut state.ended);
+            let (stopped, is_full) = (state.stopped, state.ready.len() >= self.count);
+            drop(state);
+            for runtime in ended {
+                // A failure here has nobody to tell; it is tried again on drop, and swept by the next host.
+                runtime.tear_down(Init::Exiting).ok();
+            }
+            if stopped {
                 return;
             }
-            drop(state);
+            if is_full {
+                state = self.lock();
+                continue;
+            }
             let made = Prepared::make(recipe);
             state = self.lock();
             match made {
@@ -162,7 +180,29 @@ impl Shared {
     }
 }
 
+impl Reaper for Shared {
+    fn take_down(&self, runtime: Arc<Runtime>) -> Result<()> {
+        if !runtime.is_ours() {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        if state.stopped || state.ended.len() >= MOST_ENDED || runtime.reaped.load(Ordering::Relaxed) {
+            drop(state);
+            return runtime.tear_down(Init::Exiting);
+        }
+        state.ended.push(runtime);
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+}
+
 impl Keeper {
+    /// Who takes sandboxes down when their programs have ended.
+    pub(crate) fn reaper(&self) -> Arc<dyn Reaper> {
+        Arc::clone(&self.shared) as Arc<dyn Reaper>
+    }
+
     /// # Errors
     ///
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a count that cannot be kept, and what is in the way of

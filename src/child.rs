@@ -235,7 +235,11 @@ impl Child {
         }
         let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
         // The program has the container's number, so that a failure of either is the answer.
-        Self::start(runtime, CONTAINER, command, limits, Role::Owner)
+        let child = Self::start(runtime, CONTAINER, command, limits, Role::Owner)?;
+        Ok(match plan.reaper() {
+            Some(reaper) => child.reaped_by(reaper),
+            None => child,
+        })
     }
 
     /// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.

@@ -171,7 +171,11 @@ impl Plan {
     /// run in, and makes its own where none is left. Everything else of it is as fresh as ever, and a program cannot tell
     /// the difference. `count` is the number of sandboxes that may start at about the same time.
     ///
-    /// What is ready is shared by the clones of this plan; the last to be dropped ends the thread and waits for it. Each of
+    /// The thread also removes what is left when a program has ended: [`Child::wait`] returns when every process of it is
+    /// dead, and does not wait for the removal of namespaces and cgroup.
+    ///
+    /// What is ready is shared by the clones of this plan; the last to be dropped ends the thread and waits for it, and for
+    /// what it has to remove. Each of
     /// the ready ones takes two or three descriptors of this process, a block of host ids if the host is privileged, and some
     /// kernel memory. A network namespace has the kernel's defaults as they were when it was made.
     ///

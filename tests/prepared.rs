@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         a_forked_host_makes_its_own: ["userns"],
         what_cannot_be_made_ahead: ["userns"],
         a_host_that_may_not_make_any: ["bare"],
+        the_tree_is_dead_when_wait_returns: ["userns"],
         nothing_stays: ["userns"],
         an_unprivileged_host: ["userns"],
     ];
@@ -345,6 +346,26 @@ fn refused() -> Result {
         fds.push(oracle::open_fds());
     }
     assert_eq!(fds[1], fds[2]);
+    Ok(())
+}
+
+/// The removal of a sandbox is put off, the death of what runs in it is not; and what waits for removal is bounded.
+fn the_tree_is_dead_when_wait_returns() -> Result {
+    let plan = closed().plan()?.prepare_ahead(1)?;
+    let mark = format!("belljar-prepared-{}", std::process::id());
+    for _ in 0..3 {
+        assert!(plan.spawn(payload("daemon", &[&mark, "close"]))?.wait()?.success());
+        assert_eq!(oracle::processes_with(&mark), Vec::<u32>::new());
+    }
+    for _ in 0..100 {
+        plan.spawn(payload("exit", &["0"]))?.wait()?;
+        assert!(oracle::children(std::process::id()).len() <= 66);
+    }
+    // A program that outlives its plan takes its sandbox down itself.
+    let mut last = plan.spawn(payload("sleep", &["300"]))?;
+    drop(plan);
+    assert_eq!(last.wait()?.verdict, belljar::Verdict::Exited(0));
+    assert_eq!(oracle::children(std::process::id()), Vec::<u32>::new());
     Ok(())
 }
 

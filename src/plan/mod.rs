@@ -27,6 +27,7 @@ use crate::namespace::Namespaces;
 use crate::rootfs::Changeable;
 use crate::sandbox::Sandbox;
 use crate::source::HostSource;
+use crate::teardown::Reaper;
 use crate::upper::UpperDir;
 use crate::wire::{Reply, line, section, stage};
 
@@ -163,6 +164,11 @@ impl Plan {
     /// Namespaces that are ready for a sandbox.
     pub(crate) fn take_prepared(&self) -> Option<Prepared> {
         self.1.as_ref()?.take()
+    }
+
+    /// Who takes its sandboxes down when their programs have ended, if that is not for those who wait.
+    pub(crate) fn reaper(&self) -> Option<Arc<dyn Reaper>> {
+        self.1.as_ref().map(|keeper| keeper.reaper())
     }
 
     /// What will be in force.
