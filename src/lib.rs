@@ -128,6 +128,7 @@ mod container;
 mod control;
 mod deterministic;
 mod device;
+mod empty_mounts;
 mod entries;
 mod error;
 mod fallback;

@@ -50,6 +50,8 @@ pub(crate) struct Lowering {
     sources: Vec<HostSource>,
     /// What the init looks up in its copy of the host's mounts.
     looked_up: Vec<PathBuf>,
+    /// It has no such copy.
+    sends_all: bool,
     mode: SourceMode,
     files: u32,
     proc: ProcView,
@@ -79,6 +81,7 @@ impl Lowering {
             labels: Default::default(),
             sources: Vec::new(),
             looked_up: Vec::new(),
+            sends_all: false,
             mode,
             files: 0,
             proc: ProcView::Fresh,
@@ -138,7 +141,7 @@ impl Lowering {
             Error::os(Step::Plan, format!("making {} absolute", path.display()), error).with_path(path)
         })?)?;
         let as_is = presentation == Presentation::AsIs || self.mode != SourceMode::MappedDescriptors;
-        if self.mode == SourceMode::Paths || (as_is && is_reachable_by_others(&path)) {
+        if self.mode == SourceMode::Paths || (as_is && !self.sends_all && is_reachable_by_others(&path)) {
             self.looked_up.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
             return f(self, Source::Path(&path));
         }
@@ -178,6 +181,11 @@ impl Lowering {
     /// and none of them may change mounts.
     pub(crate) fn allow_shared_root(&mut self) {
         self.shares_root = self.mode == SourceMode::MappedDescriptors;
+    }
+
+    /// Nothing is looked up by the init, which starts where nothing of the host is.
+    pub(crate) fn send_all_sources(&mut self) {
+        self.sends_all = self.mode != SourceMode::Paths;
     }
 
     pub(crate) fn may_share_root(&self) -> bool {

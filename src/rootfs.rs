@@ -21,7 +21,7 @@ use crate::wire::{Setup, Source};
 
 /// What the program sees as `/`.
 ///
-/// It is read-only unless something writable was asked for, the old root is gone (`pivot_root(2)`), and whatever the
+/// It is read-only unless something writable was asked for, the old root is gone or was empty (`pivot_root(2)`, `chroot(2)`), and whatever the
 /// host has mounted later does not appear.
 ///
 /// # Examples
@@ -340,7 +340,12 @@ impl Rootfs {
             let seal = Setup::Seal { path: c"/", attributes: RDONLY };
             lowering.setup(Step::Root, "making the root read-only", Some(Path::new("/")), &seal);
         }
-        lowering.setup(Step::PivotRoot, "pivoting to the new root", Some(Path::new("/")), &Setup::Pivot {});
+        lowering.setup(
+            Step::PivotRoot,
+            "making the new root the root",
+            Some(Path::new("/")),
+            &Setup::Pivot {},
+        );
         Ok(())
     }
 }
@@ -361,7 +366,12 @@ impl Rootfs {
         for mount in rest {
             mount.lower(lowering, self.kind_at(mount, rest))?;
         }
-        lowering.setup(Step::PivotRoot, "pivoting to the new root", Some(Path::new("/")), &Setup::Pivot {});
+        lowering.setup(
+            Step::PivotRoot,
+            "making the new root the root",
+            Some(Path::new("/")),
+            &Setup::Pivot {},
+        );
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::capture::Streams;
 use crate::cgroup::{self, Cgroup, Counters, CpuFormat, Join, RunPlacement};
 use crate::changes::{self, UpperUse};
 use crate::command::Command;
+use crate::empty_mounts;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::gate;
 use crate::idmap::{self, IdBlock};
@@ -107,6 +108,13 @@ enum MapsAre {
     ToBeWritten,
 }
 
+/// What an init found mounted when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MountsFound {
+    OfHost,
+    None,
+}
+
 /// A program that was executed.
 #[derive(Debug)]
 pub(crate) struct Started {
@@ -163,8 +171,9 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
     let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
     send_start(ours.as_fd(), lowered, kept, flags)?;
-    let Launched { pid, pidfd, seen_as } = launch_init(lowered, prepared.as_ref(), theirs.as_fd(), init)
-        .map_err(|failure| launch_error(failure, lowered))?;
+    let (Launched { pid, pidfd, seen_as }, mounts) =
+        launch_init(lowered, prepared.as_ref(), theirs.as_fd(), init)
+            .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
     let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
     let runtime = Runtime {
@@ -185,38 +194,52 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
-    match runtime.request_go(maps, seen_as).and_then(|()| runtime.make_box()) {
+    match runtime.request_go(maps, seen_as, mounts).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
 }
 
-/// Starts the init where its plan says. A template of the host's mounts is a short cut: where it cannot be entered, the init
-/// starts without.
+/// Starts the init where its plan says. A mount namespace that was made for it is a short cut: where it cannot be entered, the
+/// init starts without.
 fn launch_init(
     lowered: &Lowered,
     prepared: Option<&Prepared>,
     control: BorrowedFd<'_>,
     init: BorrowedFd<'_>,
-) -> std::result::Result<Launched, LaunchFailure> {
+) -> std::result::Result<(Launched, MountsFound), LaunchFailure> {
     let entrances = prepared.map_or_else(|| lowered.entrances.as_given(), Prepared::as_given);
     let there = prepared.map_or(Namespaces::empty(), Prepared::kinds);
     let made = (lowered.namespaces - there).clone_flags();
+    // It belongs to the host's user namespace, and comes before one in which the host's capabilities are gone.
+    let launch_in = |namespace: BorrowedFd<'_>| {
+        let mut entrances = entrances.clone();
+        entrances.insert(0, Entrance { namespace, kind: Namespaces::MOUNT.bits() });
+        match sys::launch(made, &entrances, control, init) {
+            Err(LaunchFailure::Enter { number: 0, .. }) => Ok(None),
+            Err(LaunchFailure::Enter { number, source }) => {
+                Err(LaunchFailure::Enter { number: number - 1, source })
+            }
+            launched => launched.map(Some),
+        }
+    };
+    if lowered.sends_all_sources
+        && let Some(namespace) = empty_mounts::namespace()
+    {
+        match launch_in(namespace)? {
+            Some(launched) => return Ok((launched, MountsFound::None)),
+            None => empty_mounts::give_up(),
+        }
+    }
     if let Some(template) = &lowered.mount_template
         && let Some(namespace) = template.namespace()
     {
-        // It belongs to the host's user namespace, and comes before one in which the host's capabilities are gone.
-        let mut entrances = entrances.clone();
-        entrances.insert(0, Entrance { namespace: namespace.as_fd(), kind: Namespaces::MOUNT.bits() });
-        match sys::launch(made, &entrances, control, init) {
-            Err(LaunchFailure::Enter { number: 0, .. }) => template.give_up(),
-            Err(LaunchFailure::Enter { number, source }) => {
-                return Err(LaunchFailure::Enter { number: number - 1, source });
-            }
-            launched => return launched,
+        match launch_in(namespace.as_fd())? {
+            Some(launched) => return Ok((launched, MountsFound::OfHost)),
+            None => template.give_up(),
         }
     }
-    sys::launch(made, &entrances, control, init)
+    Ok((sys::launch(made, &entrances, control, init)?, MountsFound::OfHost))
 }
 
 /// Takes a persistent upper for this sandbox alone, and limits it.
@@ -317,7 +340,7 @@ fn send_all(
 
 impl Runtime {
     /// Writes the id maps, makes the mount trees, and lets the init go on with them.
-    fn request_go(&self, maps_are: MapsAre, seen_as: (u32, u32)) -> Result<()> {
+    fn request_go(&self, maps_are: MapsAre, seen_as: (u32, u32), mounts: MountsFound) -> Result<()> {
         let lowered = &*self.plan.0;
         if !lowered.waits {
             return Ok(());
@@ -331,7 +354,8 @@ impl Runtime {
         let trees = source::open_all(&lowered.sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
         let (uid, gid) = seen_as;
-        self.send(&Request { kind: request::GO, uid, gid, ..Request::default() }, &fds)
+        let flags = if mounts == MountsFound::None { flag::EMPTY_MOUNTS } else { 0 };
+        self.send(&Request { kind: request::GO, flags, uid, gid, ..Request::default() }, &fds)
     }
 
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.

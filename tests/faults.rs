@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let cases = cases![
         without_a_fault: ["userns", "ptrace", "payload-place"],
         host: ["userns", "ptrace"],
+        thread: ["userns", "ptrace", "root"],
         launch: ["userns", "ptrace"],
         init: ["userns", "ptrace"],
         program: ["userns", "ptrace"],
@@ -473,6 +474,11 @@ fn without_a_fault() -> Result {
 
 fn host() -> Result {
     matrix("program", Who::Host)
+}
+
+/// That of the mount namespace which inits start in.
+fn thread() -> Result {
+    matrix("program", Who::Thread)
 }
 
 /// The same for every kind.

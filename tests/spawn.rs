@@ -682,7 +682,7 @@ fn a_plan_is_used_again() -> Result {
         assert_eq!(output.outcome.verdict, Verdict::Exited(n));
     }
     let shown = plan.to_string();
-    for part in ["clone3", "pivot", "seccomp", "execve", "/payload", "user"] {
+    for part in ["clone3", "making the new root", "seccomp", "execve", "/payload", "user"] {
         assert!(shown.contains(part), "{part} is missing in\n{shown}");
     }
     assert!(plan.output(sh("exit 3"))?.outcome.verdict == Verdict::Exited(3));

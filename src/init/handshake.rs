@@ -2,7 +2,7 @@
 
 use crate::landlock::Ruleset;
 use crate::payload::Departure;
-use crate::setup::Stage;
+use crate::setup::{OldRoot, Stage};
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage};
 use crate::wire::{
     BOX_SLOTS, CONTAINER, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, flag, line, request,
@@ -127,6 +127,9 @@ impl Container {
                 // What follows needs the ids that the host maps, or the mounts that it makes.
                 let go = Self::await_message(control, &mut table, request::GO, TREE_SLOTS)?;
                 setup.caller = (go.uid, go.gid);
+                if go.flags & flag::EMPTY_MOUNTS != 0 {
+                    setup.old_root = OldRoot::Empty;
+                }
                 continue;
             }
             if matches!(operation, Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {

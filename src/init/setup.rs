@@ -12,8 +12,19 @@ const NOSUID: u64 = 0x2;
 const NODEV: u64 = 0x4;
 const NOEXEC: u64 = 0x8;
 
+/// What is below the root that is being built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OldRoot {
+    /// The host's, or a part of it, which must not stay.
+    Host,
+    /// Two empty directories and a procfs of no process. It stays where nobody gets to: the kernel has locked the mounts that
+    /// this namespace began with, and no program may change others.
+    Empty,
+}
+
 /// What setup operations leave for later ones.
 pub(crate) struct Stage {
+    pub(crate) old_root: OldRoot,
     /// A tmpfs that vanishes with the old root.
     scratch: Option<Owned>,
     /// The root that is being built.
@@ -32,7 +43,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
+        Self { old_root: OldRoot::Host, scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
@@ -51,7 +62,15 @@ impl Stage {
             Setup::TimeOffsets { offsets } => time_offsets(offsets),
             Setup::ClocksStart { seconds } => clocks_start(seconds),
             Setup::Scratch {} => {
-                self.scratch = Some(over_root(tmpfs(0, 0, 0o700, NOSUID | NODEV)?)?);
+                let scratch = tmpfs(0, 0, 0o700, NOSUID | NODEV)?;
+                self.scratch = Some(match self.old_root {
+                    OldRoot::Host => over_root(scratch)?,
+                    OldRoot::Empty => {
+                        let place = sys::open(Fd::CWD, c"/scratch", sys::O_PATH | sys::O_DIRECTORY, 0)?;
+                        sys::attach(scratch.fd(), place.fd())?;
+                        scratch
+                    }
+                });
                 Ok(())
             }
             Setup::RootTmpfs { size, inodes } => {
@@ -156,6 +175,13 @@ impl Stage {
                 let target = self.places()?.find(path)?;
                 sys::set_attributes(target.fd(), attributes, Reach::One)
             }
+            Setup::Pivot {} if self.old_root == OldRoot::Empty => {
+                if self.scratch.take().is_some() {
+                    sys::detach(c"/scratch")?;
+                }
+                sys::fchdir(self.places()?.root())?;
+                sys::chroot(c".")
+            }
             Setup::Pivot {} => {
                 let old = sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?;
                 sys::fchdir(self.places()?.root())?;
@@ -231,7 +257,10 @@ impl Stage {
         if attributes != 0 {
             sys::set_attributes(merged.fd(), attributes, Reach::One)?;
         }
-        self.root = Some(Places::new(merged));
+        self.root = Some(Places::new(match self.old_root {
+            OldRoot::Host => merged,
+            OldRoot::Empty => over_root(merged)?,
+        }));
         Ok(())
     }
 

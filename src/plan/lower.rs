@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::capability;
 use crate::cgroup::{Cgroup, Limits, Placement, Version};
 use crate::deterministic;
+use crate::empty_mounts;
 use crate::error::{Error, Result, Step};
 use crate::fallback::StandIn;
 use crate::feature::{Enforced, Feature};
@@ -76,6 +77,13 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
 
     let security = lsm::wanted(sandbox, &mut enforced)?;
+    let sends_all_sources = mode == SourceMode::MappedDescriptors
+        && entrances.is_empty()
+        && security.is_empty()
+        && needs_no_mount_of_host(sandbox, namespaces)?;
+    if sends_all_sources {
+        lowering.send_all_sources();
+    }
     if !security.is_empty() {
         lowering.setup(Step::Label, "keeping the host's /proc", None, &Setup::KeepProc {});
     }
@@ -245,6 +253,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         has_root,
         has_terminals,
         mount_template,
+        sends_all_sources,
         changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
@@ -281,6 +290,24 @@ fn warmth(sandbox: &Sandbox, maps: Option<&MapPlan>, inheritable: bool, placemen
     let forks_into =
         placement.versions().any(|version| version == Version::V2) && maps != Some(&MapPlan::Block);
     if forks_into { Warmth::Alone } else { Warmth::Template }
+}
+
+/// Whether the init can do its part where nothing of the host is mounted, if it gets the mount sources. What it starts with
+/// stays below the root, where a program with power over mounts would find it.
+fn needs_no_mount_of_host(sandbox: &Sandbox, namespaces: Namespaces) -> Result<bool> {
+    let may_mount = match &sandbox.capabilities {
+        Some(names) => capability::mask_of(names)? & capability::SYS_ADMIN != 0,
+        None => true,
+    };
+    // The init's own files in the procfs that it finds are needed for the clocks. Without a PID namespace that procfs is
+    // shown to the program.
+    let reads_proc = namespaces.contains(Namespaces::TIME)
+        && (sandbox.time_offsets.start.is_some() || !sandbox.time_offsets.to_text().is_empty());
+    Ok(!may_mount
+        && !reads_proc
+        && namespaces.contains(Namespaces::PID | Namespaces::MOUNT)
+        && sandbox.rootfs.is_some()
+        && sandbox.mounts.len() <= empty_mounts::MOST_MOUNTS)
 }
 
 /// The namespaces to unshare: all that were asked for, less those that may be skipped and cannot be had.

@@ -85,6 +85,8 @@ pub(crate) struct Lowered {
     pub(crate) entrances: Entrances,
     /// The mount namespace that it starts in, if that can be another than the host's.
     pub(crate) mount_template: Option<MountTemplate>,
+    /// Every mount source is sent: inits can start where nothing of the host is mounted.
+    pub(crate) sends_all_sources: bool,
     pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,

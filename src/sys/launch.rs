@@ -45,10 +45,10 @@ pub(crate) enum LaunchFailure {
 /// Enough for the few frames of `child`, unoptimised.
 pub(super) const STACK: usize = 32 * 1024;
 pub(super) const CLONE_VM: u64 = libc::CLONE_VM as u64;
-const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
+pub(super) const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
 pub(super) const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
+pub(super) const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
 
 /// Steps of the child, as indices into [`STEPS`].

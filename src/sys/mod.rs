@@ -37,7 +37,9 @@ pub(crate) use mount::{
     MountPart, Reach, attach_tree, clone_detached, clone_tree, detached_from_device, detached_tmpfs,
     idmap_tree, make_filesystem_read_only, make_tree_read_only, namespace_of_mounts,
 };
-pub(crate) use namespace::{map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces};
+pub(crate) use namespace::{
+    empty_procfs, map_namespace, owner_of_namespace, parent_of_namespace, with_new_namespaces,
+};
 pub(crate) use pipe::unread;
 pub(crate) use process::{
     ProcessOf, core_cookie, effective_capabilities, hard_rlimit, knows_keys, landlock_abi, open_pidfd,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::launch::{self, CLONE_PIDFD, CLONE_VM, STACK, Stack};
+use super::launch::{self, CLONE_FILES, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, STACK, Stack};
 use super::process::{reap_pidfd, send_signal};
 use super::raw::{self, nr};
 
@@ -97,6 +97,65 @@ extern "C" fn make(maker: *mut libc::c_void) -> ! {
     // Until it is killed, or the host is gone: a pipe that nobody reads is an error.
     let pipe = libc::pollfd { fd: maker.told, events: 0, revents: 0 };
     call(nr::PPOLL, [std::ptr::from_ref(&pipe) as usize, 1, 0, 0, 0, 0]);
+    launch::exit()
+}
+
+/// A procfs, mounted nowhere, of a PID namespace in which nothing runs and nothing will. See `pid_namespaces(7)`.
+pub(crate) fn empty_procfs() -> io::Result<OwnedFd> {
+    let newpid = u64::from(libc::CLONE_NEWPID.unsigned_abs());
+    // The child's new descriptor arrives in this process's table.
+    let flags = newpid | CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_FILES;
+    let mut stack: Stack = Vec::with_capacity(STACK);
+    let mut pidfd: i32 = -1;
+    // 0: it was killed before it could say anything.
+    let mut result = Box::new(0_isize);
+    let old_mask = launch::block_all_signals();
+    let at = (&raw mut *result).cast();
+    let pid = launch::clone_child(flags, &raw mut pidfd, &mut stack, at, mount_procfs);
+    launch::restore_signals(old_mask);
+    let failed = |result: isize| io::Error::from_raw_os_error(i32::try_from(-result).unwrap_or(libc::EINVAL));
+    if pid < 0 {
+        return Err(failed(pid));
+    }
+    // SAFETY: the clone succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there, which nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd((&raw const pidfd).read_volatile()) };
+    reap_pidfd(&pidfd).ok();
+    // SAFETY: it lives here, and the child that wrote it is dead: CLONE_VFORK let us go on.
+    let result = unsafe { (&raw const *result).read_volatile() };
+    match i32::try_from(result) {
+        // SAFETY: the child's fsmount returned a new descriptor in the table that it shared.
+        Ok(fd) if fd > 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(0) => Err(io::Error::from_raw_os_error(libc::EINTR)),
+        _ => Err(failed(result)),
+    }
+}
+
+/// Runs on the host's memory: raw system calls only.
+extern "C" fn mount_procfs(result: *mut libc::c_void) -> ! {
+    const FSOPEN_CLOEXEC: usize = 1;
+    const FSCONFIG_CMD_CREATE: usize = 6;
+    const FSMOUNT_CLOEXEC: usize = 1;
+    const NOSUID_NODEV_NOEXEC: usize = 0xe;
+    let call = |number, arguments| {
+        // SAFETY: every call below passes numbers, or the address of a constant.
+        unsafe { raw::syscall(number, arguments) }
+    };
+    let mount = || {
+        let context = call(nr::FSOPEN, [c"proc".as_ptr() as usize, FSOPEN_CLOEXEC, 0, 0, 0, 0]);
+        if context < 0 {
+            return context;
+        }
+        let context = context.unsigned_abs();
+        let mut mount = call(nr::FSCONFIG, [context, FSCONFIG_CMD_CREATE, 0, 0, 0, 0]);
+        if mount == 0 {
+            mount = call(nr::FSMOUNT, [context, FSMOUNT_CLOEXEC, NOSUID_NODEV_NOEXEC, 0, 0, 0]);
+        }
+        call(nr::CLOSE, [context, 0, 0, 0, 0, 0]);
+        mount
+    };
+    let mounted = mount();
+    // SAFETY: the host keeps it until this process is gone, and does not touch it meanwhile.
+    unsafe { result.cast::<isize>().write_volatile(mounted) };
     launch::exit()
 }
 

@@ -77,6 +77,8 @@ pub(crate) mod flag {
     pub(crate) const DIRECT: u32 = 16384;
     /// `RUN`: a prepared payload may become the program.
     pub(crate) const WARM: u32 = 4096;
+    /// `GO`: the init is in a mount namespace that has nothing of the host.
+    pub(crate) const EMPTY_MOUNTS: u32 = 32768;
     /// `RUN`: the program gets a new terminal.
     pub(crate) const TERMINAL: u32 = 8192;
 }

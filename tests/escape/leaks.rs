@@ -60,7 +60,7 @@ attacks! {
     mounts_of_the_host {
         what: "lists the host's mounts",
         class: &["A27", "A30"],
-        stopped_by: "`pivot_root`, the old root detached",
+        stopped_by: "nothing of the host is mounted: the old root was empty, or is detached",
         method: Method::Inside(|_| {
             let points: Vec<String> = oracle::mounts("self").into_iter().map(|line| line.point).collect();
             let of_host = points.iter().find(|point| point.starts_with("/sys") || point.starts_with("/run"));

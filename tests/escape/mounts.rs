@@ -1,6 +1,8 @@
 //! Changing what is mounted: what is hidden or read-only is so by mounts.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 
 use belljar::{Mount, Sandbox};
 
@@ -135,6 +137,13 @@ attacks! {
         }),
         control: OPEN,
     }
+    below_the_root {
+        what: "takes its root away, in a user namespace of its own too, and enters what was below it",
+        class: &["A2"],
+        stopped_by: "the filter; the kernel locks the root's mount; nothing of the host is below it",
+        method: Method::Inside(|_| in_child(below_the_root)),
+        control: OPEN,
+    }
     leave_by_mount_propagation {
         what: "makes its mounts shared with the host's, so that its own appear there",
         class: &["A30"],
@@ -192,6 +201,28 @@ attacks! {
 /// The bait, with a file and a directory of it hidden.
 fn masked(stage: &Stage, sandbox: Sandbox) -> Sandbox {
     bait(stage, sandbox).mount(Mount::mask("/bait/masked")).mount(Mount::mask("/bait/closed"))
+}
+
+/// Who enters a mount namespace finds the topmost mount as the root.
+fn below_the_root() -> Tried {
+    let root = || fs::metadata("/").map(|root| (root.dev(), root.ino())).unwrap_or_default();
+    let before = root();
+    // Where it may, it has every capability over the mounts.
+    call(libc::SYS_unshare, [(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as usize]).ok();
+    let namespace = match fs::File::open("/proc/self/ns/mnt") {
+        Ok(namespace) => namespace,
+        Err(error) => return Tried::CouldNot(explain(&error)),
+    };
+    let attempts = [
+        call(libc::SYS_umount2, [text("/"), libc::MNT_DETACH as usize]),
+        call(libc::SYS_mount, [text("/"), text("/tmp"), 0, libc::MS_MOVE as usize, 0]),
+        call(libc::SYS_setns, [namespace.as_raw_fd() as usize, libc::CLONE_NEWNS as usize]),
+    ];
+    if root() != before {
+        return Tried::Broke("another root".into());
+    }
+    let words = attempts.map(|attempt| attempt.map_or_else(|error| explain(&error), |_| "in vain".into()));
+    Tried::Denied(words.join(", "))
 }
 
 /// Nothing is written: the filesystem's flags say what happened.

@@ -62,7 +62,9 @@ calls! {
         SYS_pidfd_send_signal: [],
         SYS_kill: [],
         SYS_rt_sigprocmask: [],
-        SYS_futex: [],
+        // What the C library does for its first thread.
+        SYS_rt_sigaction: [],
+        SYS_mprotect: [],
         SYS_lseek: [],
         SYS_sched_getaffinity: [Plan],
         SYS_sched_getscheduler: [Plan],
@@ -74,7 +76,29 @@ calls! {
         SYS_ioprio_set: [Scheduling],
         SYS_landlock_create_ruleset: [Landlock],
     }
+    Thread {
+        // Of the empty mount namespace, without which sandboxes start in the host's.
+        SYS_mount_setattr: [],
+        SYS_unshare: [],
+        SYS_openat: [],
+        SYS_mount: [],
+        SYS_move_mount: [],
+        SYS_fchdir: [],
+        SYS_pivot_root: [],
+        SYS_umount2: [],
+    }
     Launch {
+        // As above.
+        SYS_fsopen: [],
+        SYS_fsconfig: [],
+        SYS_fsmount: [],
+        SYS_close: [],
+        SYS_setns: [],
+        // They always succeed (getresuid(2)), with addresses that are there.
+        SYS_getresuid: [],
+        SYS_getresgid: [],
+        SYS_exit_group: [],
+        SYS_clone3: [Clone],
         SYS_capget: [Init],
         SYS_capset: [Init],
         SYS_prctl: [Init],
@@ -99,7 +123,7 @@ calls! {
         SYS_setdomainname: [Hostname],
         SYS_socket: [Loopback],
         SYS_ioctl: [Loopback, Wait],
-        SYS_unshare: [TimeOffsets],
+        SYS_unshare: [Clone, TimeOffsets],
         SYS_setresuid: [Ids],
         SYS_setresgid: [Ids],
         SYS_mount: [Propagation, Root, Mount],
@@ -120,6 +144,7 @@ calls! {
         SYS_write: [TimeOffsets, File, Wait, Handshake],
         SYS_fchdir: [Root, Mount, PivotRoot],
         SYS_pivot_root: [PivotRoot],
+        SYS_chroot: [PivotRoot],
         SYS_umount2: [PivotRoot],
         SYS_getcwd: [PivotRoot],
         SYS_chdir: [PivotRoot, Init],
@@ -197,8 +222,13 @@ pub(crate) fn is_left_alone(who: Who, call: i64) -> bool {
         [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_brk, libc::SYS_madvise];
     // These always succeed (credentials(7)), so nobody can be told that they did not.
     // Nothing can be wrong with a pause, and std panics where something is.
-    const CERTAIN: [i64; 4] =
-        [libc::SYS_getpid, libc::SYS_geteuid, libc::SYS_getegid, libc::SYS_clock_nanosleep];
+    // So it does where a thread cannot be waited for.
+    const CERTAIN: [i64; 5] =
+        [libc::SYS_getpid, libc::SYS_geteuid, libc::SYS_getegid, libc::SYS_clock_nanosleep, libc::SYS_futex];
+    // What else a thread does is the C library's.
+    if who == Who::Thread {
+        return call_of(who, call).is_none();
+    }
     // No descriptor of the host can fail to close; std panics where that of a directory does.
     who == Who::Host && (MEMORY.contains(&call) || CERTAIN.contains(&call) || call == libc::SYS_close)
 }
@@ -246,8 +276,14 @@ pub(crate) fn is_survivable(kind: &str, who: Who, call: i64, nth: u32, errno: i3
         (Who::Host, libc::SYS_recvmsg) => true,
         // Kernels before 6.3 do not know the flag against execution.
         (Who::Host, libc::SYS_memfd_create) => errno == libc::EINVAL,
-        // Filters of container engines.
-        (Who::Host, libc::SYS_clone3) => errno == libc::ENOSYS,
+        // Filters of container engines. The first two of a privileged host are those of the procfs and of the thread of an empty
+        // mount namespace.
+        (Who::Host, libc::SYS_clone3) => {
+            errno == libc::ENOSYS || (kind == "program" && nth <= 2 && nix::unistd::geteuid().is_root())
+        }
+        (Who::Launch, libc::SYS_clone3) => errno == libc::ENOSYS,
+        // The children that are dead before they are waited for: that of the procfs, and the first of two.
+        (Who::Host, libc::SYS_waitid) => kind == "program" && nth <= 2 && nix::unistd::geteuid().is_root(),
         // Into a cgroup of version 2 at once, or else by its file.
         (Who::Init, libc::SYS_clone3) => true,
         // Told twice; the wake-up says the same again.

@@ -19,6 +19,8 @@ pub(crate) const MARK: i64 = 0x000b_e111;
 pub(crate) enum Who {
     /// The program that uses the crate, between the marks.
     Host,
+    /// A thread that it starts for its mounts.
+    Thread,
     /// The child of `clone3` that shares the host's memory, until it has executed the init.
     Launch,
     Init,
@@ -31,8 +33,8 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Host, Self::Launch, Self::Init, Self::Payload, Self::Helper, Self::Program];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Host, Self::Thread, Self::Launch, Self::Init, Self::Payload, Self::Helper, Self::Program];
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|who| format!("{who:?}") == text)
@@ -180,8 +182,9 @@ impl Tracer {
                 let child_at = (&raw mut child) as usize;
                 if ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, child_at).is_ok() {
                     let role = match who {
-                        Who::Host if event == libc::PTRACE_EVENT_VFORK => Who::Launch,
-                        Who::Host if event == libc::PTRACE_EVENT_CLONE => Who::Host,
+                        // The second of two children, which becomes the init, is cloned by the first.
+                        Who::Host | Who::Launch if event == libc::PTRACE_EVENT_VFORK => Who::Launch,
+                        Who::Host if event == libc::PTRACE_EVENT_CLONE => Who::Thread,
                         Who::Init => Who::Payload,
                         Who::Program => Who::Program,
                         _ => Who::Helper,
@@ -246,7 +249,7 @@ impl Tracer {
             self.marked = !self.marked;
             return;
         }
-        if who == Who::Program || (who == Who::Host && !self.marked) {
+        if who == Who::Program || (matches!(who, Who::Host | Who::Thread) && !self.marked) {
             return;
         }
         self.trace.calls.push((who, call));

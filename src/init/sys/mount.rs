@@ -18,6 +18,11 @@ pub(crate) fn detach(path: &CStr) -> Result<()> {
     plain(nr::UMOUNT2, &[text(path), MNT_DETACH]).map(drop)
 }
 
+/// Without looking at any other process: nobody else has this one's root. See `chroot(2)`.
+pub(crate) fn chroot(path: &CStr) -> Result<()> {
+    plain(nr::CHROOT, &[text(path)]).map(drop)
+}
+
 pub(crate) fn pivot_root(new: &CStr, old: &CStr) -> Result<()> {
     plain(nr::PIVOT_ROOT, &[text(new), text(old)]).map(drop)
 }
