@@ -1,5 +1,10 @@
-//! Network namespaces that are made before somebody needs them, by a thread of their own. It also takes down what is left of
-//! the sandboxes of the plan when their programs have ended.
+//! What is made of sandboxes before somebody needs them, by a thread of its own: namespaces, and what is mounted in them. It
+//! also takes down what is left of the sandboxes of the plan when their programs have ended.
+//!
+//! ```text
+//! Keeper ─▶ an init sets up ─▶ its namespaces by descriptor; it is killed ─▶ ready
+//!                                                    Plan::spawn ─▶ another init starts in them: procfs, clocks, program
+//! ```
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,15 +15,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Result, Step};
-use crate::idmap::{self, IdBlock, Ids, MapPlan};
+use crate::idmap::{self, IdBlock, MapPlan};
 use crate::namespace::Namespaces;
-use crate::runtime::Runtime;
+use crate::plan::Plan;
+use crate::runtime::{self, Purpose, Runtime};
+use crate::source;
 use crate::sys::{self, Entrance};
 use crate::teardown::{Init, Reaper};
 
-/// What is made ahead: the network namespace, and the user namespace that owns it, if the plan has one.
-const AHEAD: Namespaces = Namespaces::USER.union(Namespaces::NET);
+/// What is always made ahead: the network namespace, and the user namespace that owns it, if the plan has one.
+const NETWORK: Namespaces = Namespaces::USER.union(Namespaces::NET);
+
+/// What an init can leave to another.
+const WHOLE: Namespaces = NETWORK.union(Namespaces::MOUNT).union(Namespaces::IPC).union(Namespaces::UTS);
 
 /// The most that are kept for one plan: each takes descriptors of this process, and kernel memory.
 const MOST: usize = 1024;
@@ -43,34 +54,48 @@ pub(crate) struct Prepared {
     namespaces: Vec<(Namespaces, OwnedFd)>,
     /// The ids of its map.
     pub(crate) block: Option<IdBlock>,
-}
-
-/// What namespaces of a plan are made by.
-#[derive(Debug, Clone)]
-pub(crate) struct Recipe {
-    pub(crate) namespaces: Namespaces,
-    pub(crate) maps: Option<MapPlan>,
-    pub(crate) program: Ids,
+    /// The box, empty.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// What was mounted in them.
+    sources: Vec<(u64, u64)>,
 }
 
 impl Prepared {
     /// Makes what a launch would make, by the same means.
-    fn make(recipe: &Recipe) -> Result<Self> {
-        let block = recipe.maps.as_ref().map(MapPlan::reserve).transpose()?.flatten();
-        let maps = recipe.maps.as_ref().map(|maps| maps.maps(block.as_ref(), recipe.program)).transpose()?;
-        let flags = recipe.namespaces & AHEAD;
+    fn make(plan: &Plan) -> Result<Self> {
+        if plan.0.sets_up_ahead { Self::set_up(plan) } else { Self::network(plan) }
+    }
+
+    /// By an init that ends when it has set everything up.
+    fn set_up(plan: &Plan) -> Result<Self> {
+        let sources = source::identities(&plan.0.sources)?;
+        let runtime = runtime::launch(plan, Purpose::Ahead)?;
+        runtime.await_ready()?;
+        let namespaces = namespaces_of(runtime.pid, plan.0.namespaces & WHOLE)?;
+        let block = runtime.block.lock().unwrap_or_else(PoisonError::into_inner).take();
+        runtime.end()?;
+        Ok(Self { namespaces, block, cgroup: make_box(plan)?, sources })
+    }
+
+    fn network(plan: &Plan) -> Result<Self> {
+        let lowered = &*plan.0;
+        let block = lowered.maps.as_ref().map(MapPlan::reserve).transpose()?.flatten();
+        let maps = lowered.maps.as_ref().map(|maps| maps.maps(block.as_ref(), lowered.program_ids));
+        let maps = maps.transpose()?;
+        let flags = lowered.namespaces & NETWORK;
         let made = sys::with_new_namespaces(flags.bits(), |pid| {
             if let Some(maps) = &maps {
                 idmap::write_maps(pid, maps)?;
             }
-            let files = Namespaces::table().into_iter().filter(|(one, ..)| flags.contains(*one));
-            let opened = files.map(|(one, _, file)| {
-                let opened = File::open(format!("/proc/{pid}/ns/{file}"));
-                Ok((one, opened.and_then(|file| sys::above_stdio(file.into())).map_err(cannot)?))
-            });
-            opened.collect::<Result<Vec<_>>>()
+            namespaces_of(pid, flags)
         });
-        Ok(Self { namespaces: made.map_err(cannot)??, block })
+        let namespaces = made.map_err(cannot)??;
+        Ok(Self { namespaces, block, cgroup: make_box(plan)?, sources: Vec::new() })
+    }
+
+    /// Whether what was mounted is still what the plan names.
+    fn is_current(&self, plan: &Plan) -> bool {
+        !plan.0.sets_up_ahead || source::identities(&plan.0.sources).is_ok_and(|now| now == self.sources)
     }
 
     pub(crate) fn as_given(&self) -> Vec<Entrance<'_>> {
@@ -84,6 +109,21 @@ impl Prepared {
     }
 }
 
+fn make_box(plan: &Plan) -> Result<Option<Cgroup>> {
+    let (placement, limits) = (&plan.0.placement, &plan.0.limits);
+    (!placement.is_empty()).then(|| Cgroup::create(placement, limits)).transpose()
+}
+
+/// Descriptors of these namespaces of a process, in the order in which they are entered.
+fn namespaces_of(pid: i32, kinds: Namespaces) -> Result<Vec<(Namespaces, OwnedFd)>> {
+    let files = Namespaces::table().into_iter().filter(|(one, ..)| kinds.contains(*one));
+    let opened = files.map(|(one, _, file)| {
+        let opened = File::open(format!("/proc/{pid}/ns/{file}"));
+        Ok((one, opened.and_then(|file| sys::above_stdio(file.into())).map_err(cannot)?))
+    });
+    opened.collect()
+}
+
 fn cannot(error: io::Error) -> Error {
     Error::os(Step::Clone, "making namespaces ahead", error).with_hint(
         "see Host::probe(), the limits user.max_user_namespaces and user.max_net_namespaces, and ulimit -n",
@@ -93,6 +133,7 @@ fn cannot(error: io::Error) -> Error {
 /// Keeps namespaces ready for the sandboxes of a plan.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    plan: Plan,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// The process that started it. A forked copy has copies of what is ready, which must not be used twice.
@@ -136,7 +177,7 @@ impl Shared {
     }
 
     /// The life of the thread.
-    fn refill(&self, recipe: &Recipe) {
+    fn refill(&self, plan: &Plan) {
         let mut state = self.lock();
         loop {
             state = self
@@ -160,7 +201,7 @@ impl Shared {
                 state = self.lock();
                 continue;
             }
-            let made = Prepared::make(recipe);
+            let made = Prepared::make(plan);
             state = self.lock();
             match made {
                 Ok(prepared) => {
@@ -207,22 +248,22 @@ impl Keeper {
     ///
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for a count that cannot be kept, and what is in the way of
     /// making the first.
-    pub(crate) fn start(recipe: Recipe, count: usize) -> Result<Self> {
+    pub(crate) fn start(plan: Plan, count: usize) -> Result<Self> {
         if count == 0 || count > MOST {
             return Err(Error::invalid(format!("{count} network namespaces cannot be kept ready"))
                 .with_hint(format!("keep 1 to {MOST}")));
         }
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), count });
         // What cannot be made is told now, and not by sandboxes that are slow.
-        shared.lock().ready.push_back(Prepared::make(&recipe)?);
-        let theirs = Arc::clone(&shared);
+        shared.lock().ready.push_back(Prepared::make(&plan)?);
+        let (theirs, same) = (Arc::clone(&shared), plan.alone());
         let thread = thread::Builder::new()
             .name("belljar-ahead".to_owned())
-            .spawn(move || theirs.refill(&recipe))
+            .spawn(move || theirs.refill(&same))
             .map_err(|error| {
                 Error::os(Step::Prepare, "starting the thread that makes namespaces ahead", error)
             })?;
-        Ok(Self { shared, thread: Some(thread), owner: std::process::id() })
+        Ok(Self { plan, shared, thread: Some(thread), owner: std::process::id() })
     }
 
     /// One that is ready.
@@ -230,11 +271,16 @@ impl Keeper {
         if self.owner != std::process::id() {
             return None;
         }
-        let taken = {
+        let mut taken = {
             let mut state = self.shared.lock();
             state.asked = Some(Instant::now());
             state.ready.pop_front()
         };
+        if taken.as_ref().is_some_and(|taken| !taken.is_current(&self.plan)) {
+            // Nor is what else there is. It is dropped where nobody waits for the lock.
+            taken = None;
+            drop(std::mem::take(&mut self.shared.lock().ready));
+        }
         self.shared.changed.notify_one();
         taken
     }

@@ -52,6 +52,10 @@ pub(crate) struct Lowering {
     looked_up: Vec<PathBuf>,
     /// It has no such copy.
     sends_all: bool,
+    /// Where filesystems are mounted that each init has to mount for itself.
+    of_each_init: Vec<PathBuf>,
+    /// Something is made at or below such a place, and so after it.
+    follows_init: bool,
     mode: SourceMode,
     files: u32,
     proc: ProcView,
@@ -82,6 +86,8 @@ impl Lowering {
             sources: Vec::new(),
             looked_up: Vec::new(),
             sends_all: false,
+            of_each_init: Vec::new(),
+            follows_init: false,
             mode,
             files: 0,
             proc: ProcView::Fresh,
@@ -102,6 +108,13 @@ impl Lowering {
         self.root_covered |=
             matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
         self.has_terminals |= matches!(operation, Setup::Devpts { .. });
+        if let Setup::Filesystem { path, .. } = operation
+            && operation.is_for_each_init()
+        {
+            self.of_each_init.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
+        } else if let Some(path) = path {
+            self.follows_init |= self.of_each_init.iter().any(|place| path.starts_with(place));
+        }
         operation.encode(&mut self.sections[section::SETUP]);
         self.label(section::SETUP, step, what, path);
     }
@@ -186,6 +199,11 @@ impl Lowering {
     /// Nothing is looked up by the init, which starts where nothing of the host is.
     pub(crate) fn send_all_sources(&mut self) {
         self.sends_all = self.mode != SourceMode::Paths;
+    }
+
+    /// Whether what an init mounts for itself can come last.
+    pub(crate) fn can_be_done_ahead(&self) -> bool {
+        self.sends_all && !self.follows_init
     }
 
     pub(crate) fn may_share_root(&self) -> bool {

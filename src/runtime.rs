@@ -83,6 +83,8 @@ pub(crate) enum Purpose {
     Container,
     /// One program, with which it ends, and which comes only when everything is set up.
     Parked,
+    /// None: what need not be done by each init is done for another.
+    Ahead,
 }
 
 /// How often the init was asked for a program.
@@ -101,11 +103,14 @@ pub(crate) enum Start {
     Lost,
 }
 
-/// Whether the id maps of an init were written before there was one.
+/// What was done for an init before there was one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MapsAre {
-    Written,
-    ToBeWritten,
+enum Done {
+    Nothing,
+    /// The id maps are written, and the loopback interface is up.
+    Maps,
+    /// So is everything that need not be done by each init.
+    SetUp,
 }
 
 /// What an init found mounted when it started.
@@ -153,6 +158,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         (Purpose::Container, Warmth::Template) => flag::TEMPLATE,
         (Purpose::Parked, Warmth::Alone | Warmth::Template) => flag::PREPARE,
         (Purpose::Container, Warmth::Alone | Warmth::Cold) | (Purpose::Parked, Warmth::Cold) => 0,
+        (Purpose::Ahead, _) => flag::SETS_UP_AHEAD,
     };
     let mut prepared = plan.take_prepared();
     let block = match (&mut prepared, &lowered.maps) {
@@ -169,18 +175,27 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
     let kept =
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
-    let flags = if prepared.is_some() { flags | flag::LOOPBACK_IS_UP } else { flags };
-    send_start(ours.as_fd(), lowered, kept, flags)?;
+    let done = match &prepared {
+        None => Done::Nothing,
+        Some(prepared) if prepared.kinds().contains(Namespaces::MOUNT) => Done::SetUp,
+        Some(_) => Done::Maps,
+    };
+    let flags = flags
+        | match done {
+            Done::Nothing => 0,
+            Done::Maps => flag::LOOPBACK_IS_UP,
+            Done::SetUp => flag::IS_SET_UP,
+        };
+    send_start(ours.as_fd(), lowered, kept, flags, purpose)?;
     let (Launched { pid, pidfd, seen_as }, mounts) =
         launch_init(lowered, prepared.as_ref(), theirs.as_fd(), init)
             .map_err(|failure| launch_error(failure, lowered))?;
     drop(theirs);
-    let maps = if prepared.is_some() { MapsAre::Written } else { MapsAre::ToBeWritten };
     let runtime = Runtime {
         plan: plan.alone(),
         link: Link::new(ours, Arc::new(pidfd)),
         pid,
-        cgroup: Mutex::new(None),
+        cgroup: Mutex::new(prepared.and_then(|prepared| prepared.cgroup)),
         reaped: AtomicBool::new(false),
         ended_by_host: AtomicBool::new(false),
         block: Mutex::new(block),
@@ -194,7 +209,7 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
-    match runtime.request_go(maps, seen_as, mounts).and_then(|()| runtime.make_box()) {
+    match runtime.request_go(done, seen_as, mounts).and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
@@ -223,6 +238,9 @@ fn launch_init(
             launched => launched.map(Some),
         }
     };
+    if there.contains(Namespaces::MOUNT) {
+        return Ok((sys::launch(made, &entrances, control, init)?, MountsFound::None));
+    }
     if lowered.sends_all_sources
         && let Some(namespace) = empty_mounts::namespace()
     {
@@ -292,6 +310,7 @@ fn send_start(
     lowered: &Lowered,
     kept: impl Iterator<Item = RawFd>,
     flags: u32,
+    purpose: Purpose,
 ) -> Result<()> {
     let host = sys::open_pidfd(std::process::id())
         .map_err(|error| Error::os(Step::Prepare, "opening a pidfd of this process", error))?;
@@ -306,7 +325,7 @@ fn send_start(
     if lowered.namespaces.contains(Namespaces::PID) {
         message.flags |= flag::PID_NS;
     }
-    if !lowered.placement.is_empty() {
+    if !lowered.placement.is_empty() && purpose != Purpose::Ahead {
         message.flags |= flag::EXPECT_BOX;
     }
     sys::send(socket, &message, &[], &fds)
@@ -340,18 +359,19 @@ fn send_all(
 
 impl Runtime {
     /// Writes the id maps, makes the mount trees, and lets the init go on with them.
-    fn request_go(&self, maps_are: MapsAre, seen_as: (u32, u32), mounts: MountsFound) -> Result<()> {
+    fn request_go(&self, done: Done, seen_as: (u32, u32), mounts: MountsFound) -> Result<()> {
         let lowered = &*self.plan.0;
         if !lowered.waits {
             return Ok(());
         }
         let (block, program) = (self.block(), lowered.program_ids);
         let maps = lowered.maps.as_ref().map(|maps| maps.maps(block.as_ref(), program)).transpose()?;
-        if let (Some(maps), MapsAre::ToBeWritten) = (&maps, maps_are) {
+        if let (Some(maps), Done::Nothing) = (&maps, done) {
             idmap::write_maps(self.pid, maps)?;
         }
         let viewer = Viewer { pid: self.pid, maps: maps.as_ref(), program: lowered.program_ids };
-        let trees = source::open_all(&lowered.sources, &viewer)?;
+        let sources = if done == Done::SetUp { &[] } else { lowered.sources.as_slice() };
+        let trees = source::open_all(sources, &viewer)?;
         let fds: Vec<RawFd> = trees.iter().map(AsRawFd::as_raw_fd).collect();
         let (uid, gid) = seen_as;
         let flags = if mounts == MountsFound::None { flag::EMPTY_MOUNTS } else { 0 };
@@ -361,11 +381,14 @@ impl Runtime {
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.
     fn make_box(&self) -> Result<()> {
         let lowered = &*self.plan.0;
-        if lowered.placement.is_empty() {
+        if lowered.placement.is_empty() || self.purpose == Purpose::Ahead {
             return Ok(());
         }
         let mut slot = self.cgroup.lock().unwrap_or_else(PoisonError::into_inner);
-        let cgroup = slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?);
+        let cgroup = match &mut *slot {
+            Some(made) => made,
+            slot => slot.insert(Cgroup::create(&lowered.placement, &lowered.limits)?),
+        };
         if self.purpose != Purpose::OneProgram {
             // Whether its program has limits of its own, nobody knows yet.
             cgroup.make_room()?;

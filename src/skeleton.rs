@@ -91,6 +91,11 @@ impl Skeleton {
         }
     }
 
+    /// What its sources are at this moment.
+    pub(crate) fn identities(&self) -> io::Result<Vec<(u64, u64)>> {
+        identities(&self.parts)
+    }
+
     /// The paths in it, for messages.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.parts.iter().map(|part| match part {

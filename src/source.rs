@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,6 +85,23 @@ pub(crate) fn open_all(sources: &[HostSource], viewer: &Viewer<'_>) -> Result<Ve
             Ok(tree)
         })
         .collect()
+}
+
+/// What the sources are at this moment: another file of the same name is another source.
+pub(crate) fn identities(sources: &[HostSource]) -> Result<Vec<(u64, u64)>> {
+    let mut all = Vec::new();
+    for source in sources {
+        let failed = source.failed("looking at");
+        match &source.origin {
+            Origin::Path(_) => {
+                let found = std::fs::metadata(source.path()).map_err(failed)?;
+                all.push((found.dev(), found.ino()));
+            }
+            Origin::Skeleton(skeleton) => all.extend(skeleton.identities().map_err(failed)?),
+            Origin::Devices | Origin::Image(_) => {}
+        }
+    }
+    Ok(all)
 }
 
 impl HostSource {

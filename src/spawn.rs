@@ -27,7 +27,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use crate::ahead::{Keeper, Recipe};
+use crate::ahead::Keeper;
 use crate::child::Child;
 use crate::command::Command;
 use crate::container::Container;
@@ -207,12 +207,7 @@ impl Plan {
             return Err(Error::invalid("namespaces cannot be made ahead for a sandbox that joins another")
                 .with_hint("spawn from the plan as it is"));
         }
-        let recipe = Recipe {
-            namespaces: lowered.namespaces,
-            maps: lowered.maps.clone(),
-            program: lowered.program_ids,
-        };
-        Ok(Self(Arc::clone(&self.0), Some(Arc::new(Keeper::start(recipe, count)?))))
+        Ok(Self(Arc::clone(&self.0), Some(Arc::new(Keeper::start(self.alone(), count)?))))
     }
 
     /// Starts a program in a sandbox of its own. See [`Sandbox::spawn`].

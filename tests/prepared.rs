@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use belljar::{Capability, Command, ErrorKind, Namespace, Plan, Sandbox, Seccomp};
+use belljar::{Capability, Command, ErrorKind, Mount, Namespace, Plan, PtySize, Sandbox, Seccomp};
 use support::oracle::{NAMESPACES, namespace};
 use support::{
     Held, Result, as_nobody, closed, explain, fail, held, oracle, payload, raw, role_result, slack, within,
@@ -28,6 +28,11 @@ use support::{
 fn main() -> ExitCode {
     let cases = cases![
         what_was_made_ahead_is_used: ["userns"],
+        what_was_mounted_ahead_is_used: ["userns", "root", "sh"],
+        a_source_that_is_replaced: ["userns", "root"],
+        what_depends_on_proc_is_not_mounted_ahead: ["userns", "root", "sh"],
+        terminals: ["userns", "root", "sh"],
+        boxes_are_made_ahead: ["userns", "cgroup-pids"],
         no_two_share_one: ["userns"],
         a_program_cannot_tell: ["userns"],
         root_inside_cannot_tell: ["userns"],
@@ -95,6 +100,100 @@ fn what_was_made_ahead_is_used() -> Result {
     programs.into_iter().try_for_each(|program| program.release().map(drop))
 }
 
+fn what_was_mounted_ahead_is_used() -> Result {
+    let plan = closed().hostname("ahead").plan()?.prepare_ahead(2)?;
+    full(2)?;
+    let ready = ["mnt", "ipc", "uts"].map(|kind| (kind, kept(kind)));
+    let programs = [hold(&plan)?, hold(&plan)?];
+    for program in &programs {
+        for (kind, ready) in &ready {
+            assert!(ready.contains(&namespace(program.pid, kind)), "{kind}: {ready:?}");
+        }
+        // Its own processes and no others.
+        let seen = fs::read_dir(format!("/proc/{}/root/proc", program.pid))?.flatten();
+        let numbers = seen.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+        assert_eq!(numbers.count(), 2);
+    }
+    programs.into_iter().try_for_each(|program| program.release().map(drop))?;
+    assert_eq!(plan.output(support::sh("uname -n"))?.stdout, b"ahead\n");
+    Ok(())
+}
+
+/// A file of the same name is another, as it is for a plain plan.
+fn a_source_that_is_replaced() -> Result {
+    let scratch = support::Scratch::new();
+    let file = scratch.file("file", "before");
+    let plan = closed().mount(Mount::bind(&file, "/file")).plan()?.prepare_ahead(2)?;
+    full(2)?;
+    let read = || support::succeed(plan.output(payload("cat", &["/file"]))?);
+    assert_eq!(read()?, "before");
+    fs::rename(scratch.file("new", "after"), &file)?;
+    for _ in 0..3 {
+        assert_eq!(read()?, "after");
+    }
+    full(2)?;
+    assert_eq!(read()?, "after");
+    fs::remove_file(&file)?;
+    let error = plan.output(payload("cat", &["/file"])).expect_err("it is gone");
+    assert_eq!(error.path(), Some(&*file), "{}", explain(&error));
+    Ok(())
+}
+
+/// What is hidden in a procfs can be so only when that is there.
+fn what_depends_on_proc_is_not_mounted_ahead() -> Result {
+    let mounts = [Mount::mask("/proc/self"), Mount::tmpfs("/proc/sys")];
+    for mount in mounts {
+        let full_proc = Mount::proc("/proc").full();
+        let plan = closed().mount(full_proc).mount(mount.clone()).plan()?;
+        let ahead = plan.prepare_ahead(1)?;
+        full(1)?;
+        let survey = |plan: &Plan| plan.output(support::sh("ls -la /proc/sys /proc/self/; cat /proc/mounts"));
+        let (fresh, prepared) = (survey(&plan), survey(&ahead));
+        match (fresh, prepared) {
+            (Ok(fresh), Ok(prepared)) => {
+                assert_eq!(fresh.outcome.verdict, prepared.outcome.verdict, "{mount:?}");
+            }
+            (Err(fresh), Err(prepared)) => assert_eq!(fresh.kind(), prepared.kind()),
+            (fresh, prepared) => return fail(format!("{mount:?}: {fresh:?} and {prepared:?}")),
+        }
+    }
+    Ok(())
+}
+
+/// They are made in an instance that was mounted before.
+fn terminals() -> Result {
+    let plan = closed().plan()?.prepare_ahead(2)?;
+    full(2)?;
+    let ready = kept("mnt");
+    let mut command = support::sh("tty; readlink /proc/self/ns/mnt");
+    command.pty(PtySize::new(24, 80));
+    let mut child = plan.spawn(&command)?;
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.pty.take().expect("it has a terminal"), &mut said)?;
+    assert!(child.wait()?.success());
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("/dev/pts/0"));
+    assert!(lines.next().is_some_and(|namespace| ready.contains(namespace)), "{said}");
+    Ok(())
+}
+
+fn boxes_are_made_ahead() -> Result {
+    let own = std::process::id();
+    let before = oracle::boxes_of(own);
+    let plan = closed().pids_max(20).plan()?.prepare_ahead(2)?;
+    full(2)?;
+    let ready = oracle::boxes_of(own);
+    assert_eq!(ready.len(), before.len() + 2, "{ready:?}");
+    let program = hold(&plan)?;
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", program.pid))?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    assert!(ready.iter().any(|path| cgroup.contains(&name(path))), "{cgroup}");
+    program.release()?;
+    drop(plan);
+    assert_eq!(oracle::boxes_of(own), before);
+    Ok(())
+}
+
 fn no_two_share_one() -> Result {
     // More than were made ahead.
     let plan = closed().plan()?.prepare_ahead(2)?;
@@ -131,7 +230,7 @@ fn survey(_: &[OsString]) -> i32 {
             .iter()
             .any(|key| line.contains(key))
         };
-        let lines: Vec<String> = text
+        let mut lines: Vec<String> = text
             .lines()
             .filter(same)
             .map(|line| match file {
@@ -148,6 +247,10 @@ fn survey(_: &[OsString]) -> i32 {
                 _ => line.to_owned(),
             })
             .collect();
+        if file == "mountinfo" {
+            // In whichever order they were mounted.
+            lines.sort();
+        }
         println!("{file}:\n{}", lines.join("\n"));
     }
     let mut settings = Vec::new();
@@ -227,7 +330,7 @@ fn root_inside_cannot_tell() -> Result {
     };
     let expected =
         ["host name: Ok(())", "port 80: Ok(())", "set: Ok(())", "raw socket: Ok(())", "unshare: Ok(())"];
-    let full_proc = belljar::Mount::proc("/proc").full();
+    let full_proc = Mount::proc("/proc").full();
     same_in_both(&all(closed().root().allow_all_syscalls()).mount(full_proc), &expected)
 }
 

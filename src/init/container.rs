@@ -430,11 +430,6 @@ impl Container {
     /// Kills and reaps every process of the container but this one.
     fn kill_everything(&self) {
         if self.is_pid_1 {
-            // Orphans become its children: when it has none, nobody is left. Where there is somebody, kill(2) of all looks at
-            // every process of the machine.
-            if matches!(sys::reap(Wait::No), Err(Errno::ECHILD)) {
-                return;
-            }
             sys::kill(-1, sys::SIGKILL).ok();
             self.thaw();
             while sys::reap(Wait::Yes).is_ok_and(|reaped| reaped.is_some()) {}

@@ -2,7 +2,7 @@
 
 use crate::landlock::Ruleset;
 use crate::payload::Departure;
-use crate::setup::{OldRoot, Stage};
+use crate::setup::{OldRoot, Part, Stage};
 use crate::sys::{self, Errno, Fd, Image, Owned, PollFd, Result, SharedPage};
 use crate::wire::{
     BOX_SLOTS, CONTAINER, ChildFailure, MAX_SLOTS, NO_SLOT, PlanImage, Reply, Request, Setup, TREE_SLOTS, flag, line, request,
@@ -121,6 +121,11 @@ impl Container {
         sys::set_umask(0);
         let image = PlanImage::parse(plan.bytes()).ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
         let mut setup = Stage::new();
+        if start.flags & flag::SETS_UP_AHEAD != 0 {
+            setup.part = Part::Ahead;
+        } else if start.flags & flag::IS_SET_UP != 0 {
+            setup.part = Part::Rest;
+        }
         for (index, operation) in image.setup().enumerate() {
             let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {

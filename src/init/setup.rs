@@ -22,8 +22,19 @@ pub(crate) enum OldRoot {
     Empty,
 }
 
+/// Which operations an init carries out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    All,
+    /// Those that need not be done by each.
+    Ahead,
+    /// The others: it is in the namespaces where an init of the first part was.
+    Rest,
+}
+
 /// What setup operations leave for later ones.
 pub(crate) struct Stage {
+    pub(crate) part: Part,
     pub(crate) old_root: OldRoot,
     /// A tmpfs that vanishes with the old root.
     scratch: Option<Owned>,
@@ -43,11 +54,42 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        Self { old_root: OldRoot::Host, scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
+        Self { part: Part::All, old_root: OldRoot::Host, scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
     pub(crate) fn apply(&mut self, operation: &Setup<'_>, slots: &[Option<Owned>]) -> Result<()> {
+        match (self.part, operation.is_for_each_init()) {
+            (Part::Ahead, true) => self.make_way_for(operation),
+            (Part::Rest, false) => self.take_over(operation),
+            _ => self.carry_out(operation, slots),
+        }
+    }
+
+    /// What another init finds when it carries this out.
+    fn make_way_for(&mut self, operation: &Setup<'_>) -> Result<()> {
+        match *operation {
+            // They own what is made.
+            Setup::BecomeIds { .. } => self.carry_out(operation, &[]),
+            // The root will be read-only.
+            Setup::Filesystem { path, .. } => self.places()?.make_dirs(path).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is needed of something that another init has carried out.
+    fn take_over(&mut self, operation: &Setup<'_>) -> Result<()> {
+        match *operation {
+            Setup::Devpts { path, .. } => {
+                let devpts = self.places()?.find(path)?;
+                self.keep_devpts(path, devpts);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn carry_out(&mut self, operation: &Setup<'_>, slots: &[Option<Owned>]) -> Result<()> {
         match *operation {
             Setup::BecomeIds { uid, gid } => {
                 sys::set_gid(gid)?;
@@ -158,10 +200,7 @@ impl Stage {
                 filesystem.set(c"mode", c"0620")?;
                 let devpts = filesystem.mount(attributes)?;
                 self.attach(&devpts, &target)?;
-                // Of several the one at its usual place, or the first.
-                if self.devpts.is_none() || path.to_bytes().ends_with(b"dev/pts") {
-                    self.devpts = Some(devpts);
-                }
+                self.keep_devpts(path, devpts);
                 Ok(())
             }
             Setup::Mask { path, null } => self.mask(path, null, slots),
@@ -211,7 +250,17 @@ impl Stage {
     }
 
     fn places(&mut self) -> Result<&mut Places> {
+        if self.part == Part::Rest && self.root.is_none() {
+            self.root = Some(Places::new(sys::open(Fd::CWD, c"/", sys::O_PATH | sys::O_DIRECTORY, 0)?));
+        }
         self.root.as_mut().ok_or(Errno::EPROTO)
+    }
+
+    /// Of several the one at its usual place, or the first.
+    fn keep_devpts(&mut self, path: &CStr, devpts: Owned) {
+        if self.devpts.is_none() || path.to_bytes().ends_with(b"dev/pts") {
+            self.devpts = Some(devpts);
+        }
     }
 
     fn ruleset(&self) -> Result<&Ruleset> {

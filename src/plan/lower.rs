@@ -228,6 +228,9 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         );
     }
 
+    let changeable = sandbox.rootfs.as_ref().and_then(Rootfs::changeable);
+    // What a root is changed by has a lock that its init holds, and is read by way of it.
+    let sets_up_ahead = lowering.can_be_done_ahead() && changeable.is_none();
     let held = lowering.take_held();
     let has_terminals = lowering.has_terminals();
     let has_root = namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some();
@@ -254,7 +257,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         has_terminals,
         mount_template,
         sends_all_sources,
-        changeable: sandbox.rootfs.as_ref().and_then(Rootfs::changeable),
+        sets_up_ahead,
+        changeable,
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,
         placement,

@@ -87,6 +87,8 @@ pub(crate) struct Lowered {
     pub(crate) mount_template: Option<MountTemplate>,
     /// Every mount source is sent: inits can start where nothing of the host is mounted.
     pub(crate) sends_all_sources: bool,
+    /// What need not be done by each init can be done before it is there.
+    pub(crate) sets_up_ahead: bool,
     pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,

@@ -77,6 +77,10 @@ pub(crate) mod flag {
     pub(crate) const DIRECT: u32 = 16384;
     /// `RUN`: a prepared payload may become the program.
     pub(crate) const WARM: u32 = 4096;
+    /// `START`: another init will come into the namespaces when this one is gone, and do what each does for itself.
+    pub(crate) const SETS_UP_AHEAD: u32 = 65536;
+    /// `START`: another init has done what need not be done by each.
+    pub(crate) const IS_SET_UP: u32 = 131_072;
     /// `GO`: the init is in a mount namespace that has nothing of the host.
     pub(crate) const EMPTY_MOUNTS: u32 = 32768;
     /// `RUN`: the program gets a new terminal.

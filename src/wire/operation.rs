@@ -217,6 +217,26 @@ operations! {
     }
 }
 
+impl Setup<'_> {
+    /// Whether it is about the init that does it, or about what no other init can make for it: a procfs of its PID namespace,
+    /// its clocks, the ruleset of its programs. All else can be done in its namespaces before it is there.
+    pub(crate) fn is_for_each_init(&self) -> bool {
+        match self {
+            Self::Filesystem { kind, .. } => kind.to_bytes() == b"proc",
+            Self::BecomeIds { .. }
+            | Self::Await {}
+            | Self::TimeOffsets { .. }
+            | Self::ClocksStart { .. }
+            | Self::Ruleset { .. }
+            | Self::AllowPath { .. }
+            | Self::AllowPort { .. }
+            | Self::MapIds { .. }
+            | Self::KeepProc {} => true,
+            _ => false,
+        }
+    }
+}
+
 operations! {
     /// What a payload process does to itself, in order, before it executes the program.
     enum Confine {

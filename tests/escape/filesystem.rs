@@ -33,7 +33,7 @@ attacks! {
     out_of_a_second_root {
         what: "leaves its root by `chroot` into a directory while it is in another one",
         class: &["A2"],
-        stopped_by: "`pivot_root`: there is nothing above the root; the filter",
+        stopped_by: "there is nothing of the host above the root; the filter",
         method: Method::Inside(out_of_a_second_root),
         control: Control::HostAfter("a process of the host that only `chroot` confines", |facts| {
             call(libc::SYS_chroot, [text(facts.path("scratch"))])?;

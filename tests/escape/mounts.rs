@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 
 use belljar::{Mount, Sandbox};
 
@@ -142,7 +141,15 @@ attacks! {
         class: &["A2"],
         stopped_by: "the filter; the kernel locks the root's mount; nothing of the host is below it",
         method: Method::Inside(|_| in_child(below_the_root)),
-        control: OPEN,
+        control: Control::HostAfter("a process of the host whose root is mounted over another", |_| {
+            call(libc::SYS_unshare, [libc::CLONE_NEWNS as usize])?;
+            call(libc::SYS_mount, [0, text("/"), 0, (libc::MS_PRIVATE | libc::MS_REC) as usize, 0])?;
+            call(libc::SYS_mount, [text("/"), text("/"), 0, (libc::MS_BIND | libc::MS_REC) as usize, 0])?;
+            // The topmost mount there.
+            call(libc::SYS_chdir, [text("/..")])?;
+            call(libc::SYS_chroot, [text(".")]).map(drop)
+        }),
+        control_by: Hosts::Root,
     }
     leave_by_mount_propagation {
         what: "makes its mounts shared with the host's, so that its own appear there",
@@ -205,24 +212,36 @@ fn masked(stage: &Stage, sandbox: Sandbox) -> Sandbox {
 
 /// Who enters a mount namespace finds the topmost mount as the root.
 fn below_the_root() -> Tried {
-    let root = || fs::metadata("/").map(|root| (root.dev(), root.ino())).unwrap_or_default();
-    let before = root();
-    // Where it may, it has every capability over the mounts.
-    call(libc::SYS_unshare, [(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as usize]).ok();
-    let namespace = match fs::File::open("/proc/self/ns/mnt") {
-        Ok(namespace) => namespace,
-        Err(error) => return Tried::CouldNot(explain(&error)),
+    // The number of the mount is in it, and none if there is no procfs.
+    let root = || {
+        let root = fs::File::open("/").ok()?;
+        fs::read_to_string(format!("/proc/self/fdinfo/{}", root.as_raw_fd())).ok()
     };
-    let attempts = [
-        call(libc::SYS_umount2, [text("/"), libc::MNT_DETACH as usize]),
-        call(libc::SYS_mount, [text("/"), text("/tmp"), 0, libc::MS_MOVE as usize, 0]),
-        call(libc::SYS_setns, [namespace.as_raw_fd() as usize, libc::CLONE_NEWNS as usize]),
-    ];
-    if root() != before {
-        return Tried::Broke("another root".into());
-    }
-    let words = attempts.map(|attempt| attempt.map_or_else(|error| explain(&error), |_| "in vain".into()));
-    Tried::Denied(words.join(", "))
+    let attempt = || {
+        let before = root();
+        let namespace = match fs::File::open("/proc/self/ns/mnt") {
+            Ok(namespace) => namespace,
+            Err(error) => return Tried::CouldNot(explain(&error)),
+        };
+        let attempts = [
+            call(libc::SYS_mount, [text("/"), text("/tmp"), 0, libc::MS_MOVE as usize, 0]),
+            call(libc::SYS_umount2, [text("/"), libc::MNT_DETACH as usize]),
+            call(libc::SYS_setns, [namespace.as_raw_fd() as usize, libc::CLONE_NEWNS as usize]),
+        ];
+        if root() != before {
+            return Tried::Broke("another root".into());
+        }
+        let words = attempts.map(|made| made.map_or_else(|error| explain(&error), |_| "in vain".into()));
+        Tried::Denied(words.join(", "))
+    };
+    let nested = || {
+        // There it has every capability over its copies of the mounts.
+        match call(libc::SYS_unshare, [(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) as usize]) {
+            Ok(_) => attempt(),
+            Err(error) => Tried::Denied(explain(&error)),
+        }
+    };
+    one_after_the_other([("as it is".into(), attempt()), ("in a user namespace".into(), nested())])
 }
 
 /// Nothing is written: the filesystem's flags say what happened.
