@@ -71,7 +71,7 @@
 //!    │                                                   execveat(init, from a sealed memfd)
 //!    │ goes on at once: its own size and threads never mattered
 //!    │                                                   init, PID 1: finds START; names, loopback, clocks, …
-//!    ├─ id maps, then GO(mounts that needed them) ────────▶ the operations that need ids: mounts, pivot_root
+//!    ├─ id maps, then GO(mounts that needed them) ────────▶ the operations that need ids: mounts, the root
 //!    ├─ cgroup box made meanwhile, BOX(files to join by) ─▶
 //!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
 //!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)

@@ -68,11 +68,11 @@ impl From<Namespace> for Namespaces {
 }
 
 impl Namespaces {
-    /// What `clone3` makes. The init unshares the time namespace itself, because its offsets must be written before a
-    /// process enters it, and each program the cgroup namespace, because its root is the cgroup one is in at that
-    /// moment.
+    /// What `clone3` makes. The init unshares the network namespace itself, which takes the kernel longest, while the host
+    /// goes on; the time namespace, because its offsets must be written before a process enters it; and each program the
+    /// cgroup namespace, because its root is the cgroup one is in at that moment.
     pub(crate) fn clone_flags(self) -> u64 {
-        (self - Self::TIME - Self::CGROUP).bits()
+        (self - Self::NET - Self::TIME - Self::CGROUP).bits()
     }
 
     /// Whether one of these namespaces can be made by this process, really tried in a throw-away child; with a user

@@ -8,7 +8,7 @@
 //!    │                                                   execveat(init, from a sealed memfd)
 //!    │ goes on at once: its own size and threads never mattered
 //!    │                                                   init, PID 1: finds START; names, loopback, clocks, …
-//!    ├─ id maps, mount trees; GO(trees) ──────────────────▶ the operations that need ids: mounts, pivot_root
+//!    ├─ id maps, mount trees; GO(trees) ──────────────────▶ the operations that need ids: mounts, the root
 //!    ├─ cgroup box made meanwhile, BOX(files to join by) ─▶
 //!    ├─ RUN(argv, environment, stdio, limits) ────────────▶ (in the same breath when the plan is for one program)
 //!    │ ◀────────────────────────────── READY (to a container only) or FAILED(stage, operation, errno)
@@ -166,18 +166,24 @@ impl Sandbox {
 }
 
 impl Plan {
-    /// The same plan with the slowest part of a spawn made ahead: a thread keeps up to `count` network namespaces ready,
-    /// loopback up, each with the user namespace that owns it, its id map written. A sandbox takes one that nothing has
-    /// run in, and makes its own where none is left. Everything else of it is as fresh as ever, and a program cannot tell
-    /// the difference. `count` is the number of sandboxes that may start at about the same time.
+    /// The same plan with the slowest part of a spawn made ahead, by a thread, for `count` sandboxes that may start at about the
+    /// same time: a network namespace, loopback up, with the user namespace that owns it, its id map written, and the cgroup
+    /// with its limits. For a plan of a privileged host that can change nothing of its root later, that is without a writable
+    /// layer and without `CAP_SYS_ADMIN`, the mounts are made as well, all but `/proc`, in their mount, IPC and UTS namespaces.
+    /// A sandbox takes what no program has run in, and makes its own where none is left. The rest of it is as fresh as ever: its
+    /// PID namespace, its init, its processes. A program cannot tell the difference but by the order of its mounts.
+    ///
+    /// What a bind shows is looked up when it is mounted. Before a sandbox takes it, each path is looked at again: where another
+    /// file or directory has that name by now, what was made ahead is thrown away. What the host mounts below a bound
+    /// directory meanwhile does not appear.
     ///
     /// The thread also removes what is left when a program has ended: [`Child::wait`] returns when every process of it is
     /// dead, and does not wait for the removal of namespaces and cgroup.
     ///
     /// What is ready is shared by the clones of this plan; the last to be dropped ends the thread and waits for it, and for
     /// what it has to remove. Each of
-    /// the ready ones takes two or three descriptors of this process, a block of host ids if the host is privileged, and some
-    /// kernel memory. A network namespace has the kernel's defaults as they were when it was made.
+    /// the ready ones takes up to ten descriptors of this process, a block of host ids if the host is privileged, a cgroup, and
+    /// some kernel memory. A network namespace has the kernel's defaults as they were when it was made.
     ///
     /// # Errors
     ///

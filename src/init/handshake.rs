@@ -137,7 +137,7 @@ impl Container {
                 }
                 continue;
             }
-            if matches!(operation, Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {
+            if matches!(operation, Setup::NetNs {} | Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {

@@ -100,6 +100,7 @@ impl Stage {
             Setup::MakePrivate {} => sys::mount(c"", c"/", c"", sys::MS_REC | sys::MS_PRIVATE, c""),
             Setup::Hostname { name } => sys::set_hostname(name),
             Setup::DomainName { name } => sys::set_domain_name(name),
+            Setup::NetNs {} => sys::unshare(sys::CLONE_NEWNET),
             Setup::LoopbackUp {} => sys::loopback_up(),
             Setup::TimeOffsets { offsets } => time_offsets(offsets),
             Setup::ClocksStart { seconds } => clocks_start(seconds),

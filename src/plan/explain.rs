@@ -137,6 +137,10 @@ pub(super) fn of_exec(error: Error, errno: i32, plan: &Lowered) -> Error {
 /// Adds what to do about a failure inside, where that is known.
 pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
     let hint = match (step, errno) {
+        (Step::Clone, libc::EPERM) => "without root this needs a user namespace; add user_ns()",
+        (Step::Clone, libc::ENOSPC | libc::EUSERS) => {
+            "the limit of namespaces is reached: raise user.max_user_namespaces and its siblings"
+        }
         (Step::Mount | Step::File | Step::Root, libc::EROFS) => {
             "the target does not exist on a read-only root; make it there, or use Rootfs::overlay"
         }

@@ -368,6 +368,7 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
         }
     }
     if namespaces.contains(Namespaces::NET) {
+        lowering.setup(Step::Clone, "unsharing the network namespace", None, &Setup::NetNs {});
         lowering.setup(Step::Loopback, "bringing up the loopback interface", None, &Setup::LoopbackUp {});
     }
     if namespaces.contains(Namespaces::TIME) {

@@ -162,6 +162,8 @@ operations! {
         3 => Hostname { name: &'a [u8] },
         4 => DomainName { name: &'a [u8] },
         5 => LoopbackUp {},
+        /// Unshare the network namespace.
+        32 => NetNs {},
         /// Unshare the time namespace (for children) and write its offsets.
         6 => TimeOffsets { offsets: &'a [u8] },
         /// Unshare the time namespace (for children); its monotonic and boot-time clocks begin here.

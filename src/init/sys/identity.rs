@@ -3,6 +3,7 @@
 use super::{Errno, Owned, Result, address, address_mut, nr, owned, plain};
 
 pub(crate) const CLONE_NEWTIME: usize = 0x80;
+pub(crate) const CLONE_NEWNET: usize = 0x4000_0000;
 pub(crate) const CLONE_NEWCGROUP: usize = 0x0200_0000;
 
 pub(crate) fn unshare(flags: usize) -> Result<()> {
