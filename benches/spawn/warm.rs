@@ -1,15 +1,17 @@
 //! What is left of the price of a sandbox when it was set up before: a program in a container that lives on, beside
 //! plain `posix_spawn` of the same program.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use belljar::{Container, Pool, Sandbox};
 
-use super::statistics::median;
+use super::statistics::compare;
 use super::{closed, quiet, tiny};
 
 const BLOCK: usize = 20;
 const BLOCKS: usize = 100;
+/// How many single runs stand for a block: each waits until the pools are full again, which takes long.
+const SINGLES: usize = 5;
 /// Containers that a pool keeps ready.
 const POOL: usize = 4;
 
@@ -28,6 +30,7 @@ pub(crate) fn measure() {
     };
     println!("one after the other:");
     compare(
+        BLOCKS,
         BLOCK,
         &|| {},
         &[
@@ -47,6 +50,7 @@ pub(crate) fn measure() {
     };
     println!("one by one, when the pools are full again:");
     compare(
+        BLOCKS * SINGLES,
         1,
         // What is measured is the way of a program, and not who makes the next container meanwhile.
         &|| {
@@ -61,28 +65,4 @@ pub(crate) fn measure() {
             ("pool, memory and pids limits", &|| in_pool(&limited)),
         ],
     );
-}
-
-fn compare(block: usize, before: &dyn Fn(), ways: &[(&str, &dyn Fn())]) {
-    let mut times = vec![Vec::new(); ways.len()];
-    for _ in 0..BLOCKS * BLOCK / block.max(BLOCK / 5) {
-        for ((_, way), times) in ways.iter().zip(&mut times) {
-            before();
-            for _ in 0..block {
-                let start = Instant::now();
-                way();
-                times.push(start.elapsed().as_secs_f64() * 1e6);
-            }
-        }
-    }
-    let plain = median(&mut times[0]);
-    for ((name, _), mut times) in ways.iter().zip(times) {
-        let median = median(&mut times);
-        let p99 = times[times.len() * 99 / 100];
-        println!(
-            "{median:7.0} µs  {name}: {:.2} times posix_spawn, p99 {:.1} times its median",
-            median / plain,
-            p99 / median
-        );
-    }
 }
