@@ -103,7 +103,10 @@ impl Payload<'_> {
 
     /// Leaves word that it is executed now.
     pub(crate) fn depart(&self) {
-        self.departures.store(self.number, Departure { at: sys::wall_clock(), ..Departure::default() });
+        // The clock says 0 when it cannot be read, and 0 is no word: the init would take a program that runs for a payload
+        // that was lost, and start it once more.
+        let at = sys::wall_clock().max(1);
+        self.departures.store(self.number, Departure { at, ..Departure::default() });
     }
 
     /// Installs the filter. From here on its last calls have the token that it looks for.
