@@ -238,10 +238,9 @@ impl Container {
 
     /// Kills a payload that cannot get past its gate, or whose filter nobody could listen to. Its failure is told when its status pipe closes.
     fn give_up(&self, number: usize, program: &mut Program, failure: ChildFailure, one_shot: bool) {
-        // The first reason is the one: what the payload had sent before may still come in.
-        if self.departures.load(number).failure.stage == 0 {
-            self.departures.store(number, Departure { failure, at: 0 });
-        }
+        // What the payload had sent before it failed may still come in: its own reason is the first.
+        let own = self.departures.load(number).failure;
+        program.refuse(if own.stage == 0 { failure } else { own });
         self.kill(program, cause::NONE, one_shot);
     }
 
@@ -340,11 +339,10 @@ impl Container {
             } else if program.limits.wall_passed(now) && program.status().is_some() {
                 if program.is_on_its_way() {
                     program.is_overdue();
+                    self.kill(program, cause::NONE, one_shot);
                 } else {
-                    // What is told instead of "started" when the status pipe closes with the payload's death.
-                    self.departures.store(number, Departure { failure: late(), at: 0 });
+                    self.give_up(number, program, late(), one_shot);
                 }
-                self.kill(program, cause::NONE, one_shot);
             } else if program.limits.wall_passed(now) {
                 self.kill(program, cause::WALL, one_shot);
             } else if program.limits.watches_cpu() && now >= program.limits.look_at {

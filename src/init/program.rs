@@ -61,6 +61,8 @@ pub(crate) struct Program {
     hung_up: bool,
     /// It took too long to be executed, and was killed for that.
     overdue: bool,
+    /// Why it was given up. Not in the shared page, where the payload may write until it is dead.
+    refused: Option<ChildFailure>,
     /// By which the host names it while it waits, 0 before it was told of it.
     ticket: u32,
     pidfd: Option<Owned>,
@@ -217,6 +219,7 @@ impl Program {
             prepared: true,
             hung_up: false,
             overdue: false,
+            refused: None,
             ticket: 0,
             pidfd,
             status: Some(status),
@@ -283,6 +286,11 @@ impl Program {
     /// It is killed for not being executed in time. What it has left by then says whether it may have begun.
     pub(crate) fn is_overdue(&mut self) {
         self.overdue = true;
+    }
+
+    /// It is killed for this, which is told in place of its start. The first reason is the one.
+    pub(crate) fn refuse(&mut self, failure: ChildFailure) {
+        self.refused.get_or_insert(failure);
     }
 
     /// Tells the host that it waits.
@@ -470,6 +478,9 @@ impl Program {
     /// Called when the status pipe was closed: the program was executed, or left why it was not.
     pub(crate) fn executed(&mut self, control: Fd, departure: Departure) -> core::result::Result<(), ChildFailure> {
         self.status = None;
+        if let Some(failure) = self.refused {
+            return Err(failure);
+        }
         if departure.failure.stage != 0 {
             return Err(departure.failure);
         }
