@@ -187,14 +187,20 @@ impl Container {
         }
         let running = programs.iter().flatten().filter(|program| !program.is_waiting()).count();
         // What the host was told of may have got a command from it already.
-        let waiting = programs
-            .iter_mut()
-            .flatten()
-            .find(|program| program.is_unpublished() || program.has_ticket(message.ticket));
+        let waiting = programs.iter_mut().enumerate().find_map(|(number, slot)| {
+            let takes = |program: &&mut Program| program.is_unpublished() || program.has_ticket(message.ticket);
+            Some((number, slot.as_mut().filter(takes)?))
+        });
         let warm = message.flags & flag::WARM != 0 && !incoming.overflow && running < MAX_PROGRAMS;
-        if let Some(program) = waiting.filter(|_| warm) {
-            match program.release(self.control, message, &mut incoming.slots, image) {
-                Ok(()) => program.cpu_base = if one_shot { 0 } else { clock.read() },
+        if let Some((number, program)) = waiting.filter(|_| warm) {
+            match program.release(message, &mut incoming.slots, image) {
+                Ok(()) => {
+                    program.cpu_base = if one_shot { 0 } else { clock.read() };
+                    // It has its command, and may have begun: it must not run while the host believes that it does not.
+                    if let Err(failure) = program.hand_on_listener(self.control) {
+                        self.give_up(number, program, failure, one_shot);
+                    }
+                }
                 Err(failure) => {
                     sys::tell(self.control, &failed(message.child, failure), None).ok();
                 }
@@ -236,7 +242,8 @@ impl Container {
         }
     }
 
-    /// Kills a payload that cannot get past its gate, or whose filter nobody could listen to. Its failure is told when its status pipe closes.
+    /// Kills a payload that cannot get past its gate, is late, or whose filter nobody could listen to. Its failure is told when
+    /// its status pipe closes.
     fn give_up(&self, number: usize, program: &mut Program, failure: ChildFailure, one_shot: bool) {
         // What the payload had sent before it failed may still come in: its own reason is the first.
         let own = self.departures.load(number).failure;

@@ -315,28 +315,14 @@ impl Program {
         slots: &mut [Option<Owned>],
     ) -> core::result::Result<(), ChildFailure> {
         let pumps = pumps(request, slots)?;
-        self.belongs_to(control, request, pumps)
-    }
-
-    fn belongs_to(
-        &mut self,
-        control: Fd,
-        request: &Request,
-        pumps: [Option<Pump>; 2],
-    ) -> core::result::Result<(), ChildFailure> {
         self.take_on(request, pumps, Limits::of_release);
-        if self.host_listens {
-            if let Some(listener) = self.listener.take() {
-                self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno))?;
-            }
-        }
-        Ok(())
+        self.hand_on_listener(control)
     }
 
-    /// Gives a payload that waits its command. Fails if it waits no more.
+    /// Gives a payload that waits its command. Fails if it waits no more, and then it does not begin. Its listener is still to
+    /// be handed on.
     pub(crate) fn release(
         &mut self,
-        control: Fd,
         request: &Request,
         slots: &mut [Option<Owned>],
         image: &Image,
@@ -346,7 +332,16 @@ impl Program {
         let pumps = pumps(request, slots)?;
         let stream = |n: usize| slots.get(n).and_then(Option::as_ref).map(Owned::fd).ok_or(malformed);
         sys::send_command(status, image, &[stream(0)?, stream(1)?, stream(2)?]).map_err(|_| gone())?;
-        self.belongs_to(control, request, pumps)
+        self.take_on(request, pumps, Limits::of_release);
+        Ok(())
+    }
+
+    /// Hands the listener that came before the command on, if it is the host's.
+    pub(crate) fn hand_on_listener(&mut self, control: Fd) -> core::result::Result<(), ChildFailure> {
+        match self.listener.take_if(|_| self.host_listens) {
+            Some(listener) => self.hand_on(control, &listener).map_err(|errno| at(line::LISTENER, errno)),
+            None => Ok(()),
+        }
     }
 
     /// The status pipe, while the program is not yet executed.
