@@ -314,8 +314,9 @@ impl Program {
         request: &Request,
         slots: &mut [Option<Owned>],
     ) -> core::result::Result<(), ChildFailure> {
-        let pumps = pumps(request, slots)?;
-        self.take_on(request, pumps, Limits::of_release);
+        // It has its command already: what fails from here on is told of the program, which therefore has a number first.
+        self.take_on(request, [None, None], Limits::of_release);
+        self.pumps = pumps(request, slots)?;
         self.hand_on_listener(control)
     }
 
