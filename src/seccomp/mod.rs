@@ -119,10 +119,11 @@ use profile::Profile;
 /// # Starting a program
 ///
 /// The filter is the last that the init installs before it executes the program, so that nothing of ours runs between the
-/// two. The few calls that this takes (`execve`, and for a listener `sendmsg`) are recognised by a random number of 64
-/// bits in their sixth argument, which these calls do not have, and allowed whatever the policy says of them. The program
-/// cannot know that number, which each program has its own of: `execve` takes away the memory that held it. So a policy may
-/// deny `execve` altogether.
+/// two but what starts the program. The few calls that this takes are recognised by a random number of 64 bits in their
+/// sixth argument, which these calls do not have, and allowed whatever the policy says of them: `execve`, `exit_group` if
+/// it fails, `sendmsg` for a listener, and, where a program's process waits for its command under the filter already,
+/// `recvmsg`, `close_range`, `chdir`, `getcwd` and `clock_gettime`. The program cannot know that number, which each program
+/// has its own of: `execve` takes away the memory that held it. So a policy may deny `execve` altogether.
 ///
 /// # The default profile
 ///
