@@ -18,6 +18,18 @@ pub(crate) fn read_usage(file: Fd, is_cpu_stat: bool) -> u64 {
 }
 
 impl CpuClock {
+    /// Whether nothing counts.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.usage.is_none() && self.sampler.is_none()
+    }
+
+    /// Counts by samples from now on, unless something counts already.
+    pub(crate) fn sample(&mut self) {
+        if self.is_idle() {
+            self.sampler = Some(Sampler::new());
+        }
+    }
+
     /// Nanoseconds; 0 when nothing counts.
     pub(crate) fn read(&mut self) -> u64 {
         if let Some(usage) = self.usage {

@@ -1,7 +1,7 @@
 //! The container as its init sees it once it is set up: one event loop until the host is gone or the work is done.
 
 use crate::clock::CpuClock;
-use crate::deadline::{Look, Sampler, parse_usage};
+use crate::deadline::{Look, parse_usage};
 use crate::handshake::{Container, HOST_SLOT, MAX_PAYLOADS, MAX_PROGRAMS, Table};
 use crate::listener::Filter;
 use crate::payload::{Departure, MAX_JOINS};
@@ -59,6 +59,7 @@ impl Container {
         let mut clock = CpuClock { usage, is_cpu_stat: self.usage_is_cpu_stat, sampler: None };
         let mut one_shot = false;
         let mut more_to_reap = false;
+        // A template is in the box for a moment. Whoever hears READY may look at the box, and finds nothing in it.
         warm.refill(&mut programs, &shared, &leave);
         let ready = Reply { kind: reply::READY, ..Reply::default() };
         if self.start_flags & flag::QUIET == 0 && sys::tell(self.control, &ready, None).is_err() {
@@ -76,10 +77,8 @@ impl Container {
             let next = programs.iter().flatten().filter_map(|program| program.limits.next()).min();
             let Some(polled) = set.get_mut(..used) else { sys::exit(251) };
             // The host gives it its command without us, unless its CPU time counts from the moment that we do.
-            let is_full = programs.iter().flatten().filter(|program| !program.is_waiting()).count() >= MAX_PROGRAMS;
-            let unpublished = programs.iter_mut().flatten().find(|program| {
-                !is_full && program.is_unpublished() && clock.usage.is_none() && clock.sampler.is_none()
-            });
+            let may_publish = running(&programs) < MAX_PROGRAMS && clock.is_idle();
+            let unpublished = programs.iter_mut().flatten().find(|program| may_publish && program.is_unpublished());
             let pause = if more_to_reap || unpublished.is_some() { Some(0) } else { next.map(|at| at.saturating_sub(now)) };
             if let Err(errno) = sys::poll(polled, pause) {
                 sys::tell(self.control, &broken(line::EVENTS, errno), None).ok();
@@ -96,8 +95,8 @@ impl Container {
                 match sys::receive_long::<Request>(self.control, &mut image, |fd| incoming.push(fd)) {
                     Ok(Some(message)) if message.kind == request::RUN => {
                         one_shot |= message.flags & flag::ONE_SHOT != 0;
-                        if message.flags & flag::SAMPLE_CPU != 0 && clock.usage.is_none() && clock.sampler.is_none() {
-                            clock.sampler = Some(Sampler::new());
+                        if message.flags & flag::SAMPLE_CPU != 0 {
+                            clock.sample();
                         }
                         warm.want();
                         self.launch(&message, &shared, &mut incoming, &mut image, &mut programs, &mut clock, one_shot);
@@ -167,25 +166,10 @@ impl Container {
         one_shot: bool,
     ) {
         if message.flags & flag::DIRECT != 0 {
-            let claimed = programs.iter_mut().enumerate().find_map(|(number, slot)| {
-                Some((number, slot.as_mut().filter(|program| program.has_ticket(message.ticket))?))
-            });
-            match claimed {
-                // It was killed before, and its command with it.
-                None => {
-                    sys::tell(self.control, &failed(message.child, gone()), None).ok();
-                }
-                Some((number, program)) => {
-                    program.cpu_base = if one_shot { 0 } else { clock.read() };
-                    if let Err(failure) = program.claim(self.control, message, &mut incoming.slots) {
-                        self.give_up(number, program, failure, one_shot);
-                    }
-                }
-            }
-            *incoming = Table::new();
+            self.claim(message, incoming, programs, clock, one_shot);
             return;
         }
-        let running = programs.iter().flatten().filter(|program| !program.is_waiting()).count();
+        let running = running(programs);
         // What the host was told of may have got a command from it already.
         let waiting = programs.iter_mut().enumerate().find_map(|(number, slot)| {
             let takes = |program: &&mut Program| program.is_unpublished() || program.has_ticket(message.ticket);
@@ -228,6 +212,33 @@ impl Container {
                 self.end(programs);
             }
         }
+    }
+
+    /// The host has given a payload its command itself.
+    fn claim(
+        &self,
+        message: &Request,
+        incoming: &mut Table,
+        programs: &mut [Option<Program>; MAX_PAYLOADS],
+        clock: &mut CpuClock,
+        one_shot: bool,
+    ) {
+        let claimed = programs.iter_mut().enumerate().find_map(|(number, slot)| {
+            Some((number, slot.as_mut().filter(|program| program.has_ticket(message.ticket))?))
+        });
+        match claimed {
+            // It was killed before, and its command with it.
+            None => {
+                sys::tell(self.control, &failed(message.child, gone()), None).ok();
+            }
+            Some((number, program)) => {
+                program.cpu_base = if one_shot { 0 } else { clock.read() };
+                if let Err(failure) = program.claim(self.control, message, &mut incoming.slots) {
+                    self.give_up(number, program, failure, one_shot);
+                }
+            }
+        }
+        *incoming = Table::new();
     }
 
     /// The host was at the gate of a program.
@@ -486,6 +497,11 @@ impl Container {
         // PID 1 takes its namespace with it: the kernel kills every process there before it lets go of this one.
         sys::exit(0)
     }
+}
+
+/// How many programs run, or are about to: what waits for a command is not counted.
+fn running(programs: &[Option<Program>; MAX_PAYLOADS]) -> usize {
+    programs.iter().flatten().filter(|program| !program.is_waiting()).count()
 }
 
 /// Captured output could not be moved.

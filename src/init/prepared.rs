@@ -1,11 +1,12 @@
 //! Payloads that are confined before their command comes: all that is left to do then is to take it and to execute it.
 //!
 //! ```text
-//! init:     forks a payload; it confines itself, PREPARED, and waits          forks a template; it confines itself
+//! init:     forks a payload; it confines itself, says its id, and waits       forks a template; it confines itself
 //!                                                                             FORK(channel) ─▶ it forks a payload beside
-//!                                                                             itself, which says PREPARED and waits
-//! host:     RUN
-//! init:     the command ─▶ payload
+//!                                                                             itself, which says its id and waits
+//!           PREPARED(ticket, channel) ─▶ host, unless CPU time is counted: that begins with what the init does
+//! host:     RUN(ticket) ─▶ init, and the command ─▶ payload, by the channel
+//!           or, where it has no channel: RUN with the command ─▶ init, the command ─▶ payload
 //! payload:  joins its cgroup if it has not, enters its directory, execve
 //! ```
 //!

@@ -385,8 +385,7 @@ impl Program {
         Ok(())
     }
 
-    /// Whether it was the word that the payload has parked, which the host
-    /// is told.
+    /// Whether it was the word that the payload has parked, which the host is told.
     fn parks(&mut self, control: Fd) -> Result<bool> {
         let (Some(gate), Some(status)) = (&mut self.gate, &self.status) else { return Ok(false) };
         if gate.is_parked() || !gate.arrives(status.fd())? {
