@@ -18,7 +18,7 @@ pub(crate) struct HostStep {
 
 impl HostStep {
     pub(crate) fn new(step: Step, what: impl Into<String>, action: Action) -> Self {
-        Self { label: Label { step, what: what.into(), path: None }, action }
+        Self { label: Label::new(step, what), action }
     }
 }
 

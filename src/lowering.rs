@@ -20,6 +20,14 @@ pub(crate) struct Label {
     pub(crate) what: String,
     /// The path inside.
     pub(crate) path: Option<PathBuf>,
+    /// It is a part of making an overlay, which the kernel refuses for reasons of its own.
+    pub(crate) of_overlay: bool,
+}
+
+impl Label {
+    pub(crate) fn new(step: Step, what: impl Into<String>) -> Self {
+        Self { step, what: one_line(what.into()).into_owned(), path: None, of_overlay: false }
+    }
 }
 
 /// The labels of each section's operations.
@@ -116,7 +124,15 @@ impl Lowering {
             self.follows_init |= self.of_each_init.iter().any(|place| path.starts_with(place));
         }
         operation.encode(&mut self.sections[section::SETUP]);
-        self.label(section::SETUP, step, what, path);
+        let of_overlay = matches!(
+            operation,
+            Setup::Layer { .. }
+                | Setup::LayerBelow { .. }
+                | Setup::UpperDir { .. }
+                | Setup::RootOverlay { .. }
+        );
+        let label = Label { path: path.map(Path::to_path_buf), of_overlay, ..Label::new(step, what) };
+        self.labels[section::SETUP].push(label);
     }
 
     /// Adds to one of the sections that the payload carries out.
@@ -128,12 +144,7 @@ impl Lowering {
         operation: &Confine<'_>,
     ) {
         operation.encode(&mut self.sections[section]);
-        self.label(section, step, what, None);
-    }
-
-    fn label(&mut self, section: usize, step: Step, what: impl Into<String>, path: Option<&Path>) {
-        let what = one_line(what.into()).into_owned();
-        self.labels[section].push(Label { step, what, path: path.map(Path::to_path_buf) });
+        self.labels[section].push(Label::new(step, what));
     }
 
     /// Whether the init can no longer clone what is at this path, because it is `/` and covered, and no host does it.

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Lowered, Plan};
 use crate::error::{Error, Step, one_line};
 use crate::idmap::MapPlan;
+use crate::lowering::Label;
 use crate::namespace::Namespaces;
 use crate::wire::{line, section};
 
@@ -134,8 +135,19 @@ pub(super) fn of_exec(error: Error, errno: i32, plan: &Lowered) -> Error {
     with_hint(error, Step::Exec, errno)
 }
 
+/// What to do about an operation that failed.
+pub(super) fn of_operation(error: Error, label: &Label, errno: i32) -> Error {
+    if label.of_overlay && errno == libc::EINVAL {
+        return error.with_hint(
+            "overlayfs refuses this combination in a user namespace: a layer that contains a mount point, an upper \
+             directory in use or once used with volatile(), or more layers than the kernel takes",
+        );
+    }
+    with_hint(error, label.step, errno)
+}
+
 /// Adds what to do about a failure inside, where that is known.
-pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
+fn with_hint(error: Error, step: Step, errno: i32) -> Error {
     let hint = match (step, errno) {
         (Step::Clone, libc::EPERM) => "without root this needs a user namespace; add user_ns()",
         (Step::Clone, libc::ENOSPC | libc::EUSERS) => {
@@ -146,10 +158,6 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         }
         (Step::Mount | Step::File, libc::ELOOP) => {
             "the target is a dangling symlink in the root; remove it there"
-        }
-        (Step::Root, libc::EINVAL) => {
-            "overlayfs refuses this combination in a user namespace: a layer that contains a mount point, an upper \
-             directory in use or once used with volatile(), or more layers than the kernel takes"
         }
         (Step::Mount, libc::EPERM) => {
             "mounting proc in a container whose own /proc is masked is refused by the kernel; give the outer container \
@@ -224,4 +232,35 @@ pub(super) fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         _ => return error,
     };
     error.with_hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lowering::{Lowering, SourceMode};
+    use crate::wire::{Setup, Source};
+
+    #[test]
+    fn only_an_overlay_is_explained_by_overlayfs() {
+        let source = Source::Slot(0);
+        let operations = [
+            (Setup::RootOverlay { options: c"lowerdir=0", attributes: 0 }, true),
+            (Setup::Layer { source, number: 0 }, true),
+            (Setup::UpperDir { source }, true),
+            // A root that is made once for all sandboxes of a plan, or a directory of the host.
+            (Setup::RootBind { source, attributes: 0 }, false),
+            (Setup::RootTmpfs { size: 0, inodes: 0 }, false),
+        ];
+        let mut lowering = Lowering::new(SourceMode::Descriptors);
+        for (operation, _) in &operations {
+            lowering.setup(Step::Root, "making the root", None, operation);
+        }
+        let (_, labels, _) = lowering.finish().unwrap();
+        for (label, (operation, of_overlay)) in labels[section::SETUP].iter().zip(&operations) {
+            let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+            let error = of_operation(Error::os(label.step, label.what.clone(), source), label, libc::EINVAL);
+            let told = error.hint().is_some_and(|hint| hint.contains("overlayfs"));
+            assert_eq!(told, *of_overlay, "{operation:?}");
+        }
+    }
 }

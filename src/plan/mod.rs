@@ -203,7 +203,7 @@ impl Plan {
                 Some(path) => error.with_path(path),
                 None => error,
             };
-            return explain::with_hint(error, label.step, reply.errno);
+            return explain::of_operation(error, label, reply.errno);
         }
         let error = |step, what: String| Error::os(step, what, source);
         if let (stage::PROTOCOL, Some((step, what))) = (reply.stage, explain::line_of(reply.index)) {
