@@ -446,6 +446,11 @@ impl Container {
     /// Kills and reaps every process of the container but this one.
     fn kill_everything(&self) {
         if self.is_pid_1 {
+            // Orphans become its children, so when it has none nobody is left. kill(2) of all would look at every process of
+            // the machine to find that.
+            if matches!(sys::reap(Wait::No), Err(Errno::ECHILD)) {
+                return;
+            }
             sys::kill(-1, sys::SIGKILL).ok();
             self.thaw();
             while sys::reap(Wait::Yes).is_ok_and(|reaped| reaped.is_some()) {}
