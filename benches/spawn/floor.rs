@@ -13,6 +13,7 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::tiny;
 
@@ -38,7 +39,7 @@ fn own_v1(controller: &str) -> Result<PathBuf, String> {
 struct Args<'a> {
     floor: &'a Floor,
     tasks: [i32; 2],
-    /// The pipe whose end says that the id map is written.
+    /// The pipe that says that the id map is written.
     wait: i32,
     go: i32,
     program: &'a CStr,
@@ -79,8 +80,11 @@ impl Floor {
     }
 
     pub(crate) fn run(&self) {
-        let groups =
-            [&self.memory, &self.pids].map(|dir| dir.join(format!("belljar-floor-{}", std::process::id())));
+        // Several threads may be at it.
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("belljar-floor-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let groups = [&self.memory, &self.pids].map(|dir| dir.join(&name));
         let limits = [("memory.limit_in_bytes", "268435456"), ("pids.max", "16")];
         let mut tasks: Vec<fs::File> = Vec::new();
         for (group, (file, value)) in groups.iter().zip(limits) {
@@ -116,7 +120,8 @@ impl Floor {
         let base = 1_879_000_000_u32 / 65_536 * 65_536;
         fs::write(format!("/proc/{pid}/gid_map"), format!("0 {base} 65536")).expect("the map is taken");
         fs::write(format!("/proc/{pid}/uid_map"), format!("0 {base} 65536")).expect("the map is taken");
-        drop(go);
+        // Not by closing it: the child of another thread may have a copy.
+        nix::unistd::write(&go, b"x").expect("the child reads it");
         let mut status = 0;
         // SAFETY: our child, a live status.
         let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };

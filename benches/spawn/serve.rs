@@ -90,18 +90,19 @@ pub(crate) fn serve(word: &str) {
     let plan = closed().plan().expect("a valid policy");
     let alive = if let Kind::Alive(number) = kind { number } else { 0 };
     let alive: Vec<Container> = (0..alive).map(|_| plan.start().expect("one more works")).collect();
-    let warm = plan.start().expect("the sandbox works here");
+    // One for each spawner.
+    let warm = [0, 1].map(|_| plan.start().expect("the sandbox works here"));
     let ahead = OnceLock::new();
     let pools = [Reuse::Never, Reuse::AfterReset].map(|reuse| (reuse, OnceLock::new()));
     let resident = if let Kind::Resident(mib) = kind { mib << 20 } else { 0 };
     let resident = vec![1_u8; resident];
-    let once = |what: &str| match what {
+    let once = |what: &str, spawner: usize| match what {
         "posix_spawn" => {
             assert!(std::process::Command::new(host.path()).status().expect("it runs").success());
         }
         "floor" => floor.as_ref().expect("it is asked for only where it works").run(),
         "cold" => run(&plan, &quiet("/true")),
-        "warm" => assert!(warm.status(quiet("/true")).expect("it works").success()),
+        "warm" => assert!(warm[spawner].status(quiet("/true")).expect("it works").success()),
         "prepared" => {
             run(ahead.get_or_init(|| plan.prepare_ahead(4).expect("it works here")), &quiet("/true"));
         }
@@ -116,16 +117,16 @@ pub(crate) fn serve(word: &str) {
         let line = line.expect("lines of text");
         let block = || -> Vec<f64> {
             match line.split_once(' ') {
-                None => (0..BLOCK).map(|_| micros(|| once(&line))).collect(),
+                None => (0..BLOCK).map(|_| micros(|| once(&line, 0))).collect(),
                 Some((what, PACED)) => {
                     let paced = |_| {
                         std::thread::sleep(PACE);
-                        micros(|| once(what))
+                        micros(|| once(what, 0))
                     };
                     (0..BLOCK).map(paced).collect()
                 }
                 Some((what, spawners)) => {
-                    vec![throughput(spawners.parse().expect("a number"), || once(what))]
+                    vec![throughput(spawners.parse().expect("a number"), |spawner| once(what, spawner))]
                 }
             }
         };
@@ -137,11 +138,12 @@ pub(crate) fn serve(word: &str) {
 }
 
 /// Runs in a second, by so many threads at once.
-fn throughput(spawners: usize, once: impl Fn() + Sync) -> f64 {
+fn throughput(spawners: usize, once: impl Fn(usize) + Sync) -> f64 {
     let start = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..spawners {
-            scope.spawn(|| (0..BLOCK).for_each(|_| once()));
+        for spawner in 0..spawners {
+            let once = &once;
+            scope.spawn(move || (0..BLOCK).for_each(|_| once(spawner)));
         }
     });
     (spawners * BLOCK) as f64 / start.elapsed().as_secs_f64()
