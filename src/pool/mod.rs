@@ -16,24 +16,26 @@
 //! maximum: callers that come faster than their sandboxes can be removed wait.
 
 mod builder;
+mod claim;
 mod keeper;
 mod metrics;
 mod parked;
 mod state;
+mod waiters;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub use self::builder::{PoolBuilder, Reuse, WhenEmpty};
+pub(crate) use self::claim::{Claim, Taken};
 pub use self::metrics::PoolMetrics;
-use self::state::{Shared, Taken};
+pub(crate) use self::state::Shared;
 use crate::child::Child;
 use crate::command::Command;
 use crate::error::{Error, Result, Step};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
-use crate::teardown::Reaper;
 
 /// Containers of one [`Plan`] that are set up ahead of time and wait, each for one program. Made by [`Plan::pool`].
 ///
@@ -98,20 +100,14 @@ impl Pool {
         let command = command.borrow();
         // What is seen to be wrong costs no container.
         command.validate()?;
-        let spawned = match self.shared.take()? {
-            Taken::Ready(parked) => parked.run(command),
-            Taken::Nothing => Child::alone(&self.shared.plan, command),
-        };
-        match spawned {
-            Ok(child) => {
-                self.shared.started();
-                Ok(child.reaped_by(Arc::clone(&self.shared) as Arc<dyn Reaper>))
-            }
-            Err(error) => {
-                self.shared.give_back();
-                Err(error)
-            }
-        }
+        let Taken { parked, place } = Claim::new(&self.shared)?.wait()?;
+        // Whatever fails drops the place, and so gives it back.
+        let child = match parked {
+            Some(parked) => parked.run(command),
+            None => Child::alone(&self.shared.plan, command),
+        }?;
+        self.shared.started();
+        Ok(child.reaped_by(place))
     }
 
     /// Runs a program to its end and captures stdout and stderr, 16 MiB each unless the command says otherwise.
@@ -145,6 +141,11 @@ impl Pool {
     /// [`Setup`](crate::ErrorKind::Setup) when something could not be removed.
     pub fn close(mut self) -> Result<()> {
         self.stop()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     fn stop(&mut self) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::runtime::{self, Purpose, Runtime};
 
 /// A container for one program, which it waits for when it is ready.
 #[derive(Debug, Clone)]
-pub(super) struct Parked(Arc<Runtime>);
+pub(crate) struct Parked(Arc<Runtime>);
 
 impl Parked {
     /// Begins to set one up.
@@ -44,7 +44,7 @@ impl Parked {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(super) fn runtime(&self) -> &Arc<Runtime> {
+    pub(crate) fn runtime(&self) -> &Arc<Runtime> {
         &self.0
     }
 

@@ -1,8 +1,10 @@
 //! What callers and the pool's thread share.
 
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -10,21 +12,20 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::builder::{Options, Reuse, WhenEmpty};
 use super::metrics::PoolMetrics;
 use super::parked::Parked;
+use super::waiters::Waiters;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::Plan;
 use crate::runtime::Runtime;
-use crate::teardown::{Init, Reaper};
+use crate::teardown::Init;
 
 /// How long no call may have come for a moment to be quiet.
 const QUIET: Duration = Duration::from_millis(2);
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) plan: Plan,
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
     pub(super) options: Options,
     state: Mutex<State>,
-    /// A container has become ready or was removed, or something has failed.
-    changed: Condvar,
     /// Wakes the pool's thread.
     bell: EventFd,
     /// The process that started the pool, and alone has its thread.
@@ -42,20 +43,57 @@ pub(super) struct State {
     pub(super) stopping: bool,
     /// When a program was started or ended last.
     last_call: Instant,
-    /// Calls that wait.
-    waiting: usize,
+    /// Calls that wait until a container becomes ready or is removed, or something fails.
+    pub(super) waiters: Waiters,
     /// The thread looks again by itself when the moment is quiet.
     is_expected: bool,
     /// How many there are of each, but those that are ready.
     pub(super) count: PoolMetrics,
 }
 
-/// What a call has got to run its program in.
+/// What there is for a call.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum Found {
     Ready(Parked),
     /// Leave to start a sandbox.
-    Nothing,
+    Leave,
+}
+
+/// The state, locked. Whoever was called is woken when the lock is free again.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    // In this order they are dropped.
+    state: MutexGuard<'a, State>,
+    due: Due,
+}
+
+#[derive(Debug)]
+struct Due(Vec<Waker>);
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.due.0 = self.state.waiters.due();
+    }
+}
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
 }
 
 impl Shared {
@@ -69,18 +107,11 @@ impl Shared {
             failure: None,
             stopping: false,
             last_call: Instant::now(),
-            waiting: 0,
+            waiters: Waiters::default(),
             is_expected: false,
             count: PoolMetrics::default(),
         };
-        Ok(Self {
-            plan,
-            options,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-            bell,
-            owner: std::process::id(),
-        })
+        Ok(Self { plan, options, state: Mutex::new(state), bell, owner: std::process::id() })
     }
 
     /// Whether this is the process that started the pool. In a forked copy another thread may have held the lock at that
@@ -89,8 +120,9 @@ impl Shared {
         self.owner == std::process::id()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, due: Due(Vec::new()) }
     }
 
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
@@ -106,44 +138,15 @@ impl Shared {
         self.bell.read().ok();
     }
 
-    /// A container, or leave to start a sandbox, within the time that the pool waits.
-    pub(super) fn take(&self) -> Result<Taken> {
-        if !self.is_ours() {
-            return Err(Error::invalid(
-                "the pool belongs to the process that started it, of which this is a fork",
-            )
-            .with_hint("start one in this process"));
+    /// What there is for a call, without waiting. Whoever gets something is in use from then on.
+    pub(super) fn look(&self, state: &mut State) -> Result<Option<Found>> {
+        if state.stopping {
+            state.count.refused += 1;
+            return Err(closed());
         }
-        let deadline = Instant::now().checked_add(self.options.patience);
-        let mut state = self.lock();
-        let mut has_waited = false;
-        loop {
-            let has_room = state.count.in_use + state.count.closing < self.options.max;
-            if has_room {
-                if let Some(taken) = self.try_take(&mut state)? {
-                    return Ok(taken);
-                }
-            }
-            if !has_waited {
-                has_waited = true;
-                state.count.waits += 1;
-            }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            state = match left {
-                Some(left) if left.is_zero() => {
-                    state.count.refused += 1;
-                    return Err(self.exhausted(has_room));
-                }
-                Some(left) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+        if !self.has_room(state) {
+            return Ok(None);
         }
-    }
-
-    /// The same for a pool that has room, without waiting.
-    fn try_take(&self, state: &mut State) -> Result<Option<Taken>> {
         while let Some(parked) = state.ready.pop() {
             if parked.is_dead() {
                 self.discard(state, &parked);
@@ -152,13 +155,13 @@ impl Shared {
             state.count.in_use += 1;
             state.count.warm += 1;
             state.last_call = Instant::now();
-            return Ok(Some(Taken::Ready(parked)));
+            return Ok(Some(Found::Ready(parked)));
         }
         match (self.options.when_empty, &state.failure) {
             (WhenEmpty::Start, _) => {
                 state.count.in_use += 1;
                 state.count.cold += 1;
-                Ok(Some(Taken::Nothing))
+                Ok(Some(Found::Leave))
             }
             (WhenEmpty::Wait, Some(failure)) => {
                 let failure = failure.again();
@@ -167,6 +170,32 @@ impl Shared {
             }
             (WhenEmpty::Wait, None) => Ok(None),
         }
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        state.count.in_use + state.count.closing < self.options.max
+    }
+
+    /// Whether another call may find something, too.
+    pub(super) fn may_have_more(&self, state: &State) -> bool {
+        self.has_room(state) && (!state.ready.is_empty() || self.options.when_empty == WhenEmpty::Start)
+    }
+
+    /// A call begins to wait.
+    pub(super) fn enter(&self, state: &mut State, waker: &Waker) -> u64 {
+        state.count.waits += 1;
+        // The thread may have put off what this one waits for.
+        if state.is_expected {
+            self.ring();
+        }
+        state.waiters.enter(waker)
+    }
+
+    /// A call has waited for too long.
+    pub(super) fn refuse(&self) -> Error {
+        let mut state = self.lock();
+        state.count.refused += 1;
+        self.exhausted(self.has_room(&state))
     }
 
     /// Puts a container that has died away. It is no longer among those that are ready.
@@ -193,7 +222,7 @@ impl Shared {
     }
 
     /// The program was started in what was taken.
-    pub(super) fn started(&self) {
+    pub(crate) fn started(&self) {
         self.note_call(&mut self.lock());
     }
 
@@ -209,7 +238,7 @@ impl Shared {
     fn is_urgent(&self, state: &State) -> bool {
         let size = self.options.size;
         let few = state.ready.len() * 2 < size && self.missing(state) > 0;
-        state.waiting > 0 || few || state.count.closing * 2 > size
+        !state.waiters.is_empty() || few || state.count.closing * 2 > size
     }
 
     /// Until when the thread leaves aside what it has to do, if it does. Setting sandboxes up and removing them takes the
@@ -224,13 +253,14 @@ impl Shared {
 
     /// What was taken is not used after all, and nothing is left of it.
     pub(super) fn give_back(&self) {
-        let mut state = self.lock();
-        self.release(&mut state);
+        if self.is_ours() {
+            self.release(&mut self.lock());
+        }
     }
 
     fn release(&self, state: &mut State) {
         state.count.in_use -= 1;
-        self.changed.notify_one();
+        state.waiters.call_one();
         self.note_call(state);
     }
 
@@ -251,7 +281,7 @@ impl Shared {
         state.count.refills += 1;
         state.failure = None;
         state.ready.push(parked);
-        self.changed.notify_one();
+        state.waiters.call_one();
     }
 
     /// A container could not be set up: all that wait are told.
@@ -259,7 +289,7 @@ impl Shared {
         let mut state = self.lock();
         state.count.failed_refills += 1;
         state.failure = Some(error);
-        self.changed.notify_all();
+        state.waiters.call_all();
     }
 
     /// Nothing is left of a container that was closing, or something that could not be removed.
@@ -267,11 +297,14 @@ impl Shared {
         let mut state = self.lock();
         state.count.closing -= 1;
         state.count.not_removed += u64::from(!is_removed);
-        self.changed.notify_one();
+        state.waiters.call_one();
     }
 
+    /// Ends the thread. Those that still wait are told; only tasks can.
     pub(super) fn stop(&self) {
-        self.lock().stopping = true;
+        let mut state = self.lock();
+        state.stopping = true;
+        state.waiters.call_all();
         self.ring();
     }
 
@@ -282,10 +315,9 @@ impl Shared {
         let state = self.lock();
         PoolMetrics { ready: state.ready.len(), ..state.count }
     }
-}
 
-impl Reaper for Shared {
-    fn take_down(&self, runtime: Arc<Runtime>) -> Result<()> {
+    /// Takes over what is left of a sandbox that was used. No program runs inside any more.
+    pub(super) fn take_down(&self, runtime: Arc<Runtime>) -> Result<()> {
         if !self.is_ours() {
             return Ok(());
         }
@@ -294,15 +326,19 @@ impl Reaper for Shared {
             self.release(&mut state);
             return Ok(());
         }
+        state.count.in_use -= 1;
         if state.stopping {
-            state.count.in_use -= 1;
             drop(state);
             return runtime.tear_down(Init::Exiting);
         }
-        state.count.in_use -= 1;
         state.count.closing += 1;
         state.ended.push((runtime, Init::Exiting));
         self.note_call(&mut state);
         Ok(())
     }
+}
+
+fn closed() -> Error {
+    Error::message(ErrorKind::Setup, Step::Pool, "the pool was closed while a program waited for a container")
+        .with_hint("keep the pool until the futures that it has made are done")
 }
