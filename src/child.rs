@@ -169,6 +169,13 @@ impl Asked {
         Ok(Self { child, handlers, tries: Tries::First, progress: Progress::default() })
     }
 
+    /// The same, and from now on another takes the sandbox down, or is told that it was taken down.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn reaped_by(mut self, reaper: Option<Arc<dyn Reaper>>) -> Self {
+        self.child.reaper = reaper;
+        self
+    }
+
     /// One word of the init. After the last one it runs, or is nothing that could be dropped any more.
     pub(crate) fn hear(&mut self, received: Received, command: &Command) -> ControlFlow<Result<()>> {
         let (child, progress) = (&mut self.child, &mut self.progress);

@@ -5,6 +5,7 @@
 //! | [`Sandbox::spawn`], [`output`](crate::Sandbox::output), [`status`](crate::Sandbox::status), [`start`](crate::Sandbox::start) | [`Sandbox::spawn_async`], [`output_async`](crate::Sandbox::output_async), [`status_async`](crate::Sandbox::status_async), [`start_async`](crate::Sandbox::start_async) |
 //! | [`Plan::spawn`], [`output`](crate::Plan::output), [`start`](crate::Plan::start) | [`Plan::spawn_async`], [`output_async`](crate::Plan::output_async), [`start_async`](crate::Plan::start_async) |
 //! | [`Container::spawn`], [`output`](crate::Container::output), [`status`](crate::Container::status), [`close`](crate::Container::close) | [`Container::spawn_async`], [`output_async`](crate::Container::output_async), [`status_async`](crate::Container::status_async), [`close_async`](crate::Container::close_async) |
+//! | [`Pool::spawn`], [`output`](crate::Pool::output), [`status`](crate::Pool::status), [`close`](crate::Pool::close), [`PoolBuilder::start`] | [`Pool::spawn_async`], [`output_async`](crate::Pool::output_async), [`status_async`](crate::Pool::status_async), [`close_async`](crate::Pool::close_async), [`PoolBuilder::start_async`] |
 //! | [`Child`](crate::Child) | [`tokio::Child`](Child); [`into_async`](crate::Child::into_async) makes one of the other |
 //! | [`wait_timeout`](crate::Child::wait_timeout) | `tokio::time::timeout` around [`wait`](Child::wait) |
 //!
@@ -14,6 +15,10 @@
 //! [`Plan::spawn_async`]: crate::Plan::spawn_async
 //! [`Container::spawn`]: crate::Container::spawn
 //! [`Container::spawn_async`]: crate::Container::spawn_async
+//! [`Pool::spawn`]: crate::Pool::spawn
+//! [`Pool::spawn_async`]: crate::Pool::spawn_async
+//! [`PoolBuilder::start`]: crate::PoolBuilder::start
+//! [`PoolBuilder::start_async`]: crate::PoolBuilder::start_async
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -48,7 +53,7 @@
 //! system calls that are not waits, one after the other (`clone3`, which returns when the init is executed, the id maps, the
 //! mounts that the host clones, the cgroup). It is about as long as the launch of [`Plan::spawn`] and is done in place, for a
 //! thread of the blocking pool would cost a thread for each launch that is under way at once. A host for which that is too
-//! long starts containers ahead, or launches in `spawn_blocking(move || plan.spawn(command))` and goes on with
+//! long takes them from a [`Pool`](crate::Pool), or launches in `spawn_blocking(move || plan.spawn(command))` and goes on with
 //! [`into_async`](crate::Child::into_async). Programs in a container cost far less. `cargo bench --features tokio --bench spawn --
 //! --tasks` measures all of them.
 //!
@@ -58,8 +63,7 @@
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and
 //! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`. So does
-//! [`reset`](crate::Container::reset), for which starts in that container wait in theirs, and [`Pool::spawn`](crate::Pool::spawn),
-//! which may wait for a container; [`into_async`](crate::Child::into_async) goes on with what it returns. Of a program with
+//! [`reset`](crate::Container::reset), for which starts in that container wait in theirs. Of a program with
 //! [limits of its own](crate::Command::limits), what it has left behind is killed in place when it has ended.
 //!
 //! # Dropping
@@ -70,7 +74,7 @@
 //! drops does it before `drop` returns. [`Child::kill`] returns when all of that is done.
 //!
 //! A [`Container`](crate::Container) is for threads and tasks, and its `drop` waits; [`close_async`](crate::Container::close_async)
-//! is the one for tasks.
+//! is the one for tasks. The same goes for a [`Pool`](crate::Pool).
 //!
 //! # Which runtimes
 //!
@@ -79,6 +83,7 @@
 //! is gone it cannot be waited for any more, and dropping it still kills.
 
 mod child;
+mod pool;
 mod start;
 mod stdio;
 mod teardown;

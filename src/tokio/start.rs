@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::run_limits::RunLimits;
 use crate::runtime::{self, Purpose, Runtime};
 use crate::sandbox::Sandbox;
+use crate::teardown::Reaper;
 use crate::wire::CONTAINER;
 
 /// A program that is being started. Dropping it takes that back, without waiting.
@@ -40,7 +41,7 @@ struct Unready {
 
 impl Drop for Unready {
     fn drop(&mut self) {
-        drop(self.runtime.take().and_then(|runtime| Teardown::of(runtime, &self.watch)));
+        drop(self.runtime.take().and_then(|runtime| Teardown::of(runtime, &self.watch, None)));
     }
 }
 
@@ -48,8 +49,8 @@ fn watch(runtime: &Runtime) -> Result<Arc<Watch>> {
     Watch::new(&runtime.link).map(Arc::new)
 }
 
-/// Starts a program in a container of its own.
-async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
+/// Starts a program in a container of its own, of whose end another may be told.
+pub(super) async fn alone(plan: &Plan, command: &Command, reaper: Option<Arc<dyn Reaper>>) -> Result<Child> {
     command.validate()?;
     refuse_terminal(plan, command)?;
     let limits = plan.run_limits(command.own.as_deref())?;
@@ -59,9 +60,29 @@ async fn alone(plan: &Plan, command: &Command) -> Result<Child> {
     }
     let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
     let watch = watch(&runtime)?;
-    let started = start(&runtime, &watch, CONTAINER, command, limits, Role::Owner).await;
+    let started = start(&runtime, &watch, CONTAINER, command, limits, Role::Owner, reaper.clone()).await;
     if started.is_err() {
-        take_down(runtime, &watch).await;
+        take_down(runtime, &watch, reaper).await;
+    }
+    started
+}
+
+/// Starts the one program of a sandbox that was set up for it. If that fails, nothing of it is left.
+pub(super) async fn in_parked(
+    runtime: Arc<Runtime>,
+    command: &Command,
+    reaper: Arc<dyn Reaper>,
+) -> Result<Child> {
+    let watch = watch(&runtime)?;
+    let limits = refuse_terminal(&runtime.plan, command)
+        .and_then(|()| runtime.plan.run_limits(command.own.as_deref()));
+    let theirs = Some(Arc::clone(&reaper));
+    let started = match limits {
+        Ok(limits) => start(&runtime, &watch, CONTAINER, command, limits, Role::Owner, theirs).await,
+        Err(error) => Err(error),
+    };
+    if started.is_err() {
+        take_down(runtime, &watch, Some(reaper)).await;
     }
     started
 }
@@ -71,7 +92,7 @@ async fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Child
     command.validate()?;
     refuse_terminal(&runtime.plan, command)?;
     let limits = runtime.plan.run_limits(command.own.as_deref())?;
-    start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest).await
+    start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest, None).await
 }
 
 async fn start(
@@ -81,9 +102,10 @@ async fn start(
     command: &Command,
     limits: RunLimits,
     role: Role,
+    reaper: Option<Arc<dyn Reaper>>,
 ) -> Result<Child> {
     let _start = poll_fn(|context| runtime.starts.poll_begin(context)).await;
-    let asked = Asked::new(Arc::clone(runtime), number, command, limits, role)?;
+    let asked = Asked::new(Arc::clone(runtime), number, command, limits, role)?.reaped_by(reaper);
     let mut starting = Starting { asked: Some(asked), watch: Arc::clone(watch) };
     loop {
         let received = poll_fn(|context| watch.poll_receive(&runtime.link, number, context)).await?;
@@ -110,15 +132,15 @@ async fn container(plan: &Plan) -> Result<Container> {
     match ready {
         Ok(_) => Ok(Container::of(plan, runtime)),
         Err(error) => {
-            take_down(runtime, &watch).await;
+            take_down(runtime, &watch, None).await;
             Err(error)
         }
     }
 }
 
 /// Takes down what has failed. Why it did is the error that counts.
-async fn take_down(runtime: Arc<Runtime>, watch: &Arc<Watch>) {
-    if let Some(teardown) = Teardown::of(runtime, watch) {
+async fn take_down(runtime: Arc<Runtime>, watch: &Arc<Watch>, reaper: Option<Arc<dyn Reaper>>) {
+    if let Some(teardown) = Teardown::of(runtime, watch, reaper) {
         teardown.wait().await.ok();
     }
 }
@@ -197,7 +219,7 @@ impl Plan {
     ///
     /// As [`Sandbox::spawn_async`].
     pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
-        alone(self, command.borrow()).await
+        alone(self, command.borrow(), None).await
     }
 
     /// [`output`](Plan::output) for a task. Dropping the future kills the program.
@@ -224,7 +246,7 @@ impl Plan {
     /// ```
     pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
         let command = command.borrow().clone().capturing();
-        alone(self, &command).await?.wait_with_output().await
+        alone(self, &command, None).await?.wait_with_output().await
     }
 
     /// [`start`](Plan::start) for a task. Dropping the future leaves nothing behind.
@@ -298,7 +320,7 @@ impl Container {
     pub async fn close_async(self) -> Result<()> {
         let runtime = self.runtime();
         let watch = watch(&runtime)?;
-        match Teardown::of(runtime, &watch) {
+        match Teardown::of(runtime, &watch, None) {
             Some(teardown) => teardown.wait().await,
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ use ::tokio::time::{Sleep, sleep, sleep_until};
 use super::watch::Watch;
 use crate::error::Result;
 use crate::runtime::Runtime;
-use crate::teardown::{Ending, Init, Wait};
+use crate::teardown::{Ending, Init, Reaper, Wait};
 
 /// A sandbox that is being taken down. If it is dropped on the way, a task of the runtime goes on with it.
 #[derive(Debug)]
@@ -65,9 +65,15 @@ impl Teardown {
         Self { drive: Some(drive), watch }
     }
 
-    /// Kills whatever is inside, at once, and takes the sandbox down. `None` in a forked copy of the host.
-    pub(super) fn of(runtime: Arc<Runtime>, watch: &Arc<Watch>) -> Option<Self> {
-        Some(Self::new(Ending::begin(runtime, Init::Running)?, Arc::clone(watch)))
+    /// Kills whatever is inside, at once, takes the sandbox down and then tells the other one. `None` in a forked copy of
+    /// the host.
+    pub(super) fn of(
+        runtime: Arc<Runtime>,
+        watch: &Arc<Watch>,
+        reaper: Option<Arc<dyn Reaper>>,
+    ) -> Option<Self> {
+        let ending = Ending::begin(runtime, Init::Running)?.for_reaper(reaper);
+        Some(Self::new(ending, Arc::clone(watch)))
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
