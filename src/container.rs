@@ -1,10 +1,11 @@
 //! A sandbox that is set up and waits for programs.
 
 use std::borrow::Borrow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::child::Child;
 use crate::command::Command;
+use crate::current::{Current, Turn};
 use crate::error::{Error, Result};
 use crate::feature::Enforced;
 use crate::joining::Sharer;
@@ -35,7 +36,7 @@ use crate::teardown::Init;
 pub struct Container {
     plan: Plan,
     /// What is running now. A reset puts another in its place, and what begins meanwhile waits for that.
-    runtime: Mutex<Arc<Runtime>>,
+    current: Arc<Current>,
 }
 
 impl Container {
@@ -46,7 +47,7 @@ impl Container {
     /// One that is set up.
     pub(crate) fn of(plan: &Plan, runtime: Arc<Runtime>) -> Self {
         // What is made ahead for others ends with their plan, and not with this container.
-        Self { plan: plan.alone(), runtime: Mutex::new(runtime) }
+        Self { plan: plan.alone(), current: Arc::new(Current::new(runtime)) }
     }
 
     /// Starts a program inside.
@@ -112,6 +113,11 @@ impl Container {
     /// # Ok::<(), belljar::Error>(())
     /// ```
     pub fn reset(&self) -> Result<()> {
+        self.refuse_reset()?;
+        reset(self.current.replace(), &self.plan)
+    }
+
+    pub(crate) fn refuse_reset(&self) -> Result<()> {
         if let Some(dir) = self.plan.keeps_changes_in() {
             let message =
                 format!("the root keeps its changes in {}, which a reset does not undo", dir.display());
@@ -120,26 +126,27 @@ impl Container {
                  another",
             ));
         }
-        let mut runtime = self.lock();
-        if !runtime.is_ours() {
+        if !self.current.is_ours() {
             return Err(Error::invalid(
                 "the container belongs to the process that started it, of which this is a fork",
             )
             .with_hint("start one in this process"));
         }
-        // First, so that nothing of before can meet anything of afterwards, and whatever fails leaves nothing that could
-        // be used as if it were new.
-        runtime.end()?;
-        *runtime = launch(&self.plan)?;
         Ok(())
     }
 
     pub(crate) fn runtime(&self) -> Arc<Runtime> {
-        Arc::clone(&self.lock())
+        self.current.get()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Arc<Runtime>> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(feature = "tokio")]
+    pub(crate) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// What others need to be in its namespaces.
@@ -176,10 +183,21 @@ fn launch(plan: &Plan) -> Result<Arc<Runtime>> {
     Ok(Arc::new(runtime))
 }
 
+/// Puts a new sandbox in the place of the one that runs.
+pub(crate) fn reset(turn: Turn, plan: &Plan) -> Result<()> {
+    // First, so that nothing of before can meet anything of afterwards, and whatever fails leaves nothing that could be
+    // used as if it were new.
+    turn.old.end()?;
+    turn.put(launch(plan)?);
+    Ok(())
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
-        // Children hold the runtime too, and must not keep the sandbox alive. A failure here has nobody to tell.
-        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner);
-        runtime.tear_down(Init::Running).ok();
+        // In a forked copy it is not ours to end, and a reset may have been under way that will never be over.
+        if self.current.is_ours() {
+            // Children hold the runtime too, and must not keep the sandbox alive. A failure here has nobody to tell.
+            self.runtime().tear_down(Init::Running).ok();
+        }
     }
 }

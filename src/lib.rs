@@ -126,6 +126,7 @@ mod child;
 mod command;
 mod container;
 mod control;
+mod current;
 mod deterministic;
 mod device;
 mod empty_mounts;

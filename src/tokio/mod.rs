@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Sandbox::spawn`], [`output`](crate::Sandbox::output), [`status`](crate::Sandbox::status), [`start`](crate::Sandbox::start) | [`Sandbox::spawn_async`], [`output_async`](crate::Sandbox::output_async), [`status_async`](crate::Sandbox::status_async), [`start_async`](crate::Sandbox::start_async) |
 //! | [`Plan::spawn`], [`output`](crate::Plan::output), [`start`](crate::Plan::start) | [`Plan::spawn_async`], [`output_async`](crate::Plan::output_async), [`start_async`](crate::Plan::start_async) |
-//! | [`Container::spawn`], [`output`](crate::Container::output), [`status`](crate::Container::status), [`close`](crate::Container::close) | [`Container::spawn_async`], [`output_async`](crate::Container::output_async), [`status_async`](crate::Container::status_async), [`close_async`](crate::Container::close_async) |
+//! | [`Container::spawn`], [`output`](crate::Container::output), [`status`](crate::Container::status), [`reset`](crate::Container::reset), [`close`](crate::Container::close) | [`Container::spawn_async`], [`output_async`](crate::Container::output_async), [`status_async`](crate::Container::status_async), [`reset_async`](crate::Container::reset_async), [`close_async`](crate::Container::close_async) |
 //! | [`Pool::spawn`], [`output`](crate::Pool::output), [`status`](crate::Pool::status), [`close`](crate::Pool::close), [`PoolBuilder::start`] | [`Pool::spawn_async`], [`output_async`](crate::Pool::output_async), [`status_async`](crate::Pool::status_async), [`close_async`](crate::Pool::close_async), [`PoolBuilder::start_async`] |
 //! | [`Child`](crate::Child) | [`tokio::Child`](Child); [`into_async`](crate::Child::into_async) makes one of the other |
 //! | [`wait_timeout`](crate::Child::wait_timeout) | `tokio::time::timeout` around [`wait`](Child::wait) |
@@ -62,9 +62,9 @@
 //!
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and
-//! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`. So does
-//! [`reset`](crate::Container::reset), for which starts in that container wait in theirs. Of a program with
-//! [limits of its own](crate::Command::limits), what it has left behind is killed in place when it has ended.
+//! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`. During a
+//! [`reset_async`](crate::Container::reset_async) they, [`usage`](crate::Container::usage) and whatever else is not a future wait
+//! for that, too, which another thread brings to its end. Of a program with [limits of its own](crate::Command::limits), what it has left behind is killed in place when it has ended.
 //!
 //! # Dropping
 //!
@@ -87,6 +87,7 @@ mod pool;
 mod start;
 mod stdio;
 mod teardown;
+mod threads;
 mod watch;
 
 pub use self::child::Child;

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use ::tokio::task::spawn_blocking;
 use ::tokio::time::{Sleep, sleep_until};
 
 use super::child::Child;
 use super::start::{alone, in_parked};
+use super::threads::in_a_thread;
 use crate::command::Command;
-use crate::error::{Error, Result, Step};
+use crate::error::Result;
 use crate::outcome::{Outcome, Output};
 use crate::pool::{Claim, Pool, PoolBuilder, Shared, Taken};
 
@@ -47,12 +47,6 @@ async fn spawn(shared: Arc<Shared>, command: impl Borrow<Command>) -> Result<Chi
     }?;
     shared.started();
     Ok(child)
-}
-
-/// What may take long is done by a thread of the runtime's own for such things, which brings it to its end.
-async fn in_a_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let ended = spawn_blocking(work).await;
-    ended.map_err(|_| Error::internal(Step::Pool, "the runtime was shut down, or its thread panicked"))?
 }
 
 impl Pool {

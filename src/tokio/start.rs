@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::child::Child;
 use super::teardown::Teardown;
+use super::threads::in_a_thread;
 use super::watch::Watch;
 use crate::child::{Asked, Role, refuse_terminal};
 use crate::command::Command;
-use crate::container::Container;
+use crate::container::{Container, reset};
 use crate::error::{Error, Result, Step};
 use crate::outcome::{Outcome, Output};
 use crate::plan::Plan;
@@ -136,6 +137,11 @@ async fn container(plan: &Plan) -> Result<Container> {
             Err(error)
         }
     }
+}
+
+/// What runs in a container, after whoever resets it.
+async fn settled(container: &Container) -> Arc<Runtime> {
+    poll_fn(|context| container.current().poll_get(context)).await
 }
 
 /// Takes down what has failed. Why it did is the error that counts.
@@ -278,7 +284,7 @@ impl Container {
     ///
     /// As [`Sandbox::spawn_async`].
     pub async fn spawn_async(&self, command: impl Borrow<Command>) -> Result<Child> {
-        among_others(&self.runtime(), command.borrow()).await
+        among_others(&settled(self).await, command.borrow()).await
     }
 
     /// [`status`](Container::status) for a task. Dropping the future kills the program.
@@ -305,7 +311,44 @@ impl Container {
     /// As [`Sandbox::spawn_async`].
     pub async fn output_async(&self, command: impl Borrow<Command>) -> Result<Output> {
         let command = command.borrow().clone().capturing();
-        among_others(&self.runtime(), &command).await?.wait_with_output().await
+        among_others(&settled(self).await, &command).await?.wait_with_output().await
+    }
+
+    /// [`reset`](Container::reset) for a task, in a thread of the runtime for work that blocks. What other tasks ask of
+    /// the container meanwhile waits, and keeps no thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has begun, the reset goes on to its end, whatever becomes of the future; what is asked of the container, and
+    /// dropping it, wait for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`reset`](Container::reset).
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime; then nothing was done.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// # async fn tenants() -> belljar::Result<()> {
+    /// let container = Sandbox::new().start_async().await?;
+    /// for tenant in ["/bin/date", "/usr/bin/id"] {
+    ///     container.status_async(Command::new(tenant)).await?;
+    ///     container.reset_async().await?;
+    /// }
+    /// container.close_async().await
+    /// # }
+    /// ```
+    pub async fn reset_async(&self) -> Result<()> {
+        self.refuse_reset()?;
+        let turn = poll_fn(|context| self.current().poll_replace(context)).await;
+        let plan = self.plan().clone();
+        in_a_thread(move || reset(turn, &plan)).await
     }
 
     /// [`close`](Container::close) for a task. Dropping the container does the same in its thread, which waits.
@@ -318,7 +361,7 @@ impl Container {
     ///
     /// As [`Sandbox::spawn_async`].
     pub async fn close_async(self) -> Result<()> {
-        let runtime = self.runtime();
+        let runtime = settled(&self).await;
         let watch = watch(&runtime)?;
         match Teardown::of(runtime, &watch, None) {
             Some(teardown) => teardown.wait().await,
