@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         reuse_after_a_reset: ["userns"],
         reuse_in_fixed_numbers: ["userns"],
         an_idle_pool_does_nothing: ["userns"],
+        a_busy_pool_waits_for_a_quiet_moment: ["userns"],
         a_forked_host: ["userns"],
         pools_that_cannot_be: ["userns", "overlay"],
         without_a_pid_namespace: ["userns", "cgroup-pids"],
@@ -713,6 +714,47 @@ fn an_idle_pool_does_nothing() -> Result {
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(switches(), before);
     Ok(())
+}
+
+/// While calls come one after the other, and at least half of the containers are left, none is set up in place of those
+/// that were taken.
+fn a_busy_pool_waits_for_a_quiet_moment() -> Result {
+    const QUIET: Duration = Duration::from_millis(2);
+    const ROUNDS: usize = 50;
+    leaves_nothing(|| {
+        let pool = plan()?.pool().size(8).max(8).start()?;
+        let mut without_a_pause = 0;
+        for _ in 0..ROUNDS {
+            let before = pool.metrics().refills;
+            let mut running = Vec::new();
+            let mut longest = Duration::ZERO;
+            let mut last = Instant::now();
+            for _ in 0..4 {
+                running.push(pool.spawn(payload("sleep", &["60000"]))?);
+                (longest, last) = (longest.max(last.elapsed()), Instant::now());
+            }
+            // Looked at before the time: if it is over by then, the moment was quiet.
+            let metrics = pool.metrics();
+            let is_busy = longest.max(last.elapsed()) < QUIET;
+            if is_busy {
+                without_a_pause += 1;
+                let made = (metrics.making, metrics.refills - before);
+                assert_eq!((metrics.ready, made), (4, (0, 0)), "made while calls came: {metrics:?}");
+            }
+            // Then comes a quiet moment, while the programs run on.
+            let is_full = || (pool.metrics().ready, pool.metrics().making) == (8, 0);
+            assert!(within(Duration::from_secs(10) * slack(), is_full), "{:?}", pool.metrics());
+            assert_eq!(pool.metrics().refills, before + 4);
+            drop(running);
+            settle(&pool, 8)?;
+            // The calls of the last round are not those of the next.
+            std::thread::sleep(2 * QUIET);
+        }
+        println!("{without_a_pause} of {ROUNDS} rounds without a pause");
+        // Nothing was seen on a machine on which every start takes so long.
+        assert!(without_a_pause > 0 || slack() > 1, "every round had a pause of {QUIET:?}");
+        Ok(())
+    })
 }
 
 /// A copy of the host that was forked off cannot use its pool, nor harm it.
