@@ -13,7 +13,6 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::tiny;
 
@@ -39,9 +38,9 @@ fn own_v1(controller: &str) -> Result<PathBuf, String> {
 struct Args<'a> {
     floor: &'a Floor,
     tasks: [i32; 2],
-    /// The pipe that says that the id map is written.
+    /// The pipe that says that the id map is written. By a byte: its end would not come as long as a floor of another
+    /// thread has a copy.
     wait: i32,
-    go: i32,
     program: &'a CStr,
 }
 
@@ -80,10 +79,8 @@ impl Floor {
     }
 
     pub(crate) fn run(&self) {
-        // Several threads may be at it.
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let name =
-            format!("belljar-floor-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        // Of their own for each thread.
+        let name = format!("belljar-floor-{}-{}", std::process::id(), nix::unistd::gettid());
         let groups = [&self.memory, &self.pids].map(|dir| dir.join(&name));
         let limits = [("memory.limit_in_bytes", "268435456"), ("pids.max", "16")];
         let mut tasks: Vec<fs::File> = Vec::new();
@@ -97,7 +94,6 @@ impl Floor {
             floor: self,
             tasks: [tasks[0].as_raw_fd(), tasks[1].as_raw_fd()],
             wait: wait.as_raw_fd(),
-            go: go.as_raw_fd(),
             program: c"/true",
         };
         let mut stack = Vec::<u8>::with_capacity(64 * 1024);
@@ -120,8 +116,7 @@ impl Floor {
         let base = 1_879_000_000_u32 / 65_536 * 65_536;
         fs::write(format!("/proc/{pid}/gid_map"), format!("0 {base} 65536")).expect("the map is taken");
         fs::write(format!("/proc/{pid}/uid_map"), format!("0 {base} 65536")).expect("the map is taken");
-        // Not by closing it: the child of another thread may have a copy.
-        nix::unistd::write(&go, b"x").expect("the child reads it");
+        assert_eq!(nix::unistd::write(&go, &[0]), Ok(1), "the pipe is empty");
         let mut status = 0;
         // SAFETY: our child, a live status.
         let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
@@ -253,7 +248,6 @@ extern "C" fn child(args: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the parent passed an `Args` that lives until this process has executed or ended.
     let args = unsafe { &*args.cast::<Args<'_>>() };
     let mut byte = 0_u8;
-    sys(libc::SYS_close, [args.go as usize, 0, 0, 0, 0]);
     sys(libc::SYS_read, [args.wait as usize, (&raw mut byte) as usize, 1, 0, 0]);
     sys(libc::SYS_setresgid, [0; 5]);
     sys(libc::SYS_setresuid, [0; 5]);

@@ -28,7 +28,7 @@ pub(crate) fn ratios() -> impl Iterator<Item = (usize, f64)> {
 }
 
 fn medians(numbers: &[usize], rounds: usize) -> Vec<f64> {
-    let layers = Layers::make();
+    let layers = Layers::make(*numbers.iter().max().expect("some numbers"));
     let plans: Vec<Plan> = numbers.iter().map(|number| layers.over(*number)).collect();
     let command = quiet("/true");
     let mut times = vec![Times::default(); numbers.len()];
@@ -40,12 +40,13 @@ fn medians(numbers: &[usize], rounds: usize) -> Vec<f64> {
     times.iter().map(Times::median).collect()
 }
 
-struct Layers(PathBuf);
+/// Directories, until it is dropped.
+pub(crate) struct Layers(PathBuf);
 
 impl Layers {
-    fn make() -> Self {
+    pub(crate) fn make(most: usize) -> Self {
         let layers = Self(std::env::temp_dir().join(format!("belljar-bench-{}", std::process::id())));
-        for number in 0..NUMBERS[NUMBERS.len() - 1] {
+        for number in 0..most {
             let dir = layers.0.join(number.to_string()).join("usr/share").join(number.to_string());
             std::fs::create_dir_all(&dir).expect("a directory can be made");
             std::fs::write(dir.join("file"), "content").expect("a file can be written");
@@ -53,7 +54,8 @@ impl Layers {
         layers
     }
 
-    fn over(&self, number: usize) -> Plan {
+    /// A sandbox over so many of them.
+    pub(crate) fn over(&self, number: usize) -> Plan {
         let layers = (0..number).map(|number| self.0.join(number.to_string()));
         let root = Rootfs::overlay(layers).upper(Upper::tmpfs(Bytes::mib(16), 1000));
         let sandbox =

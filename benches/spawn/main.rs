@@ -1,6 +1,7 @@
 //! What a spawn costs, as a ladder, and against the bare kernel cost of the same isolation.
 //!
-//! `cargo bench --bench spawn` runs the ladder under criterion; `cargo bench --bench spawn -- --ratio` measures the
+//! `cargo bench --bench spawn` runs the ladder under criterion, and hosts and machines that are unlike others: see
+//! `groups.rs`; `cargo bench --bench spawn -- --ratio` measures the
 //! closed sandbox and the floor in alternating blocks: see `ratio.rs`; with `--layers` roots of 1 to 500 layers: see
 //! `layers.rs`; with `--landlock` sandboxes with and without rules: see `rules.rs`; with `--warm` programs in a container
 //! that lives on: see `warm.rs`; with `--tasks`, behind the feature `tokio`, the same in tasks: see `tasks.rs`; with
@@ -14,6 +15,7 @@
 mod bubblewrap;
 mod document;
 mod floor;
+mod groups;
 mod host;
 mod layers;
 #[expect(dead_code, reason = "the other benchmark draws")]
@@ -63,6 +65,7 @@ fn main() {
         .measurement_time(Duration::from_secs(3))
         .configure_from_args();
     ladder(&mut criterion);
+    groups::all(&mut criterion);
     criterion.final_summary();
 }
 
