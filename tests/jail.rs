@@ -400,7 +400,14 @@ fn a_plan_runs_nothing() -> Result {
     let bind = format!("{}:/seen", dir.display());
     let options = ["--plan", "--rw", &bind, "--wall", "90s", "--report", report.to_str().expect("plain")];
     let plan = out(&options, "echo ran > /seen/ran")?;
-    for line in ["execve", "binding", "making the new root", "seccomp", "kill when wall time exceeds 90s", "enforced:"] {
+    for line in [
+        "execve",
+        "binding",
+        "making the new root",
+        "seccomp",
+        "kill when wall time exceeds 90s",
+        "enforced:",
+    ] {
         assert!(plan.contains(line), "{plan}");
     }
     assert!(!dir.join("ran").exists() && !report.exists());
