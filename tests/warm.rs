@@ -594,7 +594,8 @@ fn each_runs_once_beside_root() -> Result {
         assert!(start.elapsed() < Duration::from_secs(120) * slack(), "{:?}", start.elapsed());
         hostile.kill()?;
         hostile.wait()?;
-        assert!(within(Duration::from_secs(5) * slack(), || one_is_quick(&container)));
+        // The first may have to wait for one that was stopped before, which the init gives up after five seconds.
+        assert!(within(Duration::from_secs(10) * slack(), || one_is_quick(&container)));
     }
     Ok(())
 }
