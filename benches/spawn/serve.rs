@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use belljar::{Container, Reuse, Seccomp};
+use belljar::{Container, Reuse, Sandbox, Seccomp};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::floor::Floor;
 use super::host::Host;
 use super::statistics::micros;
-use super::{closed, quiet, run, tiny};
+use super::{closed, quiet, run, tiny, with_tiny};
 
 /// Runs in each block.
 const BLOCK: usize = 20;
@@ -94,6 +94,8 @@ pub(crate) fn serve(word: &str) {
     let warm = [0, 1].map(|_| plan.start().expect("the sandbox works here"));
     let ahead = OnceLock::new();
     let pools = [Reuse::Never, Reuse::AfterReset].map(|reuse| (reuse, OnceLock::new()));
+    let unlimited = with_tiny(Sandbox::new()).plan().expect("a valid policy");
+    let (container, pool) = (OnceLock::new(), OnceLock::new());
     let resident = if let Kind::Resident(mib) = kind { mib << 20 } else { 0 };
     let resident = vec![1_u8; resident];
     let once = |what: &str, spawner: usize| match what {
@@ -103,6 +105,14 @@ pub(crate) fn serve(word: &str) {
         "floor" => floor.as_ref().expect("it is asked for only where it works").run(),
         "cold" => run(&plan, &quiet("/true")),
         "warm" => assert!(warm[spawner].status(quiet("/true")).expect("it works").success()),
+        "warm-unlimited" => {
+            let container = container.get_or_init(|| unlimited.start().expect("it works here"));
+            assert!(container.status(quiet("/true")).expect("it works").success());
+        }
+        "one-shot-unlimited" => {
+            let pool = pool.get_or_init(|| unlimited.pool().size(4).start().expect("it works here"));
+            assert!(pool.status(quiet("/true")).expect("it works").success());
+        }
         "prepared" => {
             run(ahead.get_or_init(|| plan.prepare_ahead(4).expect("it works here")), &quiet("/true"));
         }

@@ -89,8 +89,8 @@ fn interleaved<const N: usize>(blocks: usize, mut ways: [(&mut Host, &str); N]) 
 /// The ways to a program: each in a host of its own, so that what one keeps ready is not made in another's time. For the
 /// same reason these ways have pauses before each run, and so have those that they are compared with.
 fn paths(targets: &mut Vec<Target>) {
-    let mut hosts = [const { Kind::Small }; 9].map(Kind::start);
-    let [a, b, c, d, e, f, g, h, i] = &mut hosts;
+    let mut hosts = [const { Kind::Small }; 11].map(Kind::start);
+    let [a, b, c, d, e, f, g, h, i, j, k] = &mut hosts;
     let what_floor = if floor().is_ok() { "floor" } else { "cold" };
     let ways = [
         (a, "posix_spawn"),
@@ -102,16 +102,21 @@ fn paths(targets: &mut Vec<Target>) {
         (g, "prepared paced"),
         (h, "one-shot paced"),
         (i, "reset paced"),
+        (j, "warm-unlimited"),
+        (k, "one-shot-unlimited paced"),
     ];
-    let [plain, floor, cold, warm, paced, paced_cold, prepared, one_shot, reset] = interleaved(BLOCKS, ways);
+    let [plain, floor, cold, warm, paced, paced_cold, prepared, one_shot, reset, free, free_once] =
+        interleaved(BLOCKS, ways);
     for (what, times) in [
         ("`posix_spawn`", &plain),
         ("the floor", &floor),
         ("cold", &cold),
         ("prepared cold, `Plan::prepare_ahead`, paced", &prepared),
-        ("warm, one-shot `Pool::spawn`, paced", &one_shot),
+        ("warm, one-shot `Pool::spawn`, no limits, paced", &free_once),
+        ("warm, one-shot `Pool::spawn`, limits, paced", &one_shot),
         ("warm, `Pool::spawn` with reset, paced", &reset),
-        ("warm, `Container::spawn`", &warm),
+        ("warm, `Container::spawn`, no limits", &free),
+        ("warm, `Container::spawn`, limits", &warm),
         ("`posix_spawn`, paced", &paced),
         ("cold, paced", &paced_cold),
     ] {
@@ -123,15 +128,17 @@ fn paths(targets: &mut Vec<Target>) {
     ratio("cold, p99 / its median", Bound::None, tail(&cold));
     ratio("prepared cold / cold", Bound::AtMost(0.6), prepared.median() / paced_cold.median());
     ratio("prepared cold, p99 / its median", Bound::AtMost(4.0), tail(&prepared));
-    ratio(
-        "warm, one-shot `Pool::spawn` / `posix_spawn`",
-        Bound::AtMost(1.5),
-        one_shot.median() / paced.median(),
-    );
-    ratio("warm, one-shot, p99 / its median", Bound::None, tail(&one_shot));
+    for (limits, times) in [("no limits", &free_once), ("limits", &one_shot)] {
+        let what = format!("warm, one-shot `Pool::spawn`, {limits}");
+        ratio(&format!("{what} / `posix_spawn`"), Bound::AtMost(1.5), times.median() / paced.median());
+        ratio(&format!("{what}, p99 / its median"), Bound::None, tail(times));
+    }
     ratio("warm, `Pool::spawn` with reset / `posix_spawn`", Bound::None, reset.median() / paced.median());
-    ratio("warm, `Container::spawn` / `posix_spawn`", Bound::AtMost(1.2), warm.median() / plain.median());
-    ratio("warm, `Container::spawn`, p99 / its median", Bound::AtMost(3.0), tail(&warm));
+    for (limits, times) in [("no limits", &free), ("limits", &warm)] {
+        let what = format!("warm, `Container::spawn`, {limits}");
+        ratio(&format!("{what} / `posix_spawn`"), Bound::AtMost(1.2), times.median() / plain.median());
+        ratio(&format!("{what}, p99 / its median"), Bound::AtMost(3.0), tail(times));
+    }
 }
 
 /// How large the host is.
