@@ -70,6 +70,8 @@ fn in_both<F: Future<Output = Result>>(test: impl Fn() -> F) -> Result {
     // What is made once for all sandboxes stays.
     plan()?.spawn(payload("exit", &["0"]))?.wait()?;
     drop(plan()?.pool().size(1).start()?);
+    // So does what a runtime of tokio makes once for signals, where another crate has it do so.
+    drop(multi_thread());
     let before = Ledger::now();
     for make in [current_thread, multi_thread] {
         let runtime = make();

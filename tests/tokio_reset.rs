@@ -54,6 +54,8 @@ fn multi_thread() -> Runtime {
 fn leaves_nothing(f: impl FnOnce() -> Result) -> Result {
     // What is made once for all sandboxes stays.
     drop(closed().start()?);
+    // So does what a runtime of tokio makes once for signals, where another crate has it do so.
+    drop(multi_thread());
     let before = Ledger::now();
     f()?;
     // What was given up in the last moment, and threads until they have quite gone.
@@ -141,13 +143,16 @@ fn starts_wait_and_keep_no_thread() -> Result {
 fn one_that_is_given_up_comes_to_its_end() -> Result {
     in_both(|| async {
         let container = closed().start_async().await?;
+        let mut given_up = 0;
         for round in 0..40 {
             let before = init();
             let reset = container.reset_async();
-            assert!(timeout(Duration::from_micros(round * 100), reset).await.is_err() || round > 10);
+            given_up += u32::from(timeout(Duration::from_micros(round * 100), reset).await.is_err());
             works(&container).await?;
             assert_ne!(init(), before, "round {round}");
         }
+        // On a busy machine some are over before the task looks at the time.
+        assert!(given_up > 0);
         // Again and again, while another one is under way: those had not begun.
         let before = init();
         let mut first = Box::pin(container.reset_async());
