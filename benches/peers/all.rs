@@ -70,7 +70,7 @@ fn ours(stage: &Stage) -> Vec<Found<'_>> {
         way(
             "belljar, prepared",
             Kind::OursAhead,
-            "limits; the network namespace was made before the run",
+            "limits; namespaces, mounts and the cgroup were made before the run",
             prepared(&limited),
         ),
         way(
