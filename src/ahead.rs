@@ -57,7 +57,7 @@ pub(crate) struct Prepared {
     /// The box, empty.
     pub(crate) cgroup: Option<Cgroup>,
     /// What was mounted in them.
-    sources: Vec<(u64, u64)>,
+    sources: Vec<source::Identity>,
 }
 
 impl Prepared {

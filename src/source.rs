@@ -87,17 +87,24 @@ pub(crate) fn open_all(sources: &[HostSource], viewer: &Viewer<'_>) -> Result<Ve
         .collect()
 }
 
-/// What the sources are at this moment: another file of the same name is another source.
-pub(crate) fn identities(sources: &[HostSource]) -> Result<Vec<(u64, u64)>> {
+/// What tells a source from another of the same name: device and inode, and the owner, whom the mount may present as the
+/// program's user.
+pub(crate) type Identity = ((u64, u64), (u32, u32));
+
+/// What the sources are at this moment.
+pub(crate) fn identities(sources: &[HostSource]) -> Result<Vec<Identity>> {
     let mut all = Vec::new();
     for source in sources {
         let failed = source.failed("looking at");
         match &source.origin {
             Origin::Path(_) => {
                 let found = std::fs::metadata(source.path()).map_err(failed)?;
-                all.push((found.dev(), found.ino()));
+                all.push(((found.dev(), found.ino()), (found.uid(), found.gid())));
             }
-            Origin::Skeleton(skeleton) => all.extend(skeleton.identities().map_err(failed)?),
+            // What it shows is shown as it is, whoever owns it.
+            Origin::Skeleton(skeleton) => {
+                all.extend(skeleton.identities().map_err(failed)?.into_iter().map(|file| (file, (0, 0))));
+            }
             Origin::Devices | Origin::Image(_) => {}
         }
     }

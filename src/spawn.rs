@@ -174,7 +174,7 @@ impl Plan {
     /// PID namespace, its init, its processes. A program cannot tell the difference but by the order of its mounts.
     ///
     /// What a bind shows is looked up when it is mounted. Before a sandbox takes it, each path is looked at again: where another
-    /// file or directory has that name by now, what was made ahead is thrown away. What the host mounts below a bound
+    /// file or directory has that name by now, or another owner, what was made ahead is thrown away. What the host mounts below a bound
     /// directory meanwhile does not appear.
     ///
     /// The thread also removes what is left when a program has ended: [`Child::wait`] returns when every process of it is

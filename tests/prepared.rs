@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         what_was_made_ahead_is_used: ["userns"],
         what_was_mounted_ahead_is_used: ["userns", "root", "sh"],
         a_source_that_is_replaced: ["userns", "root"],
+        a_source_that_changes_hands: ["userns", "root", "mount-setattr", "sh"],
         what_depends_on_proc_is_not_mounted_ahead: ["userns", "root", "sh"],
         terminals: ["userns", "root", "sh"],
         boxes_are_made_ahead: ["userns", "cgroup-pids"],
@@ -136,6 +137,25 @@ fn a_source_that_is_replaced() -> Result {
     fs::remove_file(&file)?;
     let error = plan.output(payload("cat", &["/file"])).expect_err("it is gone");
     assert_eq!(error.path(), Some(&*file), "{}", explain(&error));
+    Ok(())
+}
+
+/// A writable bind presents its owner as the program's user: who owns it when the program starts, not who did before.
+fn a_source_that_changes_hands() -> Result {
+    let scratch = support::Scratch::new();
+    let dir = scratch.dir("dir");
+    let plan = closed().mount(Mount::bind_writable(&dir, "/dir")).plan()?.prepare_ahead(2)?;
+    full(2)?;
+    for uid in [0, 1234, 0] {
+        std::os::unix::fs::chown(&dir, Some(uid), Some(uid))?;
+        for _ in 0..3 {
+            let script = "touch /dir/x; stat -c %u /dir /dir/x";
+            assert_eq!(support::succeed(plan.output(support::sh(script))?)?, "1000\n1000\n");
+            assert_eq!(fs::metadata(dir.join("x"))?.uid(), uid);
+            fs::remove_file(dir.join("x"))?;
+        }
+        full(2)?;
+    }
     Ok(())
 }
 
