@@ -18,7 +18,7 @@ use crate::gate;
 use crate::idmap::{self, IdBlock};
 use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
-use crate::plan::{Lowered, Plan, Warmth};
+use crate::plan::{self, Lowered, Plan, Warmth};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
@@ -271,7 +271,6 @@ fn take_upper(dir: &UpperDir) -> Result<OwnedFd> {
 }
 
 fn launch_error(failure: LaunchFailure, lowered: &Lowered) -> Error {
-    let namespaces = lowered.namespaces;
     match failure {
         LaunchFailure::Enter { source, .. } if lowered.entrances.is_empty() => {
             Error::os(Step::Clone, "entering the namespaces that were made ahead", source)
@@ -282,23 +281,12 @@ fn launch_error(failure: LaunchFailure, lowered: &Lowered) -> Error {
                 .with_hint("it takes CAP_SYS_ADMIN over that sandbox: join as the user that started it")
         }
         LaunchFailure::Clone(error) => {
-            let errno = error.raw_os_error();
+            let errno = error.raw_os_error().unwrap_or(0);
             let what = Error::os(Step::Clone, "creating the namespaces with clone3", error);
-            match errno {
-                Some(libc::EPERM) if lowered.entrances.is_nested() => {
-                    what.with_hint("the joined sandbox must map the caller's user and group id")
-                }
-                Some(libc::EPERM) if namespaces.contains(Namespaces::USER) => what.with_hint(
-                    "user namespaces are refused here: check kernel.unprivileged_userns_clone, \
-                     kernel.apparmor_restrict_unprivileged_userns, and the seccomp profile of the container this runs in",
-                ),
-                Some(libc::EPERM) => what.with_hint("without root this needs a user namespace; add user_ns()"),
-                Some(libc::ENOSPC | libc::EUSERS) => {
-                    what.with_hint("the limit of namespaces is reached: raise user.max_user_namespaces and its siblings")
-                }
-                Some(libc::EINVAL) => what.with_hint("this kernel lacks one of the namespaces; see Host::probe()"),
-                _ => what,
+            if errno == libc::EPERM && lowered.entrances.is_nested() {
+                return what.with_hint("the joined sandbox must map the caller's user and group id");
             }
+            plan::of_namespaces(what, errno, lowered.namespaces)
         }
         LaunchFailure::Child { step, source } => Error::os(Step::Init, step, source),
     }

@@ -135,8 +135,28 @@ pub(super) fn of_exec(error: Error, errno: i32, plan: &Lowered) -> Error {
     with_hint(error, Step::Exec, errno)
 }
 
+/// What to do about namespaces that could not be made.
+pub(crate) fn of_namespaces(error: Error, errno: i32, namespaces: Namespaces) -> Error {
+    let hint = match errno {
+        libc::EPERM if namespaces.contains(Namespaces::USER) => {
+            "user namespaces are refused here: check kernel.unprivileged_userns_clone, \
+             kernel.apparmor_restrict_unprivileged_userns, and the seccomp profile of the container this runs in"
+        }
+        libc::EPERM => "without root this needs a user namespace; add user_ns()",
+        libc::ENOSPC | libc::EUSERS => {
+            "the limit of namespaces is reached: raise user.max_user_namespaces and its siblings"
+        }
+        libc::EINVAL => "this kernel lacks one of the namespaces; see Host::probe()",
+        _ => return error,
+    };
+    error.with_hint(hint)
+}
+
 /// What to do about an operation that failed.
-pub(super) fn of_operation(error: Error, label: &Label, errno: i32) -> Error {
+pub(super) fn of_operation(error: Error, label: &Label, errno: i32, namespaces: Namespaces) -> Error {
+    if label.step == Step::Clone {
+        return of_namespaces(error, errno, namespaces);
+    }
     if label.of_overlay && errno == libc::EINVAL {
         return error.with_hint(
             "overlayfs refuses this combination in a user namespace: a layer that contains a mount point, an upper \
@@ -149,10 +169,6 @@ pub(super) fn of_operation(error: Error, label: &Label, errno: i32) -> Error {
 /// Adds what to do about a failure inside, where that is known.
 fn with_hint(error: Error, step: Step, errno: i32) -> Error {
     let hint = match (step, errno) {
-        (Step::Clone, libc::EPERM) => "without root this needs a user namespace; add user_ns()",
-        (Step::Clone, libc::ENOSPC | libc::EUSERS) => {
-            "the limit of namespaces is reached: raise user.max_user_namespaces and its siblings"
-        }
         (Step::Mount | Step::File | Step::Root, libc::EROFS) => {
             "the target does not exist on a read-only root; make it there, or use Rootfs::overlay"
         }
@@ -258,7 +274,12 @@ mod tests {
         let (_, labels, _) = lowering.finish().unwrap();
         for (label, (operation, of_overlay)) in labels[section::SETUP].iter().zip(&operations) {
             let source = std::io::Error::from_raw_os_error(libc::EINVAL);
-            let error = of_operation(Error::os(label.step, label.what.clone(), source), label, libc::EINVAL);
+            let error = of_operation(
+                Error::os(label.step, label.what.clone(), source),
+                label,
+                libc::EINVAL,
+                Namespaces::all(),
+            );
             let told = error.hint().is_some_and(|hint| hint.contains("overlayfs"));
             assert_eq!(told, *of_overlay, "{operation:?}");
         }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub(crate) use self::explain::of_namespaces;
 use crate::ahead::{Keeper, Prepared};
 use crate::cgroup::{Limits, Placement, RunPlacement};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -203,7 +204,7 @@ impl Plan {
                 Some(path) => error.with_path(path),
                 None => error,
             };
-            return explain::of_operation(error, label, reply.errno);
+            return explain::of_operation(error, label, reply.errno, self.0.namespaces);
         }
         let error = |step, what: String| Error::os(step, what, source);
         if let (stage::PROTOCOL, Some((step, what))) = (reply.stage, explain::line_of(reply.index)) {
