@@ -120,12 +120,13 @@ impl Container {
         }
         sys::set_umask(0);
         let image = PlanImage::parse(plan.bytes()).ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
-        let mut setup = Stage::new();
-        if start.flags & flag::SETS_UP_AHEAD != 0 {
-            setup.part = Part::Ahead;
-        } else if start.flags & flag::IS_SET_UP != 0 {
-            setup.part = Part::Rest;
-        }
+        let has = |flag| start.flags & flag != 0;
+        let mut setup = Stage::new(match () {
+            () if has(flag::SETS_UP_AHEAD) => Part::Ahead,
+            () if has(flag::IS_SET_UP) => Part::Rest,
+            () if has(flag::LOOPBACK_IS_UP) => Part::AllButNetwork,
+            () => Part::All,
+        });
         for (index, operation) in image.setup().enumerate() {
             let operation = operation.ok_or(broken(line::MALFORMED, Errno::EPROTO))?;
             if matches!(operation, Setup::Await {}) {
@@ -135,9 +136,6 @@ impl Container {
                 if go.flags & flag::EMPTY_MOUNTS != 0 {
                     setup.old_root = OldRoot::Empty;
                 }
-                continue;
-            }
-            if matches!(operation, Setup::NetNs {} | Setup::LoopbackUp {}) && start.flags & flag::LOOPBACK_IS_UP != 0 {
                 continue;
             }
             setup.apply(&operation, &table.slots).map_err(|errno| {

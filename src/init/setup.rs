@@ -26,6 +26,8 @@ pub(crate) enum OldRoot {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     All,
+    /// Its network namespace was made before, and is up.
+    AllButNetwork,
     /// Those that need not be done by each.
     Ahead,
     /// The others: it is in the namespaces where an init of the first part was.
@@ -34,7 +36,7 @@ pub(crate) enum Part {
 
 /// What setup operations leave for later ones.
 pub(crate) struct Stage {
-    pub(crate) part: Part,
+    part: Part,
     pub(crate) old_root: OldRoot,
     /// A tmpfs that vanishes with the old root.
     scratch: Option<Owned>,
@@ -53,15 +55,26 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new() -> Self {
-        Self { part: Part::All, old_root: OldRoot::Host, scratch: None, root: None, upper: None, ruleset: None, proc: None, caller: (0, 0), devpts: None }
+    pub(crate) fn new(part: Part) -> Self {
+        Self {
+            part,
+            old_root: OldRoot::Host,
+            scratch: None,
+            root: None,
+            upper: None,
+            ruleset: None,
+            proc: None,
+            caller: (0, 0),
+            devpts: None,
+        }
     }
 
     /// Carries one operation out. `slots` are the descriptors that the host sent.
     pub(crate) fn apply(&mut self, operation: &Setup<'_>, slots: &[Option<Owned>]) -> Result<()> {
-        match (self.part, operation.is_for_each_init()) {
-            (Part::Ahead, true) => self.make_way_for(operation),
-            (Part::Rest, false) => self.take_over(operation),
+        match self.part {
+            Part::AllButNetwork if matches!(operation, Setup::NetNs {} | Setup::LoopbackUp {}) => Ok(()),
+            Part::Ahead if operation.is_for_each_init() => self.make_way_for(operation),
+            Part::Rest if !operation.is_for_each_init() => self.take_over(operation),
             _ => self.carry_out(operation, slots),
         }
     }
