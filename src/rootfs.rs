@@ -21,8 +21,8 @@ use crate::wire::{Setup, Source};
 
 /// What the program sees as `/`.
 ///
-/// It is read-only unless something writable was asked for, the old root is gone or was empty (`pivot_root(2)`, `chroot(2)`), and whatever the
-/// host has mounted later does not appear.
+/// It is read-only unless something writable was asked for, the old root is gone or was empty (`pivot_root(2)`,
+/// `chroot(2)`), and whatever the host has mounted later does not appear.
 ///
 /// # Examples
 ///

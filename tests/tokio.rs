@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use belljar::tokio::Child;
 use belljar::{Bytes, Command, Container, ErrorKind, Plan, Response, Sandbox, Seccomp, Stdio, Verdict};
-use support::{Result, closed, explain, mib, oracle, payload, sh, slack, succeed, within};
+use support::{FewDescriptors, Result, closed, explain, mib, oracle, payload, sh, slack, succeed, within};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -638,29 +638,6 @@ fn an_init_that_is_killed() -> Result {
         drop(stdin);
         Ok(())
     })
-}
-
-/// Gives its limit of descriptors back.
-struct FewDescriptors(u64, u64);
-
-impl FewDescriptors {
-    /// So many more can be opened.
-    fn now(more: usize) -> Result<Self> {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let open = oracle::open_fds();
-        let mut free = (0..).filter(|number| !open.contains(number));
-        let limit = free.nth(more).expect("there are many numbers");
-        setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard)?;
-        Ok(Self(soft, hard))
-    }
-}
-
-impl Drop for FewDescriptors {
-    fn drop(&mut self) {
-        use nix::sys::resource::{Resource, setrlimit};
-        setrlimit(Resource::RLIMIT_NOFILE, self.0, self.1).expect("it was so before");
-    }
 }
 
 fn a_host_out_of_descriptors() -> Result {

@@ -22,7 +22,7 @@ use belljar::tokio::Child;
 use belljar::{Command, ErrorKind, Plan, Pool, PoolMetrics, Stdio, Step, Verdict, WhenEmpty};
 use support::features::missing;
 use support::ledger::Ledger;
-use support::{Result, closed, explain, fail, oracle, payload, slack, succeed, within};
+use support::{FewDescriptors, Result, closed, explain, fail, oracle, payload, slack, succeed, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
@@ -537,29 +537,6 @@ fn programs_that_do_not_start() -> Result {
         settle(&pool, 2).await?;
         has_room_for(&pool, 2).await
     })
-}
-
-/// Gives its limit of descriptors back.
-struct FewDescriptors(u64, u64);
-
-impl FewDescriptors {
-    /// So many more can be opened.
-    fn now(more: usize) -> Result<Self> {
-        use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let open = oracle::open_fds();
-        let mut free = (0..).filter(|number| !open.contains(number));
-        let limit = free.nth(more).expect("there are many numbers");
-        setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard)?;
-        Ok(Self(soft, hard))
-    }
-}
-
-impl Drop for FewDescriptors {
-    fn drop(&mut self) {
-        use nix::sys::resource::{Resource, setrlimit};
-        setrlimit(Resource::RLIMIT_NOFILE, self.0, self.1).expect("it was so before");
-    }
 }
 
 fn a_host_out_of_descriptors() -> Result {

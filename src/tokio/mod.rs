@@ -64,7 +64,8 @@
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and
 //! [`changes`](crate::Container::changes) wait in their thread: they belong in `spawn_blocking`. During a
 //! [`reset_async`](crate::Container::reset_async) they, [`usage`](crate::Container::usage) and whatever else is not a future wait
-//! for that, too, which another thread brings to its end. Of a program with [limits of its own](crate::Command::limits), what it has left behind is killed in place when it has ended.
+//! for that, too, which another thread brings to its end. Of a program with [limits of its own](crate::Command::limits), what it
+//! has left behind is killed in place when it has ended.
 //!
 //! # Dropping
 //!

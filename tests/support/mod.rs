@@ -528,3 +528,26 @@ pub(crate) fn compile(scratch: &Scratch, name: &str, source: &str, flags: &[&str
 pub(crate) fn mib(n: u64) -> Bytes {
     Bytes::mib(n)
 }
+
+/// Gives its limit of descriptors back.
+pub(crate) struct FewDescriptors(u64, u64);
+
+impl FewDescriptors {
+    /// So many more can be opened.
+    pub(crate) fn now(more: usize) -> Result<Self> {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let open = oracle::open_fds();
+        let mut free = (0..).filter(|number| !open.contains(number));
+        let limit = free.nth(more).expect("there are many numbers");
+        setrlimit(Resource::RLIMIT_NOFILE, limit as u64, hard)?;
+        Ok(Self(soft, hard))
+    }
+}
+
+impl Drop for FewDescriptors {
+    fn drop(&mut self) {
+        use nix::sys::resource::{Resource, setrlimit};
+        setrlimit(Resource::RLIMIT_NOFILE, self.0, self.1).expect("it was so before");
+    }
+}
