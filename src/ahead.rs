@@ -19,7 +19,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result, Step};
 use crate::idmap::{self, IdBlock, MapPlan};
 use crate::namespace::Namespaces;
-use crate::plan::Plan;
+use crate::plan::{Plan, SetUp};
 use crate::runtime::{self, Purpose, Runtime};
 use crate::source;
 use crate::sys::{self, Entrance};
@@ -63,7 +63,10 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Makes what a launch would make, by the same means.
     fn make(plan: &Plan) -> Result<Self> {
-        if plan.0.sets_up_ahead { Self::set_up(plan) } else { Self::network(plan) }
+        match plan.0.set_up {
+            SetUp::Ahead => Self::set_up(plan),
+            SetUp::Anywhere | SetUp::AmongMounts => Self::network(plan),
+        }
     }
 
     /// By an init that ends when it has set everything up.
@@ -95,7 +98,8 @@ impl Prepared {
 
     /// Whether what was mounted is still what the plan names.
     fn is_current(&self, plan: &Plan) -> bool {
-        !plan.0.sets_up_ahead || source::identities(&plan.0.sources).is_ok_and(|now| now == self.sources)
+        plan.0.set_up != SetUp::Ahead
+            || source::identities(&plan.0.sources).is_ok_and(|now| now == self.sources)
     }
 
     pub(crate) fn as_given(&self) -> Vec<Entrance<'_>> {

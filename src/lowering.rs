@@ -209,12 +209,12 @@ impl Lowering {
 
     /// Nothing is looked up by the init, which starts where nothing of the host is.
     pub(crate) fn send_all_sources(&mut self) {
-        self.sends_all = self.mode != SourceMode::Paths;
+        self.sends_all = true;
     }
 
     /// Whether what an init mounts for itself can come last.
     pub(crate) fn can_be_done_ahead(&self) -> bool {
-        self.sends_all && !self.follows_init
+        !self.follows_init
     }
 
     pub(crate) fn may_share_root(&self) -> bool {

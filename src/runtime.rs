@@ -18,7 +18,7 @@ use crate::gate;
 use crate::idmap::{self, IdBlock};
 use crate::link::{Forgotten, Link, Received};
 use crate::namespace::Namespaces;
-use crate::plan::{self, Lowered, Plan, Warmth};
+use crate::plan::{self, Lowered, Plan, SetUp, Warmth};
 use crate::quota;
 use crate::rootfs::Kept;
 use crate::run_image;
@@ -241,7 +241,7 @@ fn launch_init(
     if there.contains(Namespaces::MOUNT) {
         return Ok((sys::launch(made, &entrances, control, init)?, MountsFound::None));
     }
-    if lowered.sends_all_sources
+    if lowered.set_up != SetUp::AmongMounts
         && let Some(namespace) = empty_mounts::namespace()
     {
         match launch_in(namespace)? {

@@ -31,7 +31,7 @@ use crate::tenants;
 use crate::upper::UpperDir;
 use crate::wire::{Confine, Setup, section, verify};
 
-use super::{Lowered, Warmth};
+use super::{Lowered, SetUp, Warmth};
 
 /// The slot of the first file to join the cgroup by.
 #[expect(clippy::cast_possible_truncation, reason = "there are 1024 slots")]
@@ -77,11 +77,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     }
 
     let security = lsm::wanted(sandbox, &mut enforced)?;
-    let sends_all_sources = mode == SourceMode::MappedDescriptors
+    let can_send_all = mode == SourceMode::MappedDescriptors
         && entrances.is_empty()
         && security.is_empty()
         && needs_no_mount_of_host(sandbox, namespaces)?;
-    if sends_all_sources {
+    if can_send_all {
         lowering.send_all_sources();
     }
     if !security.is_empty() {
@@ -230,7 +230,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
 
     let changeable = sandbox.rootfs.as_ref().and_then(Rootfs::changeable);
     // What a root is changed by has a lock that its init holds, and is read by way of it.
-    let sets_up_ahead = lowering.can_be_done_ahead() && changeable.is_none();
+    let set_up = match can_send_all {
+        false => SetUp::AmongMounts,
+        true if lowering.can_be_done_ahead() && changeable.is_none() => SetUp::Ahead,
+        true => SetUp::Anywhere,
+    };
     let held = lowering.take_held();
     let has_terminals = lowering.has_terminals();
     let has_root = namespaces.contains(Namespaces::MOUNT) && sandbox.rootfs.is_some();
@@ -256,8 +260,7 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         has_root,
         has_terminals,
         mount_template,
-        sends_all_sources,
-        sets_up_ahead,
+        set_up,
         changeable,
         upper,
         presents_ids: mode == SourceMode::MappedDescriptors,

@@ -66,6 +66,17 @@ pub(crate) enum Warmth {
     Template,
 }
 
+/// Where an init can set its sandbox up, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetUp {
+    /// Where the host's mounts are, some of which it looks up.
+    AmongMounts,
+    /// Anywhere: every mount source is sent.
+    Anywhere,
+    /// And what need not be done by each init can be done before it is there.
+    Ahead,
+}
+
 /// What a plan consists of.
 #[derive(Debug)]
 pub(crate) struct Lowered {
@@ -86,10 +97,7 @@ pub(crate) struct Lowered {
     pub(crate) entrances: Entrances,
     /// The mount namespace that it starts in, if that can be another than the host's.
     pub(crate) mount_template: Option<MountTemplate>,
-    /// Every mount source is sent: inits can start where nothing of the host is mounted.
-    pub(crate) sends_all_sources: bool,
-    /// What need not be done by each init can be done before it is there.
-    pub(crate) sets_up_ahead: bool,
+    pub(crate) set_up: SetUp,
     pub(crate) cross_tenant: bool,
     /// `None`: no user namespace.
     pub(crate) maps: Option<MapPlan>,
