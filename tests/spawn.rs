@@ -20,8 +20,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use belljar::{Bytes, Command, Error, ErrorKind, Mount, Sandbox, Stdio, Step, Verdict};
-use support::{Result, Scratch, closed, explain, hold, oracle, payload, run_sh, sh, succeed, timed, within};
+use belljar::{Bytes, Command, Error, ErrorKind, Mount, Outcome, Sandbox, Seccomp, Stdio, Step, Verdict};
+use support::{
+    Result, Scratch, closed, explain, hold, oracle, payload, run_sh, sh, slack, succeed, timed, within,
+};
 
 fn main() -> ExitCode {
     let cases = cases![
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         a_program_that_is_none: ["userns"],
         a_script_without_its_interpreter: ["userns"],
         a_script_with_an_interpreter: ["userns", "sh"],
+        a_program_that_was_just_written: ["userns"],
         an_empty_program: ["bare"],
         nul_in_every_string: ["bare"],
         bad_names_of_variables: ["bare"],
@@ -121,6 +124,46 @@ fn a_script_without_its_interpreter() -> Result {
     let error = sandbox.spawn(Command::new("/script")).expect_err("no interpreter");
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::Exec, Some(libc::ENOENT)));
     assert!(error.hint().is_some_and(|hint| hint.contains("interpreter")), "{:?}", error.hint());
+    Ok(())
+}
+
+/// A process that some thread of the host is about to start has every descriptor of it until its own `execve`: of a program
+/// that was written and closed, too (ETXTBSY, execve(2)).
+fn a_program_that_was_just_written() -> Result {
+    let scratch = Scratch::new();
+    let program = scratch.join("true");
+    fs::copy("/bin/true", &program)?;
+    let sandbox = Sandbox::new().mount(Mount::bind(scratch.path(), "/x"));
+    let command = Command::new("/x/true");
+    let write = || fs::OpenOptions::new().append(true).open(&program);
+    let run_while_it_is_open = |run: &dyn Fn() -> belljar::Result<Outcome>| -> Result {
+        let writer = write()?;
+        let writes = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(40));
+            drop(writer);
+        });
+        let outcome = run();
+        writes.join().expect("it only waits");
+        assert_eq!(outcome?.verdict, Verdict::Exited(0));
+        Ok(())
+    };
+    run_while_it_is_open(&|| sandbox.status(&command))?;
+    let container = sandbox.start()?;
+    run_while_it_is_open(&|| container.status(&command))?;
+    // Whatever the filter says of waiting.
+    let strict = sandbox.clone().seccomp(Seccomp::new().kill(["ppoll", "nanosleep", "clock_nanosleep"]));
+    run_while_it_is_open(&|| strict.status(&command))?;
+    let writer = write()?;
+    let (error, took) = timed(|| sandbox.status(&command).expect_err("it stays open"));
+    assert_eq!(
+        (error.kind(), error.raw_os_error()),
+        (ErrorKind::Exec, Some(libc::ETXTBSY)),
+        "{}",
+        explain(&error)
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("writing")), "{}", explain(&error));
+    assert!(took < slack() * Duration::from_secs(2), "{took:?}");
+    drop(writer);
     Ok(())
 }
 

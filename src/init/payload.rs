@@ -14,6 +14,11 @@ const SECURE_BITS: usize = 0x01 | 0x02 | 0x20;
 /// `SECBIT_NO_CAP_AMBIENT_RAISE` and its lock.
 const NO_AMBIENT_RAISE: usize = 0x40 | 0x80;
 
+/// How long a program that is open for writing is waited for: each time twice as long as the last, a quarter of a second in
+/// all.
+const FIRST_PAUSE_NS: u64 = 1_000_000;
+const LAST_PAUSE_NS: u64 = 128_000_000;
+
 /// Where a step failed.
 pub(crate) type Failed = ChildFailure;
 
@@ -77,7 +82,7 @@ impl Payload<'_> {
     /// Becomes the program, or says why not.
     pub(crate) fn become_program(&mut self, mut run: Run<'_>) -> Failed {
         match self.prepare(&run) {
-            Ok(()) => execute(&mut run),
+            Ok(()) => self.execute(&mut run),
             Err(failed) => failed,
         }
     }
@@ -225,6 +230,44 @@ impl Payload<'_> {
         self.close_from(next_open)
     }
 
+    /// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
+    /// first refusal that says more than "not there" is what is reported.
+    pub(crate) fn execute(&self, run: &mut Run<'_>) -> Failed {
+        let vectors = [run.head.paths, run.head.argv, run.head.envp];
+        let mut addresses = [0; 3];
+        for (vector, address) in vectors.iter().zip(&mut addresses) {
+            match run.image.relocate(*vector) {
+                Ok(at) => *address = at,
+                Err(errno) => return at_exec(0, errno),
+            }
+        }
+        let mut failed = at_exec(0, Errno::ENOENT);
+        for n in 0..run.head.paths.count {
+            let Some(path) = run.image.pointer(run.head.paths.at as usize, n as usize) else { break };
+            match self.execute_when_written(path, addresses[1], addresses[2]) {
+                Errno::ENOENT | Errno::ENOTDIR => {}
+                Errno::EACCES => failed = at_exec(n, Errno::EACCES),
+                errno => return at_exec(n, errno),
+            }
+        }
+        failed
+    }
+
+    /// Executes a program, and waits a little for one that is open for writing. Most often it was written a moment ago, and
+    /// what has the descriptor is a process that another thread of the writer has forked: until its own `execve`.
+    fn execute_when_written(&self, path: usize, argv: usize, envp: usize) -> Errno {
+        let mut pause = FIRST_PAUSE_NS;
+        loop {
+            let errno = sys::execve(path, argv, envp);
+            if errno != Errno::ETXTBSY || pause > LAST_PAUSE_NS || sys::poll(&mut [], Some(pause)).is_err() {
+                return errno;
+            }
+            pause *= 2;
+            // What it has waited is not the program's time.
+            self.depart();
+        }
+    }
+
     /// What it needs of descriptors itself. All of them are closed by `execve`.
     fn own(&mut self) -> impl Iterator<Item = &mut Fd> {
         let Self { status, ruleset, proc, joins, .. } = self;
@@ -263,29 +306,6 @@ pub(crate) fn enter_directory(run: &Run<'_>) -> Result<()> {
     sys::chdir(run.image.string(run.head.cwd as usize).ok_or(Errno::EPROTO)?)?;
     // CVE-2024-21626: a directory outside the root is told by getcwd(2) as "(unreachable)…".
     if sys::cwd_first_byte()? == b'/' { Ok(()) } else { Err(Errno::EPERM) }
-}
-
-/// Tries the candidates in the way of execvp(3): what is not there or not ours to execute is passed over, and the
-/// first refusal that says more than "not there" is what is reported.
-pub(crate) fn execute(run: &mut Run<'_>) -> Failed {
-    let vectors = [run.head.paths, run.head.argv, run.head.envp];
-    let mut addresses = [0; 3];
-    for (vector, address) in vectors.iter().zip(&mut addresses) {
-        match run.image.relocate(*vector) {
-            Ok(at) => *address = at,
-            Err(errno) => return at_exec(0, errno),
-        }
-    }
-    let mut failed = at_exec(0, Errno::ENOENT);
-    for n in 0..run.head.paths.count {
-        let Some(path) = run.image.pointer(run.head.paths.at as usize, n as usize) else { break };
-        match sys::execve(path, addresses[1], addresses[2]) {
-            Errno::ENOENT | Errno::ENOTDIR => {}
-            Errno::EACCES => failed = at_exec(n, Errno::EACCES),
-            errno => return at_exec(n, errno),
-        }
-    }
-    failed
 }
 
 pub(crate) fn at(stage: u32, index: u32, errno: Errno) -> Failed {

@@ -18,7 +18,7 @@
 //! are as undumpable as the init. One of the same user id can kill or stop them: then the init makes new ones, or a program
 //! is started without.
 
-use crate::payload::{Failed, MAX_JOINS, Payload, Run, at, enter_directory, execute};
+use crate::payload::{Failed, MAX_JOINS, Payload, Run, at, enter_directory};
 use crate::handshake::MAX_PAYLOADS;
 use crate::sys::{self, Errno, Fd, Image, Owned, Result, Rooms, Wait};
 use crate::wire::{Confine, INLINE_IMAGE, RunHead, line, section, stage};
@@ -151,7 +151,7 @@ impl Payload<'_> {
             return at(stage::CHDIR, 0, errno);
         }
         self.depart();
-        execute(&mut run)
+        self.execute(&mut run)
     }
 
     /// The standard streams are received at their numbers: those are free, and the kernel takes the lowest that is.

@@ -245,6 +245,10 @@ fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         (Step::Exec, libc::ENOEXEC) => {
             "it is neither a binary of this architecture nor a script that begins with #!"
         }
+        (Step::Exec, libc::ETXTBSY) => {
+            "somebody has it open for writing, and a quarter of a second did not change that: close it before the program \
+             is started"
+        }
         _ => return error,
     };
     error.with_hint(hint)

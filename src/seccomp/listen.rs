@@ -6,8 +6,17 @@ use super::verdict::{Answer, Case, Condition, Test, Verdict, Width};
 use crate::Result;
 
 /// The last calls that the init makes for a program, under the filter already. None has six arguments.
-const LAST_CALLS: [&str; 8] =
-    ["chdir", "clock_gettime", "close_range", "execve", "exit_group", "getcwd", "recvmsg", "sendmsg"];
+const LAST_CALLS: [&str; 9] = [
+    "chdir",
+    "clock_gettime",
+    "close_range",
+    "execve",
+    "exit_group",
+    "getcwd",
+    "ppoll",
+    "recvmsg",
+    "sendmsg",
+];
 
 /// What else a payload does under the filter that it has inherited, and one that forks such payloads.
 const MORE_CALLS: [&str; 3] = ["close", "setsid", "write"];

@@ -122,7 +122,7 @@ use profile::Profile;
 /// two but what starts the program. The few calls that this takes are recognised by a random number of 64 bits in their
 /// sixth argument, which these calls do not have, and allowed whatever the policy says of them: `execve`, `exit_group` if
 /// it fails, `sendmsg` for a listener, and, where a program's process waits for its command under the filter already,
-/// `recvmsg`, `close_range`, `chdir`, `getcwd` and `clock_gettime`. The program cannot know that number, which each program
+/// `recvmsg`, `close_range`, `chdir`, `getcwd`, `clock_gettime` and `ppoll`. The program cannot know that number, which each program
 /// has its own of: `execve` takes away the memory that held it. So a policy may deny `execve` altogether.
 ///
 /// # The default profile

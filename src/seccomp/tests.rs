@@ -364,7 +364,8 @@ fn the_last_calls_pass_with_the_token_only() {
         Some(&[][..]),
         "a listener for what is killed, and nothing for the host"
     );
-    for (name, otherwise) in [("execve", EPERM), ("sendmsg", EPERM), ("exit_group", NOTIFY)] {
+    for (name, otherwise) in [("execve", EPERM), ("sendmsg", EPERM), ("ppoll", EPERM), ("exit_group", NOTIFY)]
+    {
         assert_eq!(ask(&filter, name, filter.token), Some(ALLOW), "{name}");
         for other in [0, filter.token ^ 1, filter.token ^ 1 << 63, filter.token & 0xffff_ffff, u64::MAX] {
             assert_eq!(ask(&filter, name, other), Some(otherwise), "{name} {other:#x}");

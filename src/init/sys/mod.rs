@@ -65,6 +65,7 @@ impl Errno {
     pub(crate) const EOVERFLOW: Self = Self(75);
     pub(crate) const EPERM: Self = Self(1);
     pub(crate) const ECONNRESET: Self = Self(104);
+    pub(crate) const ETXTBSY: Self = Self(26);
     pub(crate) const ETIMEDOUT: Self = Self(110);
     pub(crate) const ECANCELED: Self = Self(125);
 }
