@@ -124,6 +124,7 @@ fn paths(targets: &mut Vec<Target>) {
     }
     let mut ratio = |what: &str, bound, value: f64| targets.push(Target::new(what, bound, value));
     let tail = |times: &Times| times.p99() / times.median();
+    ratio("`posix_spawn`, p99 / its median", Bound::None, tail(&plain));
     ratio("cold / the floor", Bound::AtMost(1.15), cold.median() / floor.median());
     ratio("cold, p99 / its median", Bound::None, tail(&cold));
     ratio("prepared cold / cold", Bound::AtMost(0.6), prepared.median() / paced_cold.median());
