@@ -138,6 +138,8 @@ pub(crate) fn names_of(mask: u64) -> Vec<&'static str> {
 
 /// Bits that decide what the host can do for a sandbox.
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
+#[cfg(feature = "net")]
+pub(crate) const NET_ADMIN: u64 = 1 << 12;
 /// `CAP_SYS_NICE`.
 pub(crate) const SYS_NICE: u64 = 1 << 23;
 /// `CAP_SYS_RESOURCE`.

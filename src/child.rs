@@ -593,6 +593,11 @@ impl Child {
         let user = counters.user.unwrap_or(Duration::from_micros(told.user_us));
         let system = counters.system.unwrap_or(Duration::from_micros(told.system_us));
         let sampled = Duration::from_nanos(told.cpu_ns);
+        #[cfg(feature = "net")]
+        let (traffic, egress) = match &*self.runtime.wired() {
+            Some(wired) => (wired.traffic(), wired.egress_counts()),
+            None => (None, Vec::new()),
+        };
         let usage = Usage {
             wall: Duration::from_nanos(told.wall_ns),
             cpu: counters.cpu.unwrap_or((user + system).max(sampled)),
@@ -600,6 +605,10 @@ impl Child {
             system,
             max_rss: told.max_rss_kib.saturating_mul(1024),
             output_bytes: told.output[0].saturating_add(told.output[1]),
+            #[cfg(feature = "net")]
+            sent: traffic.map(|[sent, _]| sent),
+            #[cfg(feature = "net")]
+            received: traffic.map(|[_, received]| received),
             ..Usage::counted(&counters)
         };
         // The init has noted it, or the thread that answers system calls in its place.
@@ -638,7 +647,16 @@ impl Child {
         };
         let status = ExitStatus::from_raw(if report.is_some() { told.status } else { libc::SIGKILL });
         let enforced = self.limits.enforced.as_ref().unwrap_or(&lowered.enforced).clone();
-        Ok(Outcome { status, verdict, usage, oom, denied, enforced })
+        Ok(Outcome {
+            status,
+            verdict,
+            usage,
+            oom,
+            denied,
+            #[cfg(feature = "net")]
+            egress,
+            enforced,
+        })
     }
 }
 

@@ -68,6 +68,8 @@ pub enum Step {
     Prepare,
     /// Creating the namespaces with `clone3(2)`.
     Clone,
+    /// Making the sandbox's network: its interface, its addresses, its rules.
+    Network,
     /// Entering namespaces of another sandbox with `setns(2)`.
     JoinNs,
     /// Executing the sandbox's init program, and what that does for itself before anything of the plan.

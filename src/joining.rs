@@ -40,10 +40,10 @@ struct Join {
 
 impl Joins {
     /// Those of the sharer, whatever was said of them before.
-    pub(crate) fn add(&mut self, sharer: Sharer, namespaces: Namespaces) {
+    pub(crate) fn add(&mut self, sharer: Arc<Sharer>, namespaces: Namespaces) {
         self.forget(namespaces);
         if !namespaces.is_empty() {
-            self.0.push(Join { sharer: Arc::new(sharer), namespaces });
+            self.0.push(Join { sharer, namespaces });
         }
     }
 

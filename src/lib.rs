@@ -167,6 +167,8 @@ mod mount;
 mod mount_template;
 mod mountinfo;
 mod namespace;
+#[cfg(feature = "net")]
+mod network;
 mod outcome;
 mod plan;
 #[cfg(feature = "serde")]
@@ -220,6 +222,8 @@ pub use learn::{Learned, Need, Needs, NeedsDiff};
 pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
 pub use namespace::Namespace;
+#[cfg(feature = "net")]
+pub use network::{Bridge, BridgeBuilder, Bridged, Egress, EgressCount, Network, Traffic};
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
 pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};

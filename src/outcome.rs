@@ -24,6 +24,10 @@ pub struct Outcome {
     /// The first system call for which a process of the sandbox was killed by its filter, of this program or of a process
     /// that it started. `None` if there was none, and for calls by another interface, which the kernel kills without a word.
     pub denied: Option<Syscall>,
+    /// What the rules about its [`Egress`](crate::Egress) have decided since the sandbox was started, in their order. Empty
+    /// without a [bridge](crate::Network::bridge).
+    #[cfg(feature = "net")]
+    pub egress: Vec<crate::network::EgressCount>,
     /// What was in force.
     pub enforced: Enforced,
 }
@@ -169,6 +173,13 @@ pub struct Usage {
     /// Bytes that were written to captured stdout and stderr, as far as they were read: at most 64 KiB more than the
     /// budget.
     pub output_bytes: u64,
+    /// What the sandbox has sent since it was started, all programs of it together. `None` without a
+    /// [bridge](crate::Network::bridge).
+    #[cfg(feature = "net")]
+    pub sent: Option<crate::network::Traffic>,
+    /// What it has received.
+    #[cfg(feature = "net")]
+    pub received: Option<crate::network::Traffic>,
 }
 
 impl Usage {
@@ -190,6 +201,10 @@ impl Usage {
             read_bytes: counters.read_bytes,
             written_bytes: counters.written_bytes,
             output_bytes: 0,
+            #[cfg(feature = "net")]
+            sent: None,
+            #[cfg(feature = "net")]
+            received: None,
         }
     }
 }

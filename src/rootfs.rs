@@ -39,6 +39,8 @@ pub struct Rootfs {
     kind: Kind,
     /// What must not go away while a sandbox has this root.
     held: Option<Held>,
+    /// The text of its `/etc/resolv.conf`, if names are to be found by the network.
+    resolver: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -131,7 +133,14 @@ pub(crate) const SYSTEM_ETC: [&str; 6] =
 
 impl Rootfs {
     fn of(kind: Kind) -> Self {
-        Self { kind, held: None }
+        Self { kind, held: None, resolver: None }
+    }
+
+    /// A system view that finds names by the network, with this `/etc/resolv.conf`.
+    #[cfg(feature = "net")]
+    pub(crate) fn finding_names(mut self, resolver: String) -> Self {
+        self.resolver = Some(resolver);
+        self
     }
 
     /// Keeps something until no sandbox has this root any more.
@@ -296,7 +305,7 @@ impl Rootfs {
         if let Some(held) = &self.held {
             lowering.hold(held.clone());
         }
-        let system = if self.is_system() { system_mounts()? } else { Vec::new() };
+        let system = if self.is_system() { system_mounts(self.resolver.as_deref())? } else { Vec::new() };
         if self.is_system() && lowering.may_share_root() {
             if let Some((skeleton, rest)) = Skeleton::new(&system, mounts) {
                 return self.lower_shared(lowering, skeleton, &rest);
@@ -587,7 +596,7 @@ fn lower_upper_dir(lowering: &mut Lowering, upper: &Path, work: &Path) -> Result
 }
 
 /// What the system's view consists of.
-fn system_mounts() -> Result<Vec<Mount>> {
+fn system_mounts(resolver: Option<&str>) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     let foreign = |error: std::io::Error, path: &Path| {
         Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
@@ -627,7 +636,15 @@ fn system_mounts() -> Result<Vec<Mount>> {
         ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     ];
-    for (path, content) in files {
+    let named = resolver.map(|resolver| {
+        [
+            ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
+            ("/etc/resolv.conf", resolver),
+        ]
+    });
+    let is_alone =
+        |file: &(&str, &str)| named.is_none_or(|named| named.iter().all(|other| other.0 != file.0));
+    for (path, content) in files.into_iter().filter(is_alone).chain(named.into_iter().flatten()) {
         mounts.push(Mount::file(path, content));
     }
     mounts.push(Mount::proc("/proc"));

@@ -54,6 +54,9 @@ pub(crate) struct Runtime {
     pub(crate) reaped: AtomicBool,
     /// The host itself ended the sandbox.
     pub(crate) ended_by_host: AtomicBool,
+    /// Taken away when the init is dead.
+    #[cfg(feature = "net")]
+    pub(crate) wired: Mutex<Option<crate::network::Wired>>,
     /// Given back when the init is dead.
     pub(crate) block: Mutex<Option<IdBlock>>,
     /// A persistent upper, locked: no other sandbox may use it. The init has a copy, and so holds the lock as long.
@@ -175,6 +178,8 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
     let theirs = sys::above_stdio(theirs).map_err(prepare("making the control socket"))?;
     let kept =
         block.iter().map(|block| block.lock().as_raw_fd()).chain(upper.iter().map(|upper| upper.as_raw_fd()));
+    #[cfg(feature = "net")]
+    let kept = kept.chain(lowered.wire.iter().filter_map(|wire| wire.lock()).map(|lock| lock.as_raw_fd()));
     let done = match &prepared {
         None => Done::Nothing,
         Some(prepared) if prepared.kinds().contains(Namespaces::MOUNT) => Done::SetUp,
@@ -198,6 +203,8 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         cgroup: Mutex::new(prepared.and_then(|prepared| prepared.cgroup)),
         reaped: AtomicBool::new(false),
         ended_by_host: AtomicBool::new(false),
+        #[cfg(feature = "net")]
+        wired: Mutex::new(None),
         block: Mutex::new(block),
         upper,
         next_child: AtomicU32::new(1),
@@ -209,7 +216,10 @@ pub(crate) fn launch(plan: &Plan, purpose: Purpose) -> Result<Runtime> {
         of_empty_box: Mutex::new(None),
         owner: std::process::id(),
     };
-    match runtime.request_go(done, seen_as, mounts).and_then(|()| runtime.make_box()) {
+    let made = runtime.request_go(done, seen_as, mounts);
+    #[cfg(feature = "net")]
+    let made = made.and_then(|()| runtime.attach_wire());
+    match made.and_then(|()| runtime.make_box()) {
         Ok(()) => Ok(runtime),
         Err(error) => Err(runtime.first_failure(error)),
     }
@@ -225,7 +235,7 @@ fn launch_init(
 ) -> std::result::Result<(Launched, MountsFound), LaunchFailure> {
     let entrances = prepared.map_or_else(|| lowered.entrances.as_given(), Prepared::as_given);
     let there = prepared.map_or(Namespaces::empty(), Prepared::kinds);
-    let made = (lowered.namespaces - there).clone_flags();
+    let made = lowered.clone_flags(there);
     // It belongs to the host's user namespace, and comes before one in which the host's capabilities are gone.
     let launch_in = |namespace: BorrowedFd<'_>| {
         let mut entrances = entrances.clone();
@@ -364,6 +374,26 @@ impl Runtime {
         let (uid, gid) = seen_as;
         let flags = if mounts == MountsFound::None { flag::EMPTY_MOUNTS } else { 0 };
         self.send(&Request { kind: request::GO, flags, uid, gid, ..Request::default() }, &fds)
+    }
+
+    /// Gives it its wire, while the init mounts. No program has started yet.
+    #[cfg(feature = "net")]
+    fn attach_wire(&self) -> Result<()> {
+        let Some(wire) = self.plan.0.wire.as_ref().filter(|_| self.purpose != Purpose::Ahead) else {
+            return Ok(());
+        };
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let namespace = std::fs::File::open(&path).map_err(|error| {
+            Error::os(Step::Network, "opening the sandbox's network namespace", error).with_path(path)
+        })?;
+        let wired = wire.attach(&namespace.into())?;
+        *self.wired() = Some(wired);
+        Ok(())
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn wired(&self) -> MutexGuard<'_, Option<crate::network::Wired>> {
+        self.wired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the cgroup, while the init mounts, and sends the files of it that programs need.

@@ -161,7 +161,7 @@ impl Sandbox {
     /// ```
     pub fn join(self, container: &Container, namespaces: impl IntoIterator<Item = Namespace>) -> Self {
         let namespaces = namespaces.into_iter().fold(Namespaces::empty(), |all, one| all | one.into());
-        self.join_namespaces(container.sharer(), namespaces)
+        self.join_namespaces(Arc::new(container.sharer()), namespaces)
     }
 }
 

@@ -244,6 +244,8 @@ impl<R: Deref<Target = Runtime>> Ending<R> {
 
     fn give_back(&self) {
         if self.init != Init::Staying && self.runtime.reaped.load(Ordering::Relaxed) {
+            #[cfg(feature = "net")]
+            self.runtime.wired().take();
             self.runtime.block().take();
             if let Some(upper) = &self.runtime.upper {
                 changes::unlock_upper(upper);

@@ -87,6 +87,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     if !security.is_empty() {
         lowering.setup(Step::Label, "keeping the host's /proc", None, &Setup::KeepProc {});
     }
+    #[cfg(feature = "net")]
+    let wire = sandbox.wire.as_ref().map(|wire| wire.lower(sandbox, namespaces)).transpose()?;
     // What needs no ids comes first: the init does it while the host writes the id maps.
     lower_names(sandbox, namespaces, &mut lowering);
     if namespaces.contains(Namespaces::MOUNT) {
@@ -253,6 +255,8 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
         gate,
         waits,
         namespaces,
+        #[cfg(feature = "net")]
+        wire,
         entrances,
         cross_tenant: sandbox.cross_tenant,
         maps,
@@ -371,7 +375,13 @@ fn lower_names(sandbox: &Sandbox, namespaces: Namespaces, lowering: &mut Lowerin
         }
     }
     if namespaces.contains(Namespaces::NET) {
-        lowering.setup(Step::Clone, "unsharing the network namespace", None, &Setup::NetNs {});
+        #[cfg(feature = "net")]
+        let is_wired = sandbox.wire.is_some();
+        #[cfg(not(feature = "net"))]
+        let is_wired = false;
+        if !is_wired {
+            lowering.setup(Step::Clone, "unsharing the network namespace", None, &Setup::NetNs {});
+        }
         lowering.setup(Step::Loopback, "bringing up the loopback interface", None, &Setup::LoopbackUp {});
     }
     if namespaces.contains(Namespaces::TIME) {

@@ -93,6 +93,9 @@ pub(crate) struct Lowered {
     /// The init waits for the host in its setup.
     pub(crate) waits: bool,
     pub(crate) namespaces: Namespaces,
+    /// The wire that each sandbox gets.
+    #[cfg(feature = "net")]
+    pub(crate) wire: Option<crate::network::Wire>,
     /// The namespaces of other sandboxes that it starts in.
     pub(crate) entrances: Entrances,
     /// The mount namespace that it starts in, if that can be another than the host's.
@@ -139,6 +142,19 @@ pub(crate) struct Lowered {
     pub(crate) enforced: Enforced,
 }
 
+impl Lowered {
+    /// The namespaces that a launch makes with the init's process, when some are there already. The network namespace is
+    /// left to the init, unless the host has something to do in it.
+    pub(crate) fn clone_flags(&self, there: Namespaces) -> u64 {
+        let made = self.namespaces - there;
+        #[cfg(feature = "net")]
+        if self.wire.is_some() {
+            return made.clone_flags() | (made & Namespaces::NET).bits();
+        }
+        made.clone_flags()
+    }
+}
+
 impl Sandbox {
     /// Validates the policy against this host and lowers it to operations, to be used again and again.
     ///
@@ -165,6 +181,8 @@ impl Sandbox {
 
 impl Plan {
     pub(crate) fn new(sandbox: &Sandbox) -> Result<Self> {
+        #[cfg(feature = "net")]
+        let sandbox = &*crate::network::with_name_service(sandbox);
         validate::validate(sandbox)?;
         Ok(Self(Arc::new(lower::lower(sandbox)?), None))
     }

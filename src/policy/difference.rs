@@ -19,6 +19,8 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
     let Sandbox {
         namespaces: _,
         joins,
+        #[cfg(feature = "net")]
+        wire,
         user_map: _,
         user: _,
         rootfs: _,
@@ -50,6 +52,13 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
             "a policy that joins a sandbox is no data: that sandbox is a running process",
         )
         .with_hint("write the policy without join(), and join when it has been read"));
+    }
+    #[cfg(feature = "net")]
+    if wire.is_some() {
+        return Err(Error::invalid(
+            "a policy with a wire to a bridge is no data: that bridge is a handle of this process",
+        )
+        .with_hint("write the policy without network(), and call it when it has been read"));
     }
     let preset = preset_of(sandbox);
     let closed = preset != "bare";

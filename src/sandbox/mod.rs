@@ -5,6 +5,7 @@ mod scheduling;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cgroup::{CgroupParent, Limits};
@@ -49,6 +50,9 @@ pub struct Sandbox {
     pub(crate) namespaces: Namespaces,
     /// Other namespaces, of other sandboxes.
     pub(crate) joins: Joins,
+    /// Where its network leads to.
+    #[cfg(feature = "net")]
+    pub(crate) wire: Option<crate::network::WireTo>,
     pub(crate) user_map: UserMap,
     pub(crate) user: Option<Ids>,
     pub(crate) rootfs: Option<Rootfs>,
@@ -153,6 +157,8 @@ impl Sandbox {
         Self {
             namespaces: Namespaces::empty(),
             joins: Joins::default(),
+            #[cfg(feature = "net")]
+            wire: None,
             user_map: UserMap::auto(),
             user: None,
             rootfs: None,
@@ -189,12 +195,14 @@ impl Sandbox {
 
     fn share(mut self, namespaces: Namespaces) -> Self {
         self.joins.forget(namespaces);
+        #[cfg(feature = "net")]
+        self.wire.take_if(|_| namespaces.contains(Namespaces::NET));
         self.namespaces -= namespaces;
         self
     }
 
     /// Uses these namespaces of another sandbox.
-    pub(crate) fn join_namespaces(mut self, sharer: Sharer, namespaces: Namespaces) -> Self {
+    pub(crate) fn join_namespaces(mut self, sharer: Arc<Sharer>, namespaces: Namespaces) -> Self {
         if namespaces.contains(Namespaces::UTS) {
             // The names are the other's.
             (self.hostname, self.domain_name) = (None, None);

@@ -44,6 +44,8 @@ fn look(feature: &str) -> Option<String> {
             (count < 2).then(|| "this process may use one processor only".into())
         }
         "bare" => None,
+        "nft" => program("/usr/sbin/nft"),
+        "bridge" => missing_one(&["root", "unshare"]).or_else(|| program("/usr/sbin/ip")).or_else(bridge),
         "landlock" => landlock_abi().err(),
         "apparmor" => {
             apparmor().or_else(|| missing_one(&["root"])).or_else(|| program("/sbin/apparmor_parser"))
@@ -277,6 +279,18 @@ fn writable(dir: &Path) -> Option<String> {
     match access(dir, AccessFlags::W_OK) {
         Ok(()) => None,
         Err(errno) => Some(format!("{}: {errno}", dir.display())),
+    }
+}
+
+/// Whether the kernel makes a bridge, a wire and tables in a network namespace.
+fn bridge() -> Option<String> {
+    let script = "ip link add b0 type bridge && ip link add v0 master b0 type veth && \
+                  { command -v nft >/dev/null || exit 0; } && nft add table bridge t && nft add table inet t";
+    let output = std::process::Command::new("unshare").args(["--net", "sh", "-ec", script]).output();
+    match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!("no bridge here: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Some(format!("unshare: {error}")),
     }
 }
 

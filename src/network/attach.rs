@@ -1,0 +1,343 @@
+//! From a bridge to a sandbox: the wire between them, its ends' addresses, what is allowed on it, and what went over it.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::bridge::{Bridge, failed, gone, not_taken};
+use super::cidr::{Cidr, bits_of};
+use super::egress::{Policy, Resolved};
+use super::firewall::{Guest, PROTECTION, PUBLISHED_4, Published};
+use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Nft};
+use super::route::{Routes, Wire};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Bytes;
+
+/// How the bridge's ends of wires are called: this, and the address of the sandbox in hexadecimal digits. The kernel lets no two
+/// interfaces have one name, and takes a wire away with the sandbox that has its other end: so the names say which
+/// addresses are in use, also when a host was killed.
+pub(super) const PORT_PREFIX: &str = "bj";
+
+/// What a sandbox calls its end.
+const INNER: &str = "eth0";
+
+/// How long an address is waited for where all are in use: the kernel takes network namespaces down in the background.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(super) bridge: Bridge,
+    pub(super) policy: Policy,
+    pub(super) published: Vec<Published>,
+    /// Bytes a second.
+    pub(super) ingress_max: Option<Bytes>,
+    pub(super) egress_max: Option<Bytes>,
+}
+
+/// A sandbox's place on a bridge. Dropping it gives that up.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    wanted: Wanted,
+    guest: Guest,
+    /// The rules as they were resolved.
+    rules: Vec<Resolved>,
+    owner: u32,
+}
+
+/// What went over the wire of a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Packets. What the sender's kernel leaves to the interface to cut into packets is one.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+/// What a rule about a sandbox's egress has decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EgressCount {
+    /// The rule as it was written, after `allow` or `deny`; `deny protected` for all that is protected, and
+    /// `allow otherwise` or `deny otherwise` for what no rule was about.
+    pub rule: String,
+    /// What began by it: of a connection that is allowed the first packet, of what is denied each.
+    pub traffic: Traffic,
+}
+
+impl From<Count> for Traffic {
+    fn from(count: Count) -> Self {
+        Self { packets: count.packets, bytes: count.bytes }
+    }
+}
+
+/// An Ethernet address of this machine alone, made from one of IPv4.
+pub(super) fn ethernet_address(address: IpAddr) -> [u8; 6] {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            // The second lowest bit of the first byte: administered locally.
+            [0x02, b'b', a, b, c, d]
+        }
+        IpAddr::V6(_) => [0x02, b'b', 0, 0, 0, 0],
+    }
+}
+
+/// The address that the kernel gives an interface by itself (RFC 4291, appendix A).
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+impl Bridge {
+    /// How many sandboxes can be on it. The first address names the network, the second is the host's, the last is for
+    /// broadcasts.
+    fn room(&self) -> u32 {
+        (1_u32 << (32 - self.0.subnet.prefix())) - 3
+    }
+
+    fn guest(&self, number: u32) -> Option<Guest> {
+        let own = self.0.subnet.nth(number + 2)?;
+        let IpAddr::V4(v4) = own else { return None };
+        let ethernet = ethernet_address(own);
+        let mut addresses = vec![own];
+        if let Some(subnet) = &self.0.subnet6 {
+            addresses.extend([subnet.nth(number + 2)?, IpAddr::V6(link_local(ethernet))]);
+        }
+        Some(Guest { port: format!("{PORT_PREFIX}{:08x}", u32::from(v4)), ethernet, addresses })
+    }
+
+    /// Makes a wire for a sandbox, with the first address that is free.
+    fn wire(&self, routes: &mut Routes, namespace: &OwnedFd) -> Result<Guest> {
+        let room = self.room();
+        let since = Instant::now();
+        loop {
+            for _ in 0..room {
+                let Some(guest) = self.guest(self.0.next_number() % room) else { continue };
+                let wire = Wire {
+                    port: &guest.port,
+                    bridge: self.0.index,
+                    mtu: self.0.mtu,
+                    inner: INNER,
+                    inner_address: guest.ethernet,
+                    namespace,
+                };
+                match routes.make_wire(&wire) {
+                    Ok(()) => return Ok(guest),
+                    Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+                    Err(error) => return Err(self.explain(routes, "making a wire to", error)),
+                }
+            }
+            if since.elapsed() > PATIENCE {
+                let message = format!("all {room} addresses of {} are in use", self.0.subnet);
+                return Err(Error::message(ErrorKind::ResourceExhausted, Step::Network, message)
+                    .with_hint("end a sandbox, or give the bridge a larger subnet"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Why something about the bridge failed: it may be gone.
+    fn explain(&self, routes: &mut Routes, what: &str, error: std::io::Error) -> Error {
+        let name = &self.0.name;
+        match routes.interface(name) {
+            Ok(found) if found.as_ref().is_none_or(|found| found.index != self.0.index) => gone(name),
+            _ => failed(format!("{what} the bridge {name}"), error),
+        }
+    }
+}
+
+impl Wanted {
+    /// Wires the sandbox that has this network namespace to the bridge.
+    pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Attachment> {
+        let rules = self.policy.resolve()?;
+        let mut routes = Routes::open().map_err(|error| failed("opening a netlink socket", error))?;
+        let guest = self.bridge.wire(&mut routes, namespace)?;
+        // From here on it is taken back when something fails.
+        let attachment = Attachment { wanted: self.clone(), guest, rules, owner: std::process::id() };
+        let made = attachment
+            .admit(&mut routes)
+            .and_then(|()| attachment.configure(namespace))
+            .and_then(|()| attachment.open(&mut routes));
+        match made {
+            Ok(()) => Ok(attachment),
+            Err(error) => {
+                if let Ok(Some(port)) = routes.interface(&attachment.guest.port) {
+                    routes.remove(port.index).ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn bridge(&self) -> &Bridge {
+        &self.bridge
+    }
+}
+
+impl Attachment {
+    /// Puts the rules about it in place, before anything can come from it.
+    fn admit(&self, routes: &mut Routes) -> Result<()> {
+        let mut nft = Nft::open().map_err(|error| failed("opening a netlink socket", error))?;
+        let firewall = &self.wanted.bridge.0.firewall;
+        let admit = |nft: &mut Nft| {
+            let mut batch = Batch::default();
+            firewall.admit(
+                &mut batch,
+                &self.guest,
+                self.wanted.policy.otherwise,
+                &self.rules,
+                &self.wanted.published,
+            );
+            nft.commit(batch)
+        };
+        let is_conflict = |failure: &super::nft::Failure| {
+            failure.what == ADDING_A_NEW_ELEMENT && failure.source.raw_os_error() == Some(libc::EEXIST)
+        };
+        match admit(&mut nft) {
+            Ok(()) => return Ok(()),
+            Err(failure) if is_conflict(&failure) => {}
+            Err(failure) => return Err(not_taken(failure)),
+        }
+        // Whoever published it may have been killed.
+        let taken = self.withdraw_stale(routes, &mut nft)?;
+        match admit(&mut nft) {
+            Ok(()) => Ok(()),
+            Err(failure) if is_conflict(&failure) => {
+                let message = match taken {
+                    Some((port, by)) => format!("the port {port} is published for {by} already"),
+                    None => "a port is published for another sandbox already".to_owned(),
+                };
+                Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
+                    .with_hint("publish another port, or end the sandbox that has it"))
+            }
+            Err(failure) => Err(not_taken(failure)),
+        }
+    }
+
+    /// Removes published ports of sandboxes that are gone; returns the first of ours that somebody else has for good, and who.
+    fn withdraw_stale(&self, routes: &mut Routes, nft: &mut Nft) -> Result<Option<(u16, IpAddr)>> {
+        let firewall = &self.wanted.bridge.0.firewall;
+        let ports = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
+        let listed = nft.elements(firewall.routed(), PUBLISHED_4);
+        let listed = listed.map_err(|error| failed("listing the published ports", error))?;
+        let mut taken = None;
+        for element in listed {
+            let Some(address) = element.value.first_chunk::<4>().copied() else { continue };
+            let port = format!("{PORT_PREFIX}{:08x}", u32::from_be_bytes(address));
+            let Some(own) = self.wanted.published.iter().find(|own| own.key() == element.key) else {
+                continue;
+            };
+            if ports.iter().any(|one| one.name == port) {
+                taken.get_or_insert((own.outer, IpAddr::from(address)));
+                continue;
+            }
+            let mut batch = Batch::default();
+            firewall.withdraw(&mut batch, own);
+            nft.commit(batch).map_err(not_taken)?;
+        }
+        Ok(taken)
+    }
+
+    /// What is to be done inside: addresses, ways out, how much may be sent.
+    fn configure(&self, namespace: &OwnedFd) -> Result<()> {
+        let bridge = &self.wanted.bridge.0;
+        let inside =
+            |what: &str, error: std::io::Error| failed(format!("{what} the sandbox's {INNER}"), error);
+        let mut routes = Routes::open_in(namespace).map_err(|error| inside("reaching", error))?;
+        let own = routes.interface(INNER).map_err(|error| inside("looking for", error))?;
+        let index = own.ok_or_else(|| Error::internal(Step::Network, "a wire without an end"))?.index;
+        routes.set_up(index, None).map_err(|error| inside("bringing up", error))?;
+        let subnets = [Some(bridge.subnet), bridge.subnet6].into_iter().flatten();
+        for (subnet, &address) in subnets.zip(&self.guest.addresses) {
+            let whole = bits_of(address);
+            let gateway = subnet.nth(1).unwrap_or(subnet.address());
+            // Its address is all of the network that is on its wire; everything else, its neighbours too, is beyond the
+            // gateway.
+            routes
+                .add_address(index, address, whole)
+                .and_then(|()| routes.add_route(Cidr::one(gateway), None, index))
+                .and_then(|()| routes.add_route(Cidr::everything_like(address), Some(gateway), index))
+                .map_err(|error| inside(&format!("giving {address} to"), error))?;
+        }
+        if let Some(rate) = self.wanted.egress_max {
+            routes
+                .limit_rate(index, rate.get(), bridge.mtu)
+                .map_err(|error| inside("limiting the rate of", error))?;
+        }
+        Ok(())
+    }
+
+    /// Lets frames through.
+    fn open(&self, routes: &mut Routes) -> Result<()> {
+        let bridge = &self.wanted.bridge;
+        let port = &self.guest.port;
+        if let Some(rate) = self.wanted.ingress_max {
+            let found =
+                routes.interface(port).map_err(|error| failed(format!("looking for {port}"), error))?;
+            let index = found.ok_or_else(|| gone(&bridge.0.name))?.index;
+            routes
+                .limit_rate(index, rate.get(), bridge.0.mtu)
+                .map_err(|error| failed(format!("limiting the rate of {port}"), error))?;
+        }
+        routes.open_port(port).map_err(|error| bridge.explain(routes, "opening a port of", error))
+    }
+
+    /// Its address on the bridge, and that of IPv6.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let bridge = &self.wanted.bridge.0;
+        let subnets = [Some(bridge.subnet), bridge.subnet6].into_iter().flatten();
+        subnets.zip(&self.guest.addresses).map(|(_, address)| *address)
+    }
+
+    /// What it has sent and received; `None` if the rules that count are gone.
+    pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
+        let firewall = &self.wanted.bridge.0.firewall;
+        let mut nft = Nft::open().ok()?;
+        let mut of = |chain: String| {
+            let counts = nft.rule_counts(firewall.bridged(), &chain).ok()?;
+            counts.first().copied().map(Traffic::from)
+        };
+        Some([of(self.guest.sent_chain())?, of(self.guest.received_chain())?])
+    }
+
+    /// What its rules have decided.
+    pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
+        let wanted = &self.wanted;
+        let firewall = &wanted.bridge.0.firewall;
+        let counted =
+            Nft::open().and_then(|mut nft| nft.rule_counts(firewall.routed(), self.guest.egress_chain()));
+        let Ok(counted) = counted else { return Vec::new() };
+        let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
+        let others = ["deny protected".to_owned(), format!("{} otherwise", wanted.policy.otherwise)];
+        let mut counts: Vec<EgressCount> =
+            rules.chain(others).map(|rule| EgressCount { rule, traffic: Traffic::default() }).collect();
+        let (protection, otherwise) = (counts.len() - 2, counts.len() - 1);
+        let order = firewall.in_order(&self.rules);
+        let numbers =
+            order.iter().map(|rule| if rule.number == PROTECTION { protection } else { rule.number });
+        for (number, count) in numbers.chain([otherwise]).zip(counted) {
+            if let Some(sum) = counts.get_mut(number) {
+                sum.traffic.packets += count.packets;
+                sum.traffic.bytes += count.bytes;
+            }
+        }
+        counts
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        let firewall = &self.wanted.bridge.0.firewall;
+        let mut batch = Batch::default();
+        firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
+        // What cannot be removed goes with the table, and is replaced by the next that has the address.
+        if let Ok(mut nft) = Nft::open() {
+            nft.commit(batch).ok();
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A sandbox on a bridge, in its policy.
+
+use std::net::IpAddr;
+
+use super::attach::Wanted;
+use super::bridge::{self, Bridge};
+use super::egress::{Egress, Protocol};
+use super::firewall::Published;
+use crate::capability;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::limits::Bytes;
+use crate::sandbox::Sandbox;
+
+/// A wire to a [`Bridge`]: what may be sent on it, what leads to it, how fast it is. Made by
+/// [`Network::bridge`](crate::Network::bridge).
+///
+/// # Examples
+///
+/// ```no_run
+/// use belljar::{Bridge, Bytes, Egress, Network, Sandbox};
+///
+/// let bridge = Bridge::new("belljar0").subnet("10.10.0.0/24").masquerade().create()?;
+/// let network = Network::bridge(&bridge)
+///     .egress(Egress::deny_all().allow("10.10.0.2:5432"))
+///     .publish(8080, 80)
+///     .ingress_max(Bytes::mib(10))
+///     .egress_max(Bytes::mib(1));
+/// let container = Sandbox::new().network(network).start()?;
+/// # drop(container);
+/// # Ok::<(), belljar::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Bridged {
+    bridge: Bridge,
+    egress: Egress,
+    published: Vec<Published>,
+    ingress_max: Option<Bytes>,
+    egress_max: Option<Bytes>,
+}
+
+/// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
+const LEAST_RATE: u64 = 1000;
+
+impl Bridged {
+    pub(super) fn new(bridge: &Bridge) -> Self {
+        Self {
+            bridge: bridge.clone(),
+            egress: Egress::default(),
+            published: Vec::new(),
+            ingress_max: None,
+            egress_max: None,
+        }
+    }
+
+    /// Where it may send; [`Egress::allow_all`] by default, which is everything outside but not the host and not other
+    /// sandboxes.
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
+    }
+
+    /// Whatever comes by TCP to this port of the host, at any address but loopback ones, goes to a port of the sandbox. A port is
+    /// published once: a second sandbox that publishes it does not start. Nobody needs that on the host itself, which
+    /// reaches every sandbox by its [address](crate::Container::addresses). The host must
+    /// [forward](crate::BridgeBuilder::enable_forwarding).
+    pub fn publish(mut self, outer: u16, inner: u16) -> Self {
+        self.published.push(Published { protocol: Protocol::Tcp, outer, inner });
+        self
+    }
+
+    /// The same by UDP.
+    pub fn publish_udp(mut self, outer: u16, inner: u16) -> Self {
+        self.published.push(Published { protocol: Protocol::Udp, outer, inner });
+        self
+    }
+
+    /// How many bytes a second it may receive, headers counted: a token bucket at the bridge's end of the wire (tc-tbf(8)). More
+    /// waits for 50 ms at most, and is dropped then, at which TCP slows down.
+    pub fn ingress_max(mut self, bytes_per_second: impl Into<Bytes>) -> Self {
+        self.ingress_max = Some(bytes_per_second.into());
+        self
+    }
+
+    /// How many bytes a second it may send: the same at its own end. Not for a sandbox that keeps `CAP_NET_ADMIN`, which could
+    /// take it away.
+    pub fn egress_max(mut self, bytes_per_second: impl Into<Bytes>) -> Self {
+        self.egress_max = Some(bytes_per_second.into());
+        self
+    }
+
+    pub(super) fn servers(&self) -> &[IpAddr] {
+        &self.bridge.0.dns
+    }
+
+    pub(super) fn lower(&self, sandbox: &Sandbox) -> Result<Wanted> {
+        for (n, one) in self.published.iter().enumerate() {
+            if one.outer == 0 || one.inner == 0 {
+                return Err(Error::invalid("port 0 cannot be published"));
+            }
+            if self.published[..n].iter().any(|other| other.key() == one.key()) {
+                return Err(Error::invalid(format!("the port {} is published twice", one.outer)));
+            }
+        }
+        if !self.published.is_empty() && !bridge::forwards() {
+            return Err(Error::message(
+                ErrorKind::InvalidConfig,
+                Step::Network,
+                "published ports need a host that forwards packets",
+            )
+            .with_hint(
+                "make the bridge with enable_forwarding(), which switches it on for all interfaces, or set \
+                            net.ipv4.ip_forward yourself",
+            ));
+        }
+        for (what, rate) in [("received", self.ingress_max), ("sent", self.egress_max)] {
+            if rate.is_some_and(|rate| rate.get() < LEAST_RATE) {
+                return Err(Error::invalid(format!(
+                    "a limit of what is {what} that is below {LEAST_RATE} bytes a second"
+                ))
+                .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
+            }
+        }
+        let keeps_power = match &sandbox.capabilities {
+            Some(names) => capability::mask_of(names)? & capability::NET_ADMIN != 0,
+            None => true,
+        };
+        if self.egress_max.is_some() && keeps_power {
+            return Err(Error::invalid("a sandbox that keeps CAP_NET_ADMIN could undo egress_max()")
+                .with_hint("take the capability away, or the limit"));
+        }
+        Ok(Wanted {
+            bridge: self.bridge.clone(),
+            policy: self.egress.parse()?,
+            published: self.published.clone(),
+            ingress_max: self.ingress_max,
+            egress_max: self.egress_max,
+        })
+    }
+}

@@ -1,0 +1,537 @@
+//! The rules about a bridge and the sandboxes on it.
+//!
+//! ```text
+//! table bridge belljar_NAME                      table inet belljar_NAME
+//!   from a port: is it who it says it is?          from the bridge to anywhere else:  established, its own rules; or no
+//!   to a port: counted                             from the bridge to this host:      established, its own rules, echo; or no
+//!                                                  from anywhere to the bridge:       established, published ports; or no
+//!                                                  nat: published ports; masquerade
+//! ```
+//!
+//! A sandbox is known by its port, its Ethernet address and its address, and by the last alone where it is routed: the first
+//! table sees to it that no other sandbox has that.
+
+use std::net::IpAddr;
+
+use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
+
+use super::cidr::Cidr;
+use super::egress::{Act, Protocol, Resolved, Service};
+use super::nft::{
+    Base, Batch, Expression, Family, Field, Header, Holds, NFPROTO_IPV4, NFPROTO_IPV6, Set, Table, Tracked,
+    Value, Verdict, counter, decide_by, is, is_for_this_host, is_not, is_port_of, is_tracked, keep_bits,
+    look_up, masquerade, meta, payload, reject, send_to, verdict,
+};
+
+/// Chain of each sandbox for what is routed, by its address.
+const EGRESS_4: Set = Set { name: "egress4", key: &[Field::Ipv4], holds: Holds::Verdict };
+const EGRESS_6: Set = Set { name: "egress6", key: &[Field::Ipv6], holds: Holds::Verdict };
+/// And for what is for this host.
+const TO_HOST_4: Set = Set { name: "to_host4", key: &[Field::Ipv4], holds: Holds::Verdict };
+const TO_HOST_6: Set = Set { name: "to_host6", key: &[Field::Ipv6], holds: Holds::Verdict };
+/// Where published ports lead.
+pub(super) const PUBLISHED_4: Set = Set {
+    name: "published4",
+    key: &[Field::Protocol, Field::Port],
+    holds: Holds::Value(&[Field::Ipv4, Field::Port]),
+};
+pub(super) const PUBLISHED_6: Set = Set {
+    name: "published6",
+    key: &[Field::Protocol, Field::Port],
+    holds: Holds::Value(&[Field::Ipv6, Field::Port]),
+};
+/// Who is at which port.
+const WHO_4: Set = Set {
+    name: "who4",
+    key: &[Field::InterfaceName, Field::EthernetAddress, Field::Ipv4],
+    holds: Holds::Verdict,
+};
+const WHO_6: Set = Set {
+    name: "who6",
+    key: &[Field::InterfaceName, Field::EthernetAddress, Field::Ipv6],
+    holds: Holds::Verdict,
+};
+const PORTS: Set = Set { name: "ports", key: &[Field::InterfaceName], holds: Holds::Nothing };
+const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], holds: Holds::Verdict };
+
+/// Addresses that wide rules do not open.
+const PROTECTED: [Cidr; 7] = [
+    Cidr::v4([169, 254, 0, 0], 16),
+    Cidr::v4([100, 100, 100, 200], 32),
+    Cidr::v4([224, 0, 0, 0], 3),
+    Cidr::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+    Cidr::v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
+    Cidr::v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
+    Cidr::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+];
+
+/// The rules about one bridge.
+#[derive(Debug, Clone)]
+pub(super) struct Firewall {
+    table: String,
+    bridge: String,
+    subnets: Vec<Cidr>,
+    masquerades: bool,
+}
+
+/// A sandbox, as the rules know it.
+#[derive(Debug, Clone)]
+pub(super) struct Guest {
+    /// The bridge's end of its wire.
+    pub(super) port: String,
+    pub(super) ethernet: [u8; 6],
+    /// Its own, of IPv6 its link-local one last.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// A port of the host that leads into a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) protocol: Protocol,
+    pub(super) outer: u16,
+    pub(super) inner: u16,
+}
+
+impl Guest {
+    fn host_chain(&self) -> String {
+        format!("{}-host", self.port)
+    }
+
+    pub(super) fn sent_chain(&self) -> String {
+        format!("{}-sent", self.port)
+    }
+
+    pub(super) fn received_chain(&self) -> String {
+        format!("{}-received", self.port)
+    }
+
+    pub(super) fn egress_chain(&self) -> &str {
+        &self.port
+    }
+
+    fn who(&self, address: IpAddr) -> Vec<u8> {
+        let mut key = interface_name(&self.port);
+        key.extend(self.ethernet);
+        key.extend([0; 2]);
+        key.extend(octets(address));
+        key
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// As the kernel compares it.
+fn interface_name(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}
+
+impl Published {
+    pub(super) fn key(&self) -> Vec<u8> {
+        let mut key = vec![self.protocol.number(), 0, 0, 0];
+        key.extend(self.outer.to_be_bytes());
+        key.extend([0; 2]);
+        key
+    }
+
+    fn value(&self, address: IpAddr) -> Vec<u8> {
+        let mut value = octets(address);
+        value.extend(self.inner.to_be_bytes());
+        value.extend([0; 2]);
+        value
+    }
+}
+
+fn published_set(address: IpAddr) -> Set {
+    if address.is_ipv4() { PUBLISHED_4 } else { PUBLISHED_6 }
+}
+
+impl Firewall {
+    pub(super) fn new(bridge: &str, subnets: Vec<Cidr>, masquerades: bool) -> Self {
+        Self { table: format!("belljar_{bridge}"), bridge: bridge.to_owned(), subnets, masquerades }
+    }
+
+    pub(super) fn routed(&self) -> Table<'_> {
+        Table { family: Family::Inet, name: &self.table }
+    }
+
+    pub(super) fn bridged(&self) -> Table<'_> {
+        Table { family: Family::Bridge, name: &self.table }
+    }
+
+    fn tables(&self) -> [Table<'_>; 2] {
+        [self.routed(), self.bridged()]
+    }
+
+    /// Takes the tables away, which must be there.
+    pub(super) fn remove(&self, batch: &mut Batch) {
+        for table in self.tables() {
+            batch.delete_table(table);
+        }
+    }
+
+    /// Makes the tables anew, whatever was in them.
+    pub(super) fn install(&self, batch: &mut Batch) {
+        for table in self.tables() {
+            // It is there then, and can be removed.
+            batch.add_table(table);
+            batch.delete_table(table);
+            batch.add_table(table);
+        }
+        self.install_routed(batch);
+        self.install_bridged(batch);
+    }
+
+    fn install_routed(&self, batch: &mut Batch) {
+        let table = self.routed();
+        for (id, set) in (1..).zip([EGRESS_4, EGRESS_6, TO_HOST_4, TO_HOST_6, PUBLISHED_4, PUBLISHED_6]) {
+            batch.add_set(table, set, id);
+        }
+        let filter = |hook, priority| Some(Base { kind: "filter", hook, priority });
+        let nat = |hook, priority| Some(Base { kind: "nat", hook, priority });
+        for (name, base) in [
+            ("from_bridge_to_host", None),
+            ("from_bridge", None),
+            // When it is known where published ports lead, and before it is looked for a way: what goes back by the wire that
+            // it has come by would make the kernel send a redirection, after which it sends nobody a refusal (icmp(7),
+            // icmp_ratelimit).
+            ("sent", filter(InetHookNumber::PreRouting, -50)),
+            ("input", filter(InetHookNumber::LocalIn, 0)),
+            ("forward", filter(InetHookNumber::Forward, 0)),
+            ("output", filter(InetHookNumber::LocalOut, 0)),
+            ("prerouting", nat(InetHookNumber::PreRouting, -100)),
+            ("dnat_output", nat(InetHookNumber::LocalOut, -100)),
+            ("postrouting", nat(InetHookNumber::PostRouting, 100)),
+        ] {
+            batch.add_chain(table, name, base);
+        }
+        let mut rule =
+            |chain: &str, parts: Vec<Vec<Expression>>| batch.add_rule(table, chain, parts.concat());
+        let known = || is_tracked(Tracked::Known, 0).to_vec();
+        let from = || self.comes_from_it();
+        let goto = |chain: &str| vec![verdict(Verdict::Goto(chain.to_owned()))];
+
+        rule("input", vec![from(), goto("from_bridge_to_host")]);
+        rule("from_bridge_to_host", vec![known(), accept()]);
+        rule("from_bridge_to_host", vec![source(Field::Ipv4), vec![decide_by(TO_HOST_4, 0)]]);
+        rule("from_bridge_to_host", vec![source(Field::Ipv6), vec![decide_by(TO_HOST_6, 0)]]);
+        // Is the gateway there? And how IPv6 finds it: neighbour solicitation and advertisement.
+        rule("from_bridge_to_host", vec![icmp(Field::Ipv4, 8), accept()]);
+        for kind in [128, 135, 136] {
+            rule("from_bridge_to_host", vec![icmp(Field::Ipv6, kind), accept()]);
+        }
+        rule("from_bridge_to_host", vec![vec![counter(), reject()]]);
+
+        rule("sent", vec![from(), is_for_this_host(0).to_vec(), accept()]);
+        // By IPv6 a neighbour is asked for by a group of the wire, in which this host is.
+        for kind in [135, 136] {
+            rule("sent", vec![from(), icmp(Field::Ipv6, kind), to_the_wire(), accept()]);
+        }
+        rule("sent", vec![from(), goto("from_bridge")]);
+        rule("from_bridge", vec![known(), accept()]);
+        rule("from_bridge", vec![source(Field::Ipv4), vec![decide_by(EGRESS_4, 0)]]);
+        rule("from_bridge", vec![source(Field::Ipv6), vec![decide_by(EGRESS_6, 0)]]);
+        rule("from_bridge", vec![vec![counter(), verdict(Verdict::Drop)]]);
+
+        rule("forward", vec![from(), accept()]);
+        rule("forward", vec![self.stays_away_from_it(), accept()]);
+        rule("forward", vec![known(), accept()]);
+        rule("forward", vec![is_tracked(Tracked::SentOn, 0).to_vec(), accept()]);
+        rule("forward", vec![vec![counter(), reject()]]);
+
+        // Two sandboxes reach each other by way of this host, which would tell them of a shorter one.
+        rule("output", vec![self.goes_to_it(), icmp(Field::Ipv4, 5), vec![verdict(Verdict::Drop)]]);
+        rule("output", vec![self.goes_to_it(), icmp(Field::Ipv6, 137), vec![verdict(Verdict::Drop)]]);
+
+        for (family, set) in [(Field::Ipv4, PUBLISHED_4), (Field::Ipv6, PUBLISHED_6)] {
+            let to = || {
+                vec![
+                    meta(MetaKey::L4Proto, 0),
+                    payload(Header::Transport, 2, 2, 1),
+                    look_up(set, 0, 2),
+                    send_to(family, 2, if family == Field::Ipv4 { 3 } else { 6 }),
+                ]
+            };
+            let local = || is_for_this_host(0).to_vec();
+            let outside = vec![meta(MetaKey::Iifname, 0), is_not(0, interface_name(&self.bridge))];
+            rule("prerouting", vec![of_family(family), outside, local(), to()]);
+            // What goes to loopback addresses keeps a source that no interface but that one takes.
+            let not_loopback = match family {
+                Field::Ipv4 => vec![
+                    payload(Header::Network, 16, 4, 0),
+                    keep_bits(0, vec![255, 0, 0, 0]),
+                    is_not(0, [127, 0, 0, 0]),
+                ],
+                _ => vec![
+                    payload(Header::Network, 24, 16, 0),
+                    is_not(0, std::net::Ipv6Addr::LOCALHOST.octets()),
+                ],
+            };
+            rule("dnat_output", vec![of_family(family), not_loopback, local(), to()]);
+        }
+        if self.masquerades {
+            for subnet in &self.subnets {
+                let family = family_of(subnet.address());
+                let mut inside = source(family);
+                inside.extend([keep_bits(0, subnet.mask()), is(0, octets(subnet.address()))]);
+                rule("postrouting", vec![self.stays_away_from_it(), inside, vec![masquerade()]]);
+            }
+        }
+    }
+
+    fn install_bridged(&self, batch: &mut Batch) {
+        let table = self.bridged();
+        for (id, set) in (1..).zip([WHO_4, WHO_6, PORTS, RECEIVED]) {
+            batch.add_set(table, set, id);
+        }
+        // Before anything else looks at a frame.
+        batch.add_chain(
+            table,
+            "prerouting",
+            Some(Base { kind: "filter", hook: InetHookNumber::PreRouting, priority: -300 }),
+        );
+        batch.add_chain(
+            table,
+            "postrouting",
+            Some(Base { kind: "filter", hook: InetHookNumber::PostRouting, priority: 300 }),
+        );
+        let mut rule =
+            |chain: &str, parts: Vec<Vec<Expression>>| batch.add_rule(table, chain, parts.concat());
+        let ethertype = |number: u16| vec![payload(Header::Link, 12, 2, 0), is(0, number.to_be_bytes())];
+        let sender = || vec![meta(MetaKey::Iifname, 0), payload(Header::Link, 6, 6, 4)];
+        rule(
+            "prerouting",
+            vec![ethertype(0x0800), sender(), vec![payload(Header::Network, 12, 4, 6), decide_by(WHO_4, 0)]],
+        );
+        // Who asks for an address says who it is itself: Ethernet and IPv4, by the same addresses as the frame's.
+        rule(
+            "prerouting",
+            vec![
+                ethertype(0x0806),
+                vec![payload(Header::Network, 0, 6, 0), is(0, [0, 1, 8, 0, 6, 4])],
+                vec![
+                    meta(MetaKey::Iifname, 0),
+                    payload(Header::Network, 8, 6, 4),
+                    payload(Header::Network, 14, 4, 6),
+                    decide_by(WHO_4, 0),
+                ],
+            ],
+        );
+        rule(
+            "prerouting",
+            vec![ethertype(0x86dd), sender(), vec![payload(Header::Network, 8, 16, 6), decide_by(WHO_6, 0)]],
+        );
+        rule(
+            "prerouting",
+            vec![vec![
+                meta(MetaKey::Iifname, 0),
+                super::nft::is_in(PORTS, 0),
+                counter(),
+                verdict(Verdict::Drop),
+            ]],
+        );
+        rule("postrouting", vec![vec![meta(MetaKey::Oifname, 0), decide_by(RECEIVED, 0)]]);
+    }
+
+    fn comes_from_it(&self) -> Vec<Expression> {
+        vec![meta(MetaKey::Iifname, 0), is(0, interface_name(&self.bridge))]
+    }
+
+    fn stays_away_from_it(&self) -> Vec<Expression> {
+        vec![meta(MetaKey::Oifname, 0), is_not(0, interface_name(&self.bridge))]
+    }
+
+    fn goes_to_it(&self) -> Vec<Expression> {
+        vec![meta(MetaKey::Oifname, 0), is(0, interface_name(&self.bridge))]
+    }
+
+    /// Lets a sandbox in, in place of whoever had its port before.
+    pub(super) fn admit(
+        &self,
+        batch: &mut Batch,
+        guest: &Guest,
+        otherwise: Act,
+        rules: &[Resolved],
+        published: &[Published],
+    ) {
+        let (routed, bridged) = (self.routed(), self.bridged());
+        for (table, chain) in self.chains(guest) {
+            batch.add_chain(table, &chain, None);
+            batch.flush_chain(table, &chain);
+        }
+        for rule in self.in_order(rules) {
+            batch.add_rule(routed, guest.egress_chain(), [fits(&rule), decision(rule.act)].concat());
+            if rule.addresses.is_one() {
+                batch.add_rule(routed, &guest.host_chain(), [fits(&rule), decision(rule.act)].concat());
+            }
+        }
+        let last = decision(otherwise);
+        batch.add_rule(routed, guest.egress_chain(), last);
+        for chain in [guest.sent_chain(), guest.received_chain()] {
+            batch.add_rule(bridged, &chain, vec![counter(), verdict(Verdict::Accept)]);
+        }
+        self.each_element(guest, |table, set, key, value| batch.add_element(table, set, &key, value));
+        for (address, published) in self.published_of(guest, published) {
+            batch.add_new_element(
+                routed,
+                published_set(address),
+                &published.key(),
+                Value::Bytes(published.value(address)),
+            );
+        }
+    }
+
+    /// Takes back what [`admit`](Self::admit) has made.
+    pub(super) fn dismiss(&self, batch: &mut Batch, guest: &Guest, published: &[Published]) {
+        self.each_element(guest, |table, set, key, _| batch.delete_element(table, set, &key));
+        for (address, published) in self.published_of(guest, published) {
+            batch.delete_element(self.routed(), published_set(address), &published.key());
+        }
+        for (table, chain) in self.chains(guest) {
+            batch.flush_chain(table, &chain);
+            batch.delete_chain(table, &chain);
+        }
+    }
+
+    /// Takes back a port whose sandbox is gone.
+    pub(super) fn withdraw(&self, batch: &mut Batch, published: &Published) {
+        for subnet in &self.subnets {
+            batch.delete_element(self.routed(), published_set(subnet.address()), &published.key());
+        }
+    }
+
+    fn chains(&self, guest: &Guest) -> [(Table<'_>, String); 4] {
+        [
+            (self.routed(), guest.egress_chain().to_owned()),
+            (self.routed(), guest.host_chain()),
+            (self.bridged(), guest.sent_chain()),
+            (self.bridged(), guest.received_chain()),
+        ]
+    }
+
+    fn each_element(&self, guest: &Guest, mut f: impl FnMut(Table<'_>, Set, Vec<u8>, Value)) {
+        let goto = |chain: &str| Value::Verdict(Verdict::Goto(chain.to_owned()));
+        let jump = |chain: &str| Value::Verdict(Verdict::Jump(chain.to_owned()));
+        for &address in &guest.addresses {
+            let (egress, to_host, who) = match address {
+                IpAddr::V4(_) => (EGRESS_4, TO_HOST_4, WHO_4),
+                IpAddr::V6(_) => (EGRESS_6, TO_HOST_6, WHO_6),
+            };
+            f(self.bridged(), who, guest.who(address), goto(&guest.sent_chain()));
+            if self.subnets.iter().any(|subnet| subnet.contains(address)) {
+                f(self.routed(), egress, octets(address), goto(guest.egress_chain()));
+                f(self.routed(), to_host, octets(address), jump(&guest.host_chain()));
+            }
+        }
+        f(self.bridged(), PORTS, interface_name(&guest.port), Value::Nothing);
+        f(self.bridged(), RECEIVED, interface_name(&guest.port), goto(&guest.received_chain()));
+    }
+
+    fn published_of<'a>(
+        &'a self,
+        guest: &'a Guest,
+        published: &'a [Published],
+    ) -> impl Iterator<Item = (IpAddr, &'a Published)> {
+        let own = guest
+            .addresses
+            .iter()
+            .filter(|&&address| self.subnets.iter().any(|subnet| subnet.contains(address)));
+        own.flat_map(|&address| published.iter().map(move |published| (address, published)))
+    }
+
+    /// The rules in the order in which they are asked: those that open what is protected, its protection, all others.
+    pub(super) fn in_order<'a>(&self, rules: &'a [Resolved]) -> Vec<std::borrow::Cow<'a, Resolved>> {
+        use std::borrow::Cow;
+        let protected: Vec<Cidr> = self.subnets.iter().copied().chain(PROTECTED).collect();
+        let (within, others): (Vec<_>, Vec<_>) =
+            rules.iter().partition(|rule| protected.iter().any(|range| range.covers(&rule.addresses)));
+        let deny = |addresses: &Cidr| {
+            Cow::Owned(Resolved {
+                act: Act::Deny,
+                number: PROTECTION,
+                addresses: *addresses,
+                service: Service::Everything,
+            })
+        };
+        let before = within.into_iter().map(Cow::Borrowed);
+        before.chain(protected.iter().map(deny)).chain(others.into_iter().map(Cow::Borrowed)).collect()
+    }
+}
+
+/// In place of the number of a rule: a range is protected.
+pub(super) const PROTECTION: usize = usize::MAX;
+
+fn family_of(address: IpAddr) -> Field {
+    if address.is_ipv4() { Field::Ipv4 } else { Field::Ipv6 }
+}
+
+fn accept() -> Vec<Expression> {
+    vec![verdict(Verdict::Accept)]
+}
+
+/// What becomes of a packet, which is counted.
+fn decision(act: Act) -> Vec<Expression> {
+    match act {
+        Act::Allow => vec![counter(), verdict(Verdict::Accept)],
+        Act::Deny => vec![counter(), reject()],
+    }
+}
+
+fn of_family(family: Field) -> Vec<Expression> {
+    let protocol = if family == Field::Ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
+    vec![meta(MetaKey::Nfproto, 0), is(0, [protocol])]
+}
+
+/// Loads the source address.
+fn source(family: Field) -> Vec<Expression> {
+    let (offset, length) = if family == Field::Ipv6 { (8, 16) } else { (12, 4) };
+    let mut load = of_family(family);
+    load.push(payload(Header::Network, offset, length, 0));
+    load
+}
+
+/// Whether a packet goes to a group of IPv6 on the wire that it is on.
+fn to_the_wire() -> Vec<Expression> {
+    vec![payload(Header::Network, 24, 2, 0), is(0, [0xff, 0x02])]
+}
+
+fn icmp(family: Field, kind: u8) -> Vec<Expression> {
+    let protocol: u8 = if family == Field::Ipv6 { 58 } else { 1 };
+    let mut expressions = of_family(family);
+    expressions.extend([
+        meta(MetaKey::L4Proto, 0),
+        is(0, [protocol]),
+        payload(Header::Transport, 0, 1, 0),
+        is(0, [kind]),
+    ]);
+    expressions
+}
+
+/// Whether a packet goes where a rule says.
+fn fits(rule: &Resolved) -> Vec<Expression> {
+    let to = rule.addresses;
+    let family = family_of(to.address());
+    let mut expressions = of_family(family);
+    if to.prefix() != 0 {
+        let (offset, length) = if family == Field::Ipv6 { (24, 16) } else { (16, 4) };
+        expressions.push(payload(Header::Network, offset, length, 0));
+        if !to.is_one() {
+            expressions.push(keep_bits(0, to.mask()));
+        }
+        expressions.push(is(0, octets(to.address())));
+    }
+    if let Service::Ports(protocol, ports) = &rule.service {
+        expressions.extend([meta(MetaKey::L4Proto, 0), is(0, [protocol.number()])]);
+        if *ports != (0..=u16::MAX) {
+            expressions.push(payload(Header::Transport, 2, 2, 0));
+            expressions.extend(is_port_of(0, ports));
+        }
+    }
+    expressions
+}

@@ -1,0 +1,107 @@
+//! Who uses a bridge: a lock file for each, held by hosts and by the inits of their sandboxes, so that a bridge is taken down
+//! by the last of them, and one that nobody uses is known to be left over.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result, Step};
+use crate::sys;
+
+const DIRECTORY: &str = "/run";
+
+/// A lock of a bridge of this network namespace. `flock(2)`: it ends with the last copy of the descriptor.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    pub(super) fn open(bridge: &str) -> Result<Self> {
+        // Bridges of different network namespaces may have the same name.
+        let namespace = fs::metadata("/proc/thread-self/ns/net").map_err(|error| {
+            Error::os(Step::Network, "looking at this thread's network namespace", error)
+                .with_hint("mount proc: `mount -t proc proc /proc`")
+        })?;
+        let path = Path::new(DIRECTORY).join(format!("belljar.bridge.{}.{bridge}", namespace.ino()));
+        let failed = |error: io::Error| {
+            Error::os(Step::Network, format!("opening {}", path.display()), error).with_path(&path).with_hint(
+                "bridges are for a privileged host with a writable /run; Network::user_mode() is for others",
+            )
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed)?;
+        let file = sys::above_stdio(file.into()).map_err(failed)?;
+        Ok(Self { file: file.into(), path })
+    }
+
+    /// Whether nobody else had it; nobody else gets it then.
+    pub(super) fn take_alone(&self) -> Result<bool> {
+        match sys::lock(self.file.as_fd(), libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(false),
+            Err(error) => Err(self.failed("locking", error)),
+        }
+    }
+
+    /// Waits until nobody has it alone.
+    pub(super) fn share(&self) -> Result<()> {
+        loop {
+            match sys::lock(self.file.as_fd(), libc::LOCK_SH) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed("locking", error)),
+            }
+        }
+    }
+
+    /// Whether the file is still the one of that name: whoever takes a bridge down removes its file.
+    pub(super) fn is_current(&self) -> Result<bool> {
+        let own = self.file.metadata().map_err(|error| self.failed("examining", error))?;
+        let there = fs::symlink_metadata(&self.path);
+        Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+    }
+
+    /// What those who share it have agreed on.
+    pub(super) fn words(&self) -> Result<String> {
+        let mut words = String::new();
+        let mut file = &self.file;
+        file.rewind()
+            .and_then(|()| file.take(4096).read_to_string(&mut words))
+            .map_err(|error| self.failed("reading", error))?;
+        Ok(words)
+    }
+
+    pub(super) fn set_words(&self, words: &str) -> Result<()> {
+        let mut file = &self.file;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(words.as_bytes()))
+            .map_err(|error| self.failed("writing", error))
+    }
+
+    /// The file is of no more use.
+    pub(super) fn forget(&self) {
+        fs::remove_file(&self.path).ok();
+    }
+
+    fn failed(&self, what: &str, error: io::Error) -> Error {
+        Error::os(Step::Network, format!("{what} {}", self.path.display()), error).with_path(&self.path)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

@@ -1,0 +1,215 @@
+//! The network of a sandbox: none, the host's, another sandbox's, or one of its own with a wire to somewhere.
+//!
+//! ```text
+//! Network ─▶ Sandbox ─▶ Wire (of the plan) ─▶ Wired (of a running sandbox)
+//!              Bridge: attach ─▶ route (interfaces, addresses), firewall ─▶ nft (rules) ─▶ netlink
+//! ```
+
+mod attach;
+mod bridge;
+mod bridged;
+mod cidr;
+mod egress;
+mod firewall;
+mod lock;
+mod netlink;
+mod nft;
+mod resolver;
+mod route;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+pub use self::attach::{EgressCount, Traffic};
+pub use self::bridge::{Bridge, BridgeBuilder};
+pub use self::bridged::Bridged;
+pub use self::egress::Egress;
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::joining::Sharer;
+use crate::namespace::Namespaces;
+use crate::sandbox::Sandbox;
+
+/// What network a sandbox has. See [`Sandbox::network`].
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{Network, Sandbox};
+///
+/// let alone = Sandbox::new().network(Network::none());
+/// # let _ = alone;
+/// ```
+#[derive(Debug, Clone)]
+pub struct Network(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    None,
+    Host,
+    Join(Arc<Sharer>),
+    Bridge(Box<Bridged>),
+}
+
+impl Network {
+    /// A network of its own with nothing but a loopback interface: what [`Sandbox::new`] has. The safest way to give a
+    /// program of it one connection is to hand it in ([`Command::keep_fd`](crate::Command::keep_fd)).
+    #[must_use]
+    pub fn none() -> Self {
+        Self(Kind::None)
+    }
+
+    /// The host's network, as [`Sandbox::share_net`].
+    #[must_use]
+    pub fn host() -> Self {
+        Self(Kind::Host)
+    }
+
+    /// That of a container, as [`Sandbox::join`] with [`Namespace::Net`](crate::Namespace::Net).
+    #[must_use]
+    pub fn join(container: &Container) -> Self {
+        Self(Kind::Join(Arc::new(container.sharer())))
+    }
+
+    /// A network of its own with a wire to a bridge of the host. Each sandbox has an address of the bridge's subnet, as long as
+    /// it exists.
+    pub fn bridge(bridge: &Bridge) -> Bridged {
+        Bridged::new(bridge)
+    }
+}
+
+impl From<Bridged> for Network {
+    fn from(bridged: Bridged) -> Self {
+        Self(Kind::Bridge(Box::new(bridged)))
+    }
+}
+
+/// Where a wire of a sandbox leads to, in its policy.
+#[derive(Debug, Clone)]
+pub(crate) enum WireTo {
+    Bridge(Box<Bridged>),
+}
+
+impl Sandbox {
+    /// What network the sandbox has; the last call counts, also of [`net_ns`](Sandbox::net_ns),
+    /// [`share_net`](Sandbox::share_net) and [`join`](Sandbox::join).
+    ///
+    /// With a wire to somewhere, the system view ([`Rootfs::system`](crate::Rootfs::system)) has an `/etc/resolv.conf` with
+    /// name servers; other roots have what they have, or what [`Mount::file`](crate::Mount::file) puts there.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Bridge, Egress, Network, Sandbox};
+    ///
+    /// let bridge = Bridge::new("belljar0").subnet("10.10.0.0/24").create()?;
+    /// let server = Sandbox::new().network(Network::bridge(&bridge).egress(Egress::deny_all())).start()?;
+    /// println!("it has {:?}", server.addresses());
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn network(self, network: impl Into<Network>) -> Self {
+        match network.into().0 {
+            Kind::None => {
+                let mut sandbox = self.net_ns();
+                sandbox.wire = None;
+                sandbox
+            }
+            Kind::Host => self.share_net(),
+            Kind::Join(sharer) => self.join_namespaces(sharer, Namespaces::NET),
+            Kind::Bridge(bridged) => {
+                let mut sandbox = self.net_ns();
+                sandbox.wire = Some(WireTo::Bridge(bridged));
+                sandbox
+            }
+        }
+    }
+}
+
+impl Container {
+    /// Its addresses on the [bridge](Network::bridge) that it is wired to, of IPv4 and IPv6; none without. After a
+    /// [`reset`](Container::reset) they are others.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.runtime().wired().as_ref().map(Wired::addresses).unwrap_or_default()
+    }
+}
+
+/// A wire that every sandbox of a plan gets.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    Bridge(Box<attach::Wanted>),
+}
+
+/// The wire of a running sandbox. Dropping it takes it away.
+#[derive(Debug)]
+pub(crate) enum Wired {
+    Bridge(Box<attach::Attachment>),
+}
+
+impl WireTo {
+    /// Understands and checks what was said.
+    pub(crate) fn lower(&self, sandbox: &Sandbox, namespaces: Namespaces) -> Result<Wire> {
+        if !namespaces.contains(Namespaces::NET) {
+            return Err(Error::invalid(
+                "a wire needs a network namespace, which is best effort here and cannot be had",
+            )
+            .with_hint("take best_effort(Feature::NetNs) away"));
+        }
+        match self {
+            Self::Bridge(bridged) => Ok(Wire::Bridge(Box::new(bridged.lower(sandbox)?))),
+        }
+    }
+}
+
+impl Wire {
+    /// What the init keeps open, so that what the wire leads to outlives a host that is killed.
+    pub(crate) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Bridge(wanted) => Some(wanted.bridge().lock()),
+        }
+    }
+
+    /// Wires a sandbox, by its network namespace.
+    pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Wired> {
+        match self {
+            Self::Bridge(wanted) => Ok(Wired::Bridge(Box::new(wanted.attach(namespace)?))),
+        }
+    }
+}
+
+impl Wired {
+    fn addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Bridge(attachment) => attachment.addresses().collect(),
+        }
+    }
+
+    /// What was sent and received.
+    pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
+        match self {
+            Self::Bridge(attachment) => attachment.traffic(),
+        }
+    }
+
+    /// What rules have decided.
+    pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
+        match self {
+            Self::Bridge(attachment) => attachment.egress_counts(),
+        }
+    }
+}
+
+/// The sandbox with a root that finds the names of others, if it is the system view and wired to where they are.
+pub(crate) fn with_name_service(sandbox: &Sandbox) -> Cow<'_, Sandbox> {
+    let (Some(wire), Some(rootfs)) = (&sandbox.wire, sandbox.rootfs.as_ref().filter(|root| root.is_system()))
+    else {
+        return Cow::Borrowed(sandbox);
+    };
+    let servers = match wire {
+        WireTo::Bridge(bridged) => bridged.servers(),
+    };
+    let rootfs = rootfs.clone().finding_names(resolver::resolv_conf(servers));
+    Cow::Owned(Sandbox { rootfs: Some(rootfs), ..sandbox.clone() })
+}

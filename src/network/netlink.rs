@@ -1,0 +1,166 @@
+//! Requests to the kernel over netlink(7), and what it answers.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::sched::{CloneFlags, setns};
+
+/// What can be sent and received.
+pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Debug {}
+impl<M: NetlinkSerializable + NetlinkDeserializable + Debug> Message for M {}
+
+/// A netlink socket. It belongs to the network namespace that it was opened in, and asks about that.
+#[derive(Debug)]
+pub(super) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// The kernel refused requests that are carried out together, or could not be asked.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// The first of them that it refused; `None` if it is not known.
+    pub(super) number: Option<usize>,
+    pub(super) source: io::Error,
+}
+
+impl From<io::Error> for Refused {
+    fn from(source: io::Error) -> Self {
+        Self { number: None, source }
+    }
+}
+
+impl Netlink {
+    /// In the namespace of this thread.
+    pub(super) fn open(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// In another network namespace, which needs `CAP_SYS_ADMIN` over it.
+    pub(super) fn open_in(namespace: &OwnedFd, protocol: isize) -> io::Result<Self> {
+        // A thread that has entered it ends there: the caller's never leaves its own, whatever happens.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("belljar-net".to_owned());
+            let thread = thread.spawn_scoped(scope, || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+                Self::open(protocol)
+            })?;
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the library panicked")))
+        })
+    }
+
+    /// Makes one request, and waits until it was carried out.
+    pub(super) fn request<M: Message>(&mut self, message: M, flags: u16) -> io::Result<()> {
+        let number = self.next_number();
+        self.send(&frame(message, flags | NLM_F_ACK, number))?;
+        self.outcomes::<M>(number, number).map_err(|refused| refused.source)
+    }
+
+    /// Makes requests that are carried out together or not at all: between a message that begins and one that ends them.
+    pub(super) fn batch<M: Message>(
+        &mut self,
+        [begin, end]: [M; 2],
+        messages: Vec<(M, u16)>,
+    ) -> Result<(), Refused> {
+        let mut bytes = frame(begin, 0, self.next_number());
+        let (first, last) = (self.sequence.wrapping_add(1), messages.len().saturating_sub(1));
+        for (number, (message, flags)) in messages.into_iter().enumerate() {
+            // All are refused if one is, and the last is acknowledged when the others have been looked at.
+            let flags = if number == last { flags | NLM_F_ACK } else { flags };
+            bytes.extend(frame(message, flags, self.next_number()));
+        }
+        let awaited = self.sequence;
+        bytes.extend(frame(end, 0, self.next_number()));
+        self.send(&bytes)?;
+        self.outcomes::<M>(first, awaited)
+    }
+
+    /// Asks for all of something.
+    pub(super) fn dump<M: Message>(&mut self, message: M) -> io::Result<Vec<M>> {
+        let number = self.next_number();
+        self.send(&frame(message, NLM_F_DUMP, number))?;
+        let mut found = Vec::new();
+        loop {
+            for reply in self.receive::<M>()? {
+                if reply.header.sequence_number != number {
+                    continue;
+                }
+                match reply.payload {
+                    NetlinkPayload::InnerMessage(message) => found.push(message),
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Waits for the acknowledgement of the request `last`, or the refusal of one from `first` on.
+    fn outcomes<M: Message>(&self, first: u32, last: u32) -> Result<(), Refused> {
+        loop {
+            for reply in self.receive::<M>()? {
+                let NetlinkPayload::Error(error) = reply.payload else { continue };
+                let number = reply.header.sequence_number;
+                // What belongs to an earlier request that failed may still be there.
+                let Some(nth) = number.checked_sub(first).filter(|_| number <= last) else { continue };
+                if error.code.is_some() {
+                    return Err(Refused { number: usize::try_from(nth).ok(), source: error.to_io() });
+                }
+                if number == last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn next_number(&mut self) -> u32 {
+        // It starts at 1 and a socket makes a few requests: it does not come around.
+        self.sequence += 1;
+        self.sequence
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map(drop)
+    }
+
+    /// The messages of one datagram of the kernel.
+    fn receive<M: Message>(&self) -> io::Result<Vec<NetlinkMessage<M>>> {
+        let bytes = loop {
+            match self.socket.recv_from_full() {
+                Ok((bytes, sender)) if sender.port_number() == 0 => break bytes,
+                // Not by the kernel.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let mut rest = &bytes[..];
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<M>::deserialize(rest)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).max(16);
+            messages.push(message);
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(messages)
+    }
+}
+
+fn frame<M: Message>(message: M, flags: u16, number: u32) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    (header.flags, header.sequence_number) = (flags | NLM_F_REQUEST, number);
+    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len().next_multiple_of(4)];
+    message.serialize(&mut bytes);
+    bytes
+}

@@ -1,0 +1,636 @@
+//! Tables, chains, sets and rules of the packet filter, by the netlink of nftables (nft(8)).
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::nftables::{
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook,
+    HookNumber, Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator,
+    Payload, Register, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage, VerdictAttribute,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::netlink::{Netlink, Refused};
+
+/// Whose packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// Frames that a bridge handles.
+    Bridge,
+}
+
+/// A table of ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table<'a> {
+    pub(super) family: Family,
+    pub(super) name: &'a str,
+}
+
+/// Where packets enter a chain by themselves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Base {
+    pub(super) kind: &'static str,
+    pub(super) hook: InetHookNumber,
+    pub(super) priority: i32,
+}
+
+/// A part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    InterfaceName,
+    EthernetAddress,
+    Ipv4,
+    Ipv6,
+    Protocol,
+    Port,
+}
+
+impl Field {
+    /// As nft(8) counts its types, which lets it list what is ours.
+    fn number(self) -> u32 {
+        match self {
+            Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
+            Self::EthernetAddress => 9,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::InterfaceName => 41,
+        }
+    }
+
+    /// In registers, of 4 bytes each.
+    fn length(self) -> usize {
+        match self {
+            Self::InterfaceName | Self::Ipv6 => 16,
+            Self::EthernetAddress => 8,
+            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+        }
+    }
+}
+
+fn type_of(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |all, field| all << 6 | field.number())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "of a few fields")]
+fn length_of(fields: &[Field]) -> u32 {
+    fields.iter().map(|field| field.length()).sum::<usize>() as u32
+}
+
+/// What an element has beside its key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Holds {
+    Nothing,
+    /// What becomes of the packet.
+    Verdict,
+    Value(&'static [Field]),
+}
+
+/// A set of ours, or a map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    pub(super) key: &'static [Field],
+    pub(super) holds: Holds,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accept,
+    Drop,
+    Jump(String),
+    Goto(String),
+}
+
+impl Verdict {
+    fn data(&self) -> DataAttribute {
+        use netlink_packet_netfilter::nftables::Verdict as Code;
+        let (code, chain) = match self {
+            Self::Drop => (Code::Other(0), None),
+            Self::Accept => (Code::Other(1), None),
+            Self::Jump(chain) => (Code::Jump, Some(chain)),
+            Self::Goto(chain) => (Code::Goto, Some(chain)),
+        };
+        let mut attributes = vec![VerdictAttribute::Code(code)];
+        attributes.extend(chain.cloned().map(VerdictAttribute::Chain));
+        DataAttribute::Verdict(attributes)
+    }
+}
+
+/// The value of an element.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Nothing,
+    Verdict(Verdict),
+    Bytes(Vec<u8>),
+}
+
+/// One step of a rule.
+pub(super) type Expression = ListAttribute<ExpressionAttribute>;
+
+/// Packets, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+/// Changes that are made together or not at all.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    messages: Vec<(NetfilterMessage, u16)>,
+    /// What each of them does.
+    what: Vec<&'static str>,
+}
+
+impl Batch {
+    fn push(&mut self, family: Family, message: NfTablesMessage, flags: u16, what: &'static str) {
+        self.messages.push((message_of(family, message), flags));
+        self.what.push(what);
+    }
+
+    pub(super) fn add_table(&mut self, table: Table<'_>) {
+        let message = TableMessage { attributes: vec![TableAttribute::Name(table.name.to_owned())] };
+        self.push(table.family, NfTablesMessage::NewTable(message), NLM_F_CREATE, "making a table");
+    }
+
+    /// It must be there.
+    pub(super) fn delete_table(&mut self, table: Table<'_>) {
+        let message = TableMessage { attributes: vec![TableAttribute::Name(table.name.to_owned())] };
+        self.push(table.family, NfTablesMessage::DeleteTable(message), 0, "removing a table");
+    }
+
+    pub(super) fn add_chain(&mut self, table: Table<'_>, name: &str, base: Option<Base>) {
+        let mut attributes =
+            vec![ChainAttribute::Table(table.name.to_owned()), ChainAttribute::Name(name.to_owned())];
+        if let Some(base) = base {
+            attributes.extend([
+                ChainAttribute::Hook(vec![
+                    Hook::Number(HookNumber::Inet(base.hook)),
+                    Hook::Priority(u32::from_ne_bytes(base.priority.to_ne_bytes())),
+                ]),
+                ChainAttribute::Type(base.kind.to_owned()),
+            ]);
+        }
+        self.push(
+            table.family,
+            NfTablesMessage::NewChain(ChainMessage { attributes }),
+            NLM_F_CREATE,
+            "making a chain",
+        );
+    }
+
+    pub(super) fn delete_chain(&mut self, table: Table<'_>, name: &str) {
+        let attributes =
+            vec![ChainAttribute::Table(table.name.to_owned()), ChainAttribute::Name(name.to_owned())];
+        let message = NfTablesMessage::DeleteChain(ChainMessage { attributes });
+        self.push(table.family, message, 0, "removing a chain");
+    }
+
+    /// Takes every rule out of a chain.
+    pub(super) fn flush_chain(&mut self, table: Table<'_>, chain: &str) {
+        let attributes =
+            vec![RuleAttribute::Table(table.name.to_owned()), RuleAttribute::Chain(chain.to_owned())];
+        let message = NfTablesMessage::DeleteRule(RuleMessage { attributes });
+        self.push(table.family, message, 0, "emptying a chain");
+    }
+
+    pub(super) fn add_rule(&mut self, table: Table<'_>, chain: &str, expressions: Vec<Expression>) {
+        let attributes = vec![
+            RuleAttribute::Table(table.name.to_owned()),
+            RuleAttribute::Chain(chain.to_owned()),
+            RuleAttribute::Expressions(expressions),
+        ];
+        let message = NfTablesMessage::NewRule(RuleMessage { attributes });
+        self.push(table.family, message, NLM_F_CREATE | NLM_F_APPEND, "adding a rule");
+    }
+
+    pub(super) fn add_set(&mut self, table: Table<'_>, set: Set, id: u32) {
+        let mut attributes = vec![
+            SetAttribute::Table(table.name.to_owned()),
+            SetAttribute::Name(set.name.to_owned()),
+            SetAttribute::KeyType(type_of(set.key)),
+            SetAttribute::KeyLen(length_of(set.key)),
+            // The kernel wants one, and sets are named here.
+            SetAttribute::Id(id),
+        ];
+        let mut flags = SetFlags::empty();
+        match set.holds {
+            Holds::Nothing => {}
+            Holds::Verdict => {
+                flags |= SetFlags::Map;
+                attributes.push(SetAttribute::DataType(DATA_VERDICT));
+            }
+            Holds::Value(fields) => {
+                flags |= SetFlags::Map;
+                attributes.extend([
+                    SetAttribute::DataType(type_of(fields)),
+                    SetAttribute::DataLen(length_of(fields)),
+                ]);
+            }
+        }
+        attributes.push(SetAttribute::Flags(flags));
+        self.push(
+            table.family,
+            NfTablesMessage::NewSet(SetMessage { attributes }),
+            NLM_F_CREATE,
+            "making a set",
+        );
+    }
+
+    /// An element that is there already must have the same value.
+    pub(super) fn add_element(&mut self, table: Table<'_>, set: Set, key: &[u8], value: Value) {
+        let message = NfTablesMessage::NewSetElement(element(table, set, key, value));
+        self.push(table.family, message, NLM_F_CREATE, "adding an element to a set");
+    }
+
+    /// It must not be there already.
+    pub(super) fn add_new_element(&mut self, table: Table<'_>, set: Set, key: &[u8], value: Value) {
+        let message = NfTablesMessage::NewSetElement(element(table, set, key, value));
+        self.push(table.family, message, NLM_F_CREATE | NLM_F_EXCL, ADDING_A_NEW_ELEMENT);
+    }
+
+    pub(super) fn delete_element(&mut self, table: Table<'_>, set: Set, key: &[u8]) {
+        let message = NfTablesMessage::DeleteSetElement(element(table, set, key, Value::Nothing));
+        self.push(table.family, message, 0, "removing an element of a set");
+    }
+}
+
+/// What [`Failure::what`] says of an element that must be new.
+pub(super) const ADDING_A_NEW_ELEMENT: &str = "adding a new element to a set";
+
+/// A change that the kernel did not make.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) what: &'static str,
+    pub(super) source: io::Error,
+}
+
+/// The packet filter of one network namespace.
+#[derive(Debug)]
+pub(super) struct Nft(Netlink);
+
+impl Nft {
+    pub(super) fn open() -> io::Result<Self> {
+        Netlink::open(NETLINK_NETFILTER).map(Self)
+    }
+
+    /// Makes the changes.
+    pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
+        let frame = |control| {
+            NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), control)
+        };
+        let what = batch.what;
+        if what.is_empty() {
+            return Ok(());
+        }
+        self.0
+            .batch([frame(ControlMessage::BatchBegin), frame(ControlMessage::BatchEnd)], batch.messages)
+            .map_err(|Refused { number, source }| Failure {
+                what: number
+                    .and_then(|number| what.get(number).copied())
+                    .unwrap_or("changing the packet filter"),
+                source,
+            })
+    }
+
+    /// What the rules of a chain have counted, in order; of those that count.
+    pub(super) fn rule_counts(&mut self, table: Table<'_>, chain: &str) -> io::Result<Vec<Count>> {
+        let attributes =
+            vec![RuleAttribute::Table(table.name.to_owned()), RuleAttribute::Chain(chain.to_owned())];
+        let asked = NfTablesMessage::GetRule(RuleMessage { attributes });
+        let rules = self.0.dump(message_of(table.family, asked))?;
+        let mut counts = Vec::new();
+        for rule in rules {
+            let netlink_packet_netfilter::NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) =
+                rule.inner
+            else {
+                continue;
+            };
+            for attribute in rule.attributes {
+                let RuleAttribute::Expressions(expressions) = attribute else { continue };
+                counts.extend(expressions.iter().find_map(count_of));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The elements of a set or map.
+    pub(super) fn elements(&mut self, table: Table<'_>, set: Set) -> io::Result<Vec<Element>> {
+        let attributes =
+            vec![SetElementList::Table(table.name.to_owned()), SetElementList::Set(set.name.to_owned())];
+        let asked = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+        let lists = self.0.dump(message_of(table.family, asked))?;
+        let mut elements = Vec::new();
+        for list in lists {
+            let netlink_packet_netfilter::NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(
+                list,
+            )) = list.inner
+            else {
+                continue;
+            };
+            for attribute in list.attributes {
+                let SetElementList::Elements(found) = attribute else { continue };
+                elements.extend(found.iter().filter_map(element_of));
+            }
+        }
+        Ok(elements)
+    }
+}
+
+/// An element as it was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) key: Vec<u8>,
+    /// Of a map of values.
+    pub(super) value: Vec<u8>,
+}
+
+fn element_of(found: &ListAttribute<SetElementAttribute>) -> Option<Element> {
+    let ListAttribute::Element(attributes) = found else { return None };
+    let mut element = Element::default();
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => element.key.clone_from(key),
+            SetElementAttribute::Data(DataAttribute::Value(value)) => element.value.clone_from(value),
+            _ => {}
+        }
+    }
+    Some(element)
+}
+
+const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
+const DATA_VERDICT: u32 = 0xffff_ff00;
+/// The bits of an attribute's type that are not flags.
+const KIND: u16 = 0x3fff;
+
+fn message_of(family: Family, message: NfTablesMessage) -> NetfilterMessage {
+    let family = match family {
+        Family::Inet => NetfilterProtoFamily::Inet,
+        Family::Bridge => NetfilterProtoFamily::Bridge,
+    };
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
+}
+
+fn element(table: Table<'_>, set: Set, key: &[u8], value: Value) -> SetElementMessage {
+    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key.to_vec()))];
+    match value {
+        Value::Nothing => {}
+        Value::Verdict(verdict) => attributes.push(SetElementAttribute::Data(verdict.data())),
+        Value::Bytes(bytes) => attributes.push(SetElementAttribute::Data(DataAttribute::Value(bytes))),
+    }
+    SetElementMessage {
+        attributes: vec![
+            SetElementList::Table(table.name.to_owned()),
+            SetElementList::Set(set.name.to_owned()),
+            SetElementList::Elements(vec![ListAttribute::Element(attributes)]),
+        ],
+    }
+}
+
+/// The attributes within one.
+fn nested(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (head, rest) = bytes.split_at_checked(4)?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]])).checked_sub(4)?;
+        let value = rest.get(..length)?;
+        bytes = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([head[2], head[3]]) & KIND, value))
+    })
+}
+
+fn count_in(data: &[u8]) -> Count {
+    let mut count = Count::default();
+    for (kind, value) in nested(data) {
+        let number = value.try_into().map_or(0, u64::from_be_bytes);
+        match kind {
+            COUNTER_BYTES => count.bytes = number,
+            COUNTER_PACKETS => count.packets = number,
+            _ => {}
+        }
+    }
+    count
+}
+
+const COUNTER_BYTES: u16 = 1;
+const COUNTER_PACKETS: u16 = 2;
+
+fn count_of(expression: &Expression) -> Option<Count> {
+    let ListAttribute::Element(attributes) = expression else { return None };
+    let is_counter =
+        attributes.iter().any(|one| matches!(one, ExpressionAttribute::Name(name) if name == "counter"));
+    if !is_counter {
+        return None;
+    }
+    let data = attributes.iter().find_map(|one| match one {
+        ExpressionAttribute::Data(data) => Some(data),
+        _ => None,
+    })?;
+    let mut bytes = vec![0; data.buffer_len()];
+    data.emit(&mut bytes);
+    Some(count_in(&bytes))
+}
+
+/// The 32-bit register of this number.
+pub(super) fn register(number: u32) -> Register {
+    // NFT_REG32_00
+    Register::from(8 + number)
+}
+
+fn other(name: &str, attributes: Vec<DefaultNla>) -> Expression {
+    Expressions::Other { expression_type: name.to_owned(), attributes }.into()
+}
+
+fn word(kind: u16, value: u32) -> DefaultNla {
+    DefaultNla::new(kind, value.to_be_bytes().to_vec())
+}
+
+pub(super) fn meta(key: MetaKey, to: u32) -> Expression {
+    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(register(to))]).into()
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Header {
+    Link,
+    Network,
+    Transport,
+}
+
+pub(super) fn payload(header: Header, offset: u32, length: u32, to: u32) -> Expression {
+    let base = match header {
+        Header::Link => 0,
+        Header::Network => 1,
+        Header::Transport => 2,
+    };
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(register(to)),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
+    .into()
+}
+
+fn compare(from: u32, operator: Operator, with: Vec<u8>) -> Expression {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(register(from)),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(with)),
+    ])
+    .into()
+}
+
+pub(super) fn is(from: u32, value: impl Into<Vec<u8>>) -> Expression {
+    compare(from, Operator::Equal, value.into())
+}
+
+pub(super) fn is_not(from: u32, value: impl Into<Vec<u8>>) -> Expression {
+    compare(from, Operator::NotEqual, value.into())
+}
+
+/// In the byte order of the network.
+pub(super) fn is_port_of(from: u32, range: &RangeInclusive<u16>) -> Vec<Expression> {
+    if range.start() == range.end() {
+        return vec![is(from, range.start().to_be_bytes())];
+    }
+    vec![
+        compare(from, Operator::GreaterThan, range.start().saturating_sub(1).to_be_bytes().to_vec()),
+        compare(from, Operator::LessThanEqual, range.end().to_be_bytes().to_vec()),
+    ]
+}
+
+/// Keeps some bits of what is in a register.
+pub(super) fn keep_bits(of: u32, mask: Vec<u8>) -> Expression {
+    let length = u32::try_from(mask.len()).unwrap_or(0);
+    let nothing = vec![0; mask.len()];
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(register(of)),
+        Bitwise::DestinationRegister(register(of)),
+        Bitwise::Length(length),
+        Bitwise::Mask(DataAttribute::Value(mask)),
+        Bitwise::Xor(DataAttribute::Value(nothing)),
+    ])
+    .into()
+}
+
+/// Goes on if what begins in a register is in a set.
+pub(super) fn is_in(set: Set, from: u32) -> Expression {
+    Expressions::Lookup(vec![Lookup::Set(set.name.to_owned()), Lookup::SourceRegister(register(from))]).into()
+}
+
+/// Looks something up in a map, and puts its value where it says.
+pub(super) fn look_up(set: Set, from: u32, to: u32) -> Expression {
+    Expressions::Lookup(vec![
+        Lookup::Set(set.name.to_owned()),
+        Lookup::SourceRegister(register(from)),
+        Lookup::DestinationRegister(register(to)),
+    ])
+    .into()
+}
+
+/// Looks something up in a map of verdicts, and does what it says.
+pub(super) fn decide_by(set: Set, from: u32) -> Expression {
+    Expressions::Lookup(vec![
+        Lookup::Set(set.name.to_owned()),
+        Lookup::SourceRegister(register(from)),
+        Lookup::DestinationRegister(Register::Verdict),
+    ])
+    .into()
+}
+
+pub(super) fn verdict(verdict: Verdict) -> Expression {
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(verdict.data()),
+    ])
+    .into()
+}
+
+pub(super) fn counter() -> Expression {
+    other("counter", Vec::new())
+}
+
+/// Answers "administratively prohibited", of IPv4 or IPv6.
+pub(super) fn reject() -> Expression {
+    const TYPE: u16 = 1;
+    const CODE: u16 = 2;
+    const ICMPX_UNREACH: u32 = 2;
+    const ICMPX_ADMIN_PROHIBITED: u8 = 3;
+    other("reject", vec![word(TYPE, ICMPX_UNREACH), DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED])])
+}
+
+pub(super) fn masquerade() -> Expression {
+    other("masq", Vec::new())
+}
+
+/// Sends a packet to the address and the port in these registers.
+pub(super) fn send_to(family: Field, address: u32, port: u32) -> Expression {
+    const TYPE: u16 = 1;
+    const DNAT: u32 = 1;
+    const FAMILY: u16 = 2;
+    const ADDRESS: u16 = 3;
+    const PORT: u16 = 5;
+    let protocol = if family == Field::Ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
+    other(
+        "nat",
+        vec![
+            word(TYPE, DNAT),
+            word(FAMILY, u32::from(protocol)),
+            word(ADDRESS, register(address).into()),
+            word(PORT, register(port).into()),
+        ],
+    )
+}
+
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
+
+/// Goes on if the destination is an address of this host.
+pub(super) fn is_for_this_host(scratch: u32) -> [Expression; 2] {
+    const REGISTER: u16 = 1;
+    const RESULT: u16 = 2;
+    const FLAGS: u16 = 3;
+    const ADDRESS_TYPE: u32 = 3;
+    const OF_DESTINATION: u32 = 2;
+    const LOCAL: u32 = 2; // RTN_LOCAL
+    let fib = vec![
+        word(REGISTER, register(scratch).into()),
+        word(RESULT, ADDRESS_TYPE),
+        word(FLAGS, OF_DESTINATION),
+    ];
+    [other("fib", fib), is(scratch, LOCAL.to_ne_bytes())]
+}
+
+/// What connection tracking knows of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tracked {
+    /// It belongs to a connection that both sides know, or is about one.
+    Known,
+    /// It goes where a published port leads.
+    SentOn,
+}
+
+pub(super) fn is_tracked(as_what: Tracked, scratch: u32) -> [Expression; 3] {
+    const REGISTER: u16 = 1;
+    const KEY: u16 = 2;
+    const STATE: u32 = 0;
+    const STATUS: u32 = 2;
+    let (key, bits) = match as_what {
+        // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
+        Tracked::Known => (STATE, 2_u32 | 4),
+        // IPS_DST_NAT
+        Tracked::SentOn => (STATUS, 1_u32 << 5),
+    };
+    [
+        other("ct", vec![word(REGISTER, register(scratch).into()), word(KEY, key)]),
+        keep_bits(scratch, bits.to_ne_bytes().to_vec()),
+        is_not(scratch, 0_u32.to_ne_bytes()),
+    ]
+}

@@ -1,0 +1,270 @@
+//! Interfaces, addresses, routes and queues of a network namespace, by rtnetlink(7).
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::cidr::Cidr;
+use super::netlink::Netlink;
+
+/// Interfaces and routes of one network namespace.
+#[derive(Debug)]
+pub(super) struct Routes(Netlink);
+
+/// An interface, as far as it matters here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    /// What an administrator calls it.
+    pub(super) alias: Option<String>,
+    pub(super) is_bridge: bool,
+    pub(super) is_up: bool,
+    pub(super) mtu: u32,
+    /// The bridge that it is a port of.
+    pub(super) bridge: Option<u32>,
+}
+
+/// A pair of interfaces, of which one is a port of a bridge and the other in a sandbox.
+#[derive(Debug)]
+pub(super) struct Wire<'a> {
+    pub(super) port: &'a str,
+    pub(super) bridge: u32,
+    pub(super) mtu: u32,
+    pub(super) inner: &'a str,
+    pub(super) inner_address: [u8; 6],
+    pub(super) namespace: &'a OwnedFd,
+}
+
+impl Routes {
+    pub(super) fn open() -> io::Result<Self> {
+        Netlink::open(NETLINK_ROUTE).map(Self)
+    }
+
+    pub(super) fn open_in(namespace: &OwnedFd) -> io::Result<Self> {
+        Netlink::open_in(namespace, NETLINK_ROUTE).map(Self)
+    }
+
+    pub(super) fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
+        let all = self.0.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        Ok(all.into_iter().filter_map(interface).collect())
+    }
+
+    pub(super) fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
+        Ok(self.interfaces()?.into_iter().find(|interface| interface.name == name))
+    }
+
+    /// Every address of an interface of this host, with the length of its prefix.
+    pub(super) fn addresses(&mut self) -> io::Result<Vec<(IpAddr, u8)>> {
+        let all = self.0.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+        let address = |message| {
+            let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+            let prefix = message.header.prefix_len;
+            message.attributes.into_iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some((address, prefix)),
+                _ => None,
+            })
+        };
+        Ok(all.into_iter().filter_map(address).collect())
+    }
+
+    /// Makes a bridge, which is up from the beginning.
+    pub(super) fn make_bridge(
+        &mut self,
+        name: &str,
+        mtu: u32,
+        ethernet: [u8; 6],
+        alias: &str,
+    ) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        (message.header.flags, message.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu),
+            // Otherwise it would be that of one of its ports, and change with them.
+            LinkAttribute::Address(ethernet.to_vec()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        // Not heeded when a link is made.
+        let mut message = LinkMessage::default();
+        message.attributes =
+            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(alias.to_owned())];
+        self.0.request(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    pub(super) fn set_up(&mut self, index: u32, mtu: Option<u32>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        (message.header.flags, message.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+        self.0.request(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    pub(super) fn remove(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.0.request(RouteNetlinkMessage::DelLink(message), 0)
+    }
+
+    /// Makes both ends, which are down: neither can be up without the other. Fails with `EEXIST` where there is an interface of
+    /// that name.
+    pub(super) fn make_wire(&mut self, wire: &Wire<'_>) -> io::Result<()> {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName(wire.inner.to_owned()),
+            LinkAttribute::Mtu(wire.mtu),
+            LinkAttribute::Address(wire.inner_address.to_vec()),
+            LinkAttribute::NetNsFd(wire.namespace.as_raw_fd()),
+        ];
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(wire.port.to_owned()),
+            LinkAttribute::Mtu(wire.mtu),
+            LinkAttribute::Controller(wire.bridge),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Brings a port up, isolated: frames of it go to the bridge itself, and to no other port that is isolated.
+    pub(super) fn open_port(&mut self, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        (message.header.flags, message.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+            ]),
+        ];
+        self.0.request(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// Gives an interface an address, at once: nothing asks first whether somebody has it.
+    pub(super) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = family(address);
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        message.header.scope = AddressScope::Universe;
+        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+        if address.is_ipv6() {
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        self.0.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Sends what goes to a network to an interface, and there to a gateway, if there is one.
+    pub(super) fn add_route(&mut self, to: Cidr, gateway: Option<IpAddr>, index: u32) -> io::Result<()> {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: family(to.address()),
+            destination_prefix_length: to.prefix(),
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Static,
+            scope: if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link },
+            kind: RouteType::Unicast,
+            flags: RouteFlags::empty(),
+            ..RouteHeader::default()
+        };
+        message.attributes = vec![RouteAttribute::Oif(index)];
+        if to.prefix() != 0 {
+            message.attributes.push(RouteAttribute::Destination(route_address(to.address())));
+        }
+        message.attributes.extend(gateway.map(|gateway| RouteAttribute::Gateway(route_address(gateway))));
+        self.0.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Lets an interface send so many bytes a second: a token bucket (tc-tbf(8)).
+    pub(super) fn limit_rate(&mut self, index: u32, bytes_per_second: u64, mtu: u32) -> io::Result<()> {
+        let mut message = TcMessage::default();
+        message.header.index = i32::try_from(index).map_err(io::Error::other)?;
+        message.header.parent = TcHandle::ROOT;
+        message.header.handle = TcHandle { major: 1, minor: 0 };
+        message.attributes =
+            vec![TcAttribute::Kind("tbf".to_owned()), TcAttribute::Options(tbf(bytes_per_second, mtu))];
+        self.0.request(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+}
+
+/// The options of a token bucket, of which `netlink-packet-route` has none.
+fn tbf(bytes_per_second: u64, mtu: u32) -> Vec<TcOption> {
+    const TCA_TBF_PARMS: u16 = 1;
+    const TCA_TBF_RATE64: u16 = 4;
+    const TCA_TBF_BURST: u16 = 6;
+    const TC_LINKLAYER_ETHERNET: u8 = 1;
+    // What may be sent at once: 10 ms of it, so that a scheduler's tick does not cost rate, and no less than two packets.
+    let burst = u32::try_from(bytes_per_second / 100).unwrap_or(u32::MAX).clamp(2 * (mtu + 14), 4 << 20);
+    // What may wait: 50 ms more.
+    let limit = u32::try_from(bytes_per_second / 20).unwrap_or(u32::MAX).saturating_add(burst);
+    // struct tc_tbf_qopt of <linux/pkt_sched.h>: two tc_ratespec, limit, buffer, mtu. The rate table that the kernel used to
+    // take is not looked at where the link layer is known; the burst is told in bytes besides.
+    let rate = u32::try_from(bytes_per_second).unwrap_or(u32::MAX);
+    let mut parameters = Vec::with_capacity(36);
+    // cell_log, linklayer, overhead, cell_align, mpu, rate.
+    parameters.extend([0, TC_LINKLAYER_ETHERNET, 0, 0, 0, 0, 0, 0]);
+    parameters.extend(rate.to_ne_bytes());
+    parameters.extend([0; 12]);
+    parameters.extend(limit.to_ne_bytes());
+    parameters.extend([0; 8]);
+    let mut options = vec![DefaultNla::new(TCA_TBF_PARMS, parameters)];
+    if bytes_per_second > u64::from(u32::MAX) {
+        options.push(DefaultNla::new(TCA_TBF_RATE64, bytes_per_second.to_ne_bytes().to_vec()));
+    }
+    options.push(DefaultNla::new(TCA_TBF_BURST, burst.to_ne_bytes().to_vec()));
+    options.into_iter().map(TcOption::Other).collect()
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(address) => RouteAddress::Inet(address),
+        IpAddr::V6(address) => RouteAddress::Inet6(address),
+    }
+}
+
+fn interface(message: RouteNetlinkMessage) -> Option<Interface> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let mut interface = Interface {
+        index: message.header.index,
+        is_up: message.header.flags.contains(LinkFlags::Up),
+        ..Interface::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::IfAlias(alias) => interface.alias = Some(alias),
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+            LinkAttribute::Controller(bridge) => interface.bridge = Some(bridge),
+            LinkAttribute::LinkInfo(infos) => {
+                interface.is_bridge =
+                    infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+            }
+            _ => {}
+        }
+    }
+    Some(interface)
+}

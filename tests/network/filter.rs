@@ -1,0 +1,359 @@
+//! Who may talk to whom.
+
+use std::time::Duration;
+
+use belljar::{Capability, Command, Container, Egress, ErrorKind, Network, Outcome, Seccomp, Step};
+
+use crate::scene::{
+    CLIENT, HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, builder, client, nft, on, plain,
+};
+use crate::support::{self, Result, Scratch, explain, fail, succeed};
+
+pub(crate) fn outside_by_masquerade(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    assert!(bridge.switched_on_forwarding());
+    for kind in ["tcp", "udp"] {
+        assert_eq!(ask(&plain(&bridge), kind, OUTSIDE, 8000)?, HOST, "{kind}");
+    }
+    drop(bridge);
+    // Without it the outside, which knows no way back, hears the sandbox's own address.
+    let bridge = builder().create()?;
+    assert!(!bridge.switched_on_forwarding());
+    assert_eq!(ask(&plain(&bridge), "tcp", OUTSIDE, 8000)?, "timeout");
+    scene.outside(&format!("ip route add 10.10.0.0/24 via {HOST}"))?;
+    assert!(ask(&plain(&bridge), "tcp", OUTSIDE, 8000)?.starts_with("10.10.0."));
+    Ok(())
+}
+
+pub(crate) fn outside_by_ipv6(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("::", 8000)?;
+    let bridge = builder().subnet6("fd00:10::/64").masquerade().enable_forwarding().create()?;
+    assert_eq!(bridge.gateway6().map(|address| address.to_string()).as_deref(), Some("fd00:10::1"));
+    for kind in ["tcp", "udp"] {
+        assert_eq!(ask(&plain(&bridge), kind, OUTSIDE_6, 8000)?, HOST_6, "{kind}");
+    }
+    let none = on(Network::bridge(&bridge).egress(Egress::deny_all()));
+    assert_eq!(ask(&none, "tcp", OUTSIDE_6, 8000)?, "EACCES");
+    let rule = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("[2001:db8::]/64:8000")));
+    assert_eq!(ask(&rule, "tcp", OUTSIDE_6, 8000)?, HOST_6);
+    assert_eq!(ask(&rule, "udp", OUTSIDE_6, 8000)?, "EACCES");
+    // Its own addresses are not the host's, nor another sandbox's.
+    let container = plain(&bridge).start()?;
+    let server = serving(&container, "::", 9000)?;
+    let there = server.0.addresses()[1].to_string();
+    assert_eq!(ask(&plain(&bridge), "tcp", &there, 9000)?, "EACCES");
+    let friend = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(format!("[{there}]:9000"))));
+    assert!(ask(&friend, "tcp", &there, 9000)?.starts_with("fd00:10::"));
+    Ok(())
+}
+
+/// A container in which the server of the scene runs.
+struct Serving<'a>(
+    &'a Container,
+    #[expect(dead_code, reason = "it runs as long as it is there")] belljar::Child,
+);
+
+fn serving<'a>(container: &'a Container, address: &str, port: u16) -> Result<Serving<'a>> {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", SERVER, address, &port.to_string()]);
+    let child = container.spawn(&command)?;
+    let there = container.addresses()[usize::from(address.contains(':'))].to_string();
+    let is_there = support::within(Duration::from_secs(5), || {
+        ask_here("tcp", &there, port).is_ok_and(|heard| heard != "ECONNREFUSED")
+    });
+    if is_there { Ok(Serving(container, child)) } else { fail("the server in the sandbox does not answer") }
+}
+
+pub(crate) fn sandboxes_are_apart(_: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let container = plain(&bridge).start()?;
+    let server = serving(&container, "0.0.0.0", 8000)?;
+    let there = server.0.addresses()[0].to_string();
+    // The host reaches it, another sandbox does not.
+    assert_eq!(ask_here("tcp", &there, 8000)?, "10.10.0.1");
+    for kind in ["tcp", "udp"] {
+        assert_eq!(ask(&plain(&bridge), kind, &there, 8000)?, "EHOSTUNREACH");
+    }
+    for wide in ["0.0.0.0/0", "10.0.0.0/8"] {
+        let client = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(wide)));
+        assert_eq!(ask(&client, "tcp", &there, 8000)?, "EHOSTUNREACH", "{wide}");
+    }
+    // But for one that may.
+    for narrow in [format!("{there}:8000"), "10.10.0.0/24".to_owned()] {
+        let client = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(&*narrow))).start()?;
+        let own = client.addresses()[0].to_string();
+        assert_eq!(succeed(client.output(self::client("tcp", &there, 8000))?)?.trim(), own, "{narrow}");
+        // That is no way back.
+        assert_eq!(succeed(container.output(self::client("tcp", &own, 8000))?)?.trim(), "EHOSTUNREACH");
+    }
+    Ok(())
+}
+
+pub(crate) fn the_first_rule_that_fits_decides(scene: &Scene) -> Result {
+    let _servers = [scene.serve_outside("0.0.0.0", 8000)?, scene.serve_outside("0.0.0.0", 8001)?];
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let closed = "EHOSTUNREACH";
+    let cases: Vec<(Egress, [&str; 4])> = vec![
+        (Egress::allow_all(), [HOST; 4]),
+        (Egress::deny_all(), [closed; 4]),
+        (Egress::deny_all().allow("192.0.2.2:8000"), [HOST, closed, closed, closed]),
+        (Egress::deny_all().allow("192.0.2.0/24:8000-8001"), [HOST, HOST, closed, closed]),
+        (Egress::deny_all().allow("192.0.2.0/24:8001/udp"), [closed, closed, closed, HOST]),
+        (Egress::deny_all().allow("192.0.2.2"), [HOST; 4]),
+        (Egress::deny_all().allow("0.0.0.0/0/udp"), [closed, closed, HOST, HOST]),
+        (Egress::allow_all().deny("192.0.2.0/24:8000"), [closed, HOST, HOST, HOST]),
+        (Egress::deny_all().deny("192.0.2.2:8001").allow("192.0.2.0/24/tcp"), [HOST, closed, closed, closed]),
+        (Egress::deny_all().allow("192.0.2.3").allow("outside.test:8001"), [closed, HOST, closed, closed]),
+    ];
+    for (egress, wanted) in cases {
+        let sandbox = on(Network::bridge(&bridge).egress(egress.clone()));
+        let asked = [("tcp", 8000), ("tcp", 8001), ("udp", 8000), ("udp", 8001)];
+        for ((kind, port), wanted) in asked.into_iter().zip(wanted) {
+            assert_eq!(ask(&sandbox, kind, OUTSIDE, port)?, wanted, "{egress:?}: {kind} {port}");
+        }
+    }
+    let sandbox = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("no.such.name.invalid:1")));
+    let error = sandbox.spawn(client("tcp", OUTSIDE, 8000)).expect_err("no such name");
+    assert_eq!((error.kind(), error.step()), (ErrorKind::NotFound, Step::Network), "{}", explain(&error));
+    Ok(())
+}
+
+pub(crate) fn the_metadata_service_is_closed(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("0.0.0.0", 80)?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    assert_eq!(ask_here("tcp", "169.254.169.254", 80)?, HOST, "the host reaches it");
+    for egress in [
+        Egress::allow_all(),
+        Egress::deny_all().allow("0.0.0.0/0"),
+        Egress::deny_all().allow("168.0.0.0/6:80"),
+        Egress::deny_all().allow("outside.test"),
+    ] {
+        let sandbox = on(Network::bridge(&bridge).egress(egress.clone()));
+        assert_eq!(ask(&sandbox, "tcp", "169.254.169.254", 80)?, "EHOSTUNREACH", "{egress:?}");
+    }
+    let open = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("169.254.169.254:80")));
+    assert_eq!(ask(&open, "tcp", "169.254.169.254", 80)?, HOST);
+    Ok(())
+}
+
+/// Answers one name.
+const NAME_SERVER: &str = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', 53))
+print('ready', flush=True)
+while True:
+    asked, who = s.recvfrom(512)
+    end = asked.index(b'\0', 12) + 5
+    kind = asked[end - 4:end - 2]
+    known = asked[12:end - 4] == b'\x07service\x04test\0' and kind == b'\0\1'
+    flags = b'\x81\x80' if known or b'service' in asked else b'\x81\x83'
+    answer = b'\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4' + socket.inet_aton('192.0.2.2') if known else b''
+    s.sendto(asked[:2] + flags + b'\0\1' + (b'\0\1' if known else b'\0\0') + b'\0\0\0\0' + asked[12:end] + answer, who)
+"#;
+
+pub(crate) fn names_are_found(scene: &Scene) -> Result {
+    let _name_server = scene.script_outside(NAME_SERVER)?;
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let server = OUTSIDE.parse().expect("an address");
+    let bridge = builder().masquerade().enable_forwarding().dns([server]).create()?;
+    let script = "import socket\ntry: print(socket.gethostbyname('service.test'))\nexcept OSError as e: print(type(e).__name__)";
+    let find = |egress| -> Result<String> {
+        let sandbox = on(Network::bridge(&bridge).egress(egress));
+        succeed(sandbox.output(Command::new("/usr/bin/python3").args(["-c", script]))?)
+    };
+    assert_eq!(find(Egress::allow_all())?, "192.0.2.2\n");
+    assert_eq!(find(Egress::deny_all().allow("192.0.2.2:53/udp"))?, "192.0.2.2\n");
+    assert_eq!(find(Egress::deny_all().allow("192.0.2.2:8000"))?, "gaierror\n");
+    Ok(())
+}
+
+pub(crate) fn what_went_over_the_wire_is_counted(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let egress = Egress::deny_all().deny("192.0.2.9").allow("192.0.2.2:8000").allow("192.0.2.3");
+    let sandbox = on(Network::bridge(&bridge).egress(egress));
+    let script = format!(
+        "{CLIENT}\nfor n in range(2):\n  u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n  u.sendto(b'x' * 72, ('192.0.2.7', 9))\n\
+         u.close()\nu = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nu.sendto(b'x', ('169.254.1.1', 9))\n"
+    );
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", &script, "tcp", OUTSIDE, "8000"]);
+    let output = sandbox.output(&command)?;
+    let outcome: Outcome = output.outcome.clone();
+    assert_eq!(succeed(output)?.trim(), HOST);
+    let counted: Vec<(&str, u64)> =
+        outcome.egress.iter().map(|one| (&*one.rule, one.traffic.packets)).collect();
+    assert_eq!(
+        counted,
+        [
+            ("deny 192.0.2.9", 0),
+            ("allow 192.0.2.2:8000", 1),
+            ("allow 192.0.2.3", 0),
+            ("deny protected", 1),
+            ("deny otherwise", 2),
+        ]
+    );
+    assert_eq!(outcome.egress[4].traffic.bytes, 200, "two packets of 20, 8 and 72 bytes");
+    let (sent, received) = (outcome.usage.sent.expect("counted"), outcome.usage.received.expect("counted"));
+    // Address, handshake, goodbye, four datagrams; and what answers them.
+    assert!(sent.packets >= 7 && sent.bytes >= 300 && sent.bytes < 2000, "{sent:?}");
+    assert!(received.packets >= 4 && received.bytes >= 200 && received.bytes < 2000, "{received:?}");
+    let alone = support::closed().output(Command::new("/bin/true"))?.outcome;
+    assert!(alone.usage.sent.is_none() && alone.egress.is_empty());
+    Ok(())
+}
+
+/// Takes the address of another, and what it takes to be believed; then sends.
+const SPOOF: &str = r#"
+import fcntl, socket, struct, sys, time
+address = sys.argv[1]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+name = b'eth0'.ljust(16, b'\0')
+own = fcntl.ioctl(s.fileno(), 0x8915, name + b'\0' * 240)[20:24]
+hardware = fcntl.ioctl(s.fileno(), 0x8927, name + b'\0' * 240)[18:24]
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+def frame(source, sender, text):
+    data = struct.pack('>HHHH', 1000, 9, 8 + len(text), 0) + text
+    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 0, 0, 64, 17, 0, sender, socket.inet_aton(sys.argv[2]))
+    total = sum(struct.unpack('>10H', head))
+    total = (total & 0xffff) + (total >> 16)
+    head = head[:10] + struct.pack('>H', ~total & 0xffff) + head[12:]
+    wire.send(bytes.fromhex(sys.argv[3]) + source + b'\x08\0' + head + data)
+other = socket.inet_aton(address)
+frame(hardware, other, b'address')
+frame(bytes([2, 98]) + other, other, b'both')
+frame(bytes([2, 98]) + other, own, b'hardware')
+# A tag of a VLAN before the packet.
+wire.send(bytes.fromhex(sys.argv[3]) + hardware + b'\x81\0\0\x01\x08\0' + b'\0' * 40)
+frame(hardware, own, b'honest')
+"#;
+
+/// Tells every datagram that comes.
+const LISTEN: &str = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', 9))
+s.settimeout(2)
+print('ready', flush=True)
+try:
+    while True:
+        text, who = s.recvfrom(100)
+        print(text.decode(), flush=True)
+except socket.timeout:
+    pass
+"#;
+
+pub(crate) fn nobody_has_the_address_of_another(scene: &Scene) -> Result {
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let victim = plain(&bridge).start()?;
+    let there = victim.addresses()[0].to_string();
+    let gateway: String = std::fs::read_to_string("/sys/class/net/belljar0/address").unwrap_or_default();
+    let gateway =
+        if gateway.is_empty() { "02620a0a0001".to_owned() } else { gateway.trim().replace(':', "") };
+    let attack = |attacker: &Container| -> Result<String> {
+        let listener = scene.script_outside(LISTEN)?;
+        succeed(
+            attacker
+                .output(Command::new("/usr/bin/python3").args(["-c", SPOOF, &there, OUTSIDE, &gateway]))?,
+        )?;
+        listener.rest()
+    };
+    // The attacker may send itself, or "honest" would say nothing.
+    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("192.0.2.2:9/udp")))
+        .keep_capability(Capability::NetRaw)
+        .seccomp(Seccomp::new().allow(["socket"]))
+        .start()?;
+    assert_eq!(attack(&attacker)?, "honest\n");
+    // What the attack does where nothing looks at who sends.
+    nft("delete table bridge belljar_belljar0")?;
+    assert_eq!(attack(&attacker)?, "address\nboth\nhardware\nhonest\n");
+    Ok(())
+}
+
+pub(crate) fn a_published_port(scene: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let error =
+        on(Network::bridge(&bridge).publish(8080, 8000)).plan().expect_err("the host does not forward");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+    assert!(error.hint().is_some_and(|hint| hint.contains("enable_forwarding")));
+    drop(bridge);
+    let bridge = builder().enable_forwarding().create()?;
+    let network = Network::bridge(&bridge).publish(8080, 8000).publish_udp(5353, 8000);
+    let container = on(network.clone()).start()?;
+    let _server = serving(&container, "0.0.0.0", 8000)?;
+    // From outside, whose address the sandbox sees, and from the host itself by the same way.
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
+    assert_eq!(scene.ask("udp", HOST, 5353)?, OUTSIDE);
+    assert_eq!(ask_here("tcp", HOST, 8080)?, HOST);
+    assert_eq!(scene.ask("tcp", HOST, 8000)?, "ECONNREFUSED");
+    scene.outside(&format!("ip route add 10.10.0.0/24 via {HOST}"))?;
+    let own = container.addresses()[0].to_string();
+    assert_eq!(scene.ask("tcp", &own, 8000)?, "EHOSTUNREACH", "nobody outside reaches it by its own address");
+    let error = on(network.clone()).start().expect_err("it is taken");
+    assert_eq!(
+        (error.kind(), error.step()),
+        (ErrorKind::InvalidConfig, Step::Network),
+        "{}",
+        explain(&error)
+    );
+    assert!(error.to_string().contains("8080") || error.to_string().contains("5353"), "{}", explain(&error));
+    drop(_server);
+    drop(container);
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, "ECONNREFUSED");
+    // It is free again.
+    let container = on(network).start()?;
+    let _server = serving(&container, "0.0.0.0", 8000)?;
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
+    Ok(())
+}
+
+/// A frame to everybody on the wire.
+const SHOUT: &str = "
+import socket
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+import fcntl
+hardware = fcntl.ioctl(wire.fileno(), 0x8927, b'eth0'.ljust(256, b'\\0'))[18:24]
+for n in range(5): wire.send(b'\\xff' * 6 + hardware + b'\\x88\\xb5' + b'hello, neighbour'.ljust(50))
+";
+const OVERHEAR: &str = "
+import socket, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
+wire.settimeout(3)
+open('/tmp/ready', 'w').close()
+try: print(wire.recv(100)[14:30].decode())
+except socket.timeout: print('silence')
+";
+
+pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
+    let _scratch = Scratch::new();
+    let bridge = builder().create()?;
+    let sandbox =
+        plain(&bridge).keep_capability(Capability::NetRaw).seccomp(Seccomp::new().allow(["socket"]));
+    let [speaker, listener] = [sandbox.start()?, sandbox.start()?];
+    let hear = || -> Result<String> {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", OVERHEAR]).stdout(belljar::Stdio::piped());
+        listener.status(Command::new("/bin/rm").args(["-f", "/tmp/ready"]))?;
+        let child = listener.spawn(&command)?;
+        support::within(Duration::from_secs(5), || {
+            listener
+                .status(Command::new("/usr/bin/test").args(["-e", "/tmp/ready"]))
+                .is_ok_and(|outcome| outcome.success())
+        });
+        succeed(speaker.output(Command::new("/usr/bin/python3").args(["-c", SHOUT]))?)?;
+        succeed(child.wait_with_output()?)
+    };
+    assert_eq!(hear()?, "silence\n");
+    // Two things stand in the way: the rules about frames, and the isolation of ports.
+    nft("delete table bridge belljar_belljar0")?;
+    assert_eq!(hear()?, "silence\n");
+    for port in crate::scene::interfaces()?.keys().filter(|name| name.starts_with("bj")) {
+        crate::scene::run(&format!("bridge link set dev {port} isolated off"))?;
+    }
+    assert_eq!(hear()?, "hello, neighbour\n");
+    Ok(())
+}

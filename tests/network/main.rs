@@ -1,0 +1,38 @@
+//! Sandboxes on a bridge: addresses, routes, filters, limits. Each test is in a network namespace of its own, with another
+//! one that is the outside; nothing of the machine's own network is touched.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test program that is also its own payload"
+)]
+
+#[allow(dead_code, reason = "no test program uses all of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bridge;
+mod filter;
+mod scene;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cases = scenes![
+        bridge: the_gateway_and_nobody_else,
+        bridge: an_address_of_its_own,
+        filter: outside_by_masquerade,
+        filter: outside_by_ipv6,
+        filter: sandboxes_are_apart,
+        filter: the_first_rule_that_fits_decides,
+        filter: the_metadata_service_is_closed,
+        filter: names_are_found,
+        filter: what_went_over_the_wire_is_counted,
+        filter: nobody_has_the_address_of_another + "nft",
+        filter: a_published_port,
+        filter: frames_do_not_reach_a_neighbour + "nft",
+    ];
+    support::main(cases, &[("scene", scene::play)])
+}
