@@ -226,6 +226,12 @@ impl Asked {
             broker::serve(listener, handlers, &pidfd, Arc::clone(&denied))?;
             child.denied = Some(denied);
         }
+        if connections.len() != command.grants().count() {
+            return Err(Error::internal(
+                Step::Stdio,
+                "the init made another number of connections than was asked for",
+            ));
+        }
         for (grant, end) in command.grants().zip(connections) {
             grant.serve(end)?;
         }

@@ -297,7 +297,8 @@ impl Command {
     /// addresses of both sides are out of its reach as well, and a connection that the other side resets is one that ends.
     ///
     /// The connection ends with the last process inside that has the socket, at the latest with the sandbox. What the
-    /// program wrote last has ten more seconds to go out, if the host lives as long.
+    /// program wrote last has ten more seconds to go out, if the host lives as long; where that does not suffice the peer sees a
+    /// reset.
     ///
     /// # Errors
     ///

@@ -625,7 +625,7 @@ fn a_peer_that_never_reads() -> Result {
     // What the sockets on the way can hold stays less than what is sent.
     nix::sys::socket::setsockopt(&listener, nix::sys::socket::sockopt::RcvBuf, &4096)?;
     let mut child = closed().spawn(granted(piped(payload("pump", &[])), &address))?;
-    let (_stream, _) = listener.accept()?;
+    let (mut stream, _) = listener.accept()?;
     let mut stdin = child.stdin.take().expect("piped");
     let writer = std::thread::spawn(move || stdin.write_all(&vec![b'x'; 64 << 20]));
     std::thread::sleep(Duration::from_secs(2));
@@ -633,6 +633,11 @@ fn a_peer_that_never_reads() -> Result {
     assert!(writer.join().expect("no panic").is_err(), "not all of it has gone");
     assert_eq!(relays(), 1, "it still tries");
     assert!(within(Duration::from_secs(12) * slack(), || relays() == 0), "it gives up");
+    // What was cut off does not look whole.
+    let mut bytes = Vec::new();
+    let error = stream.read_to_end(&mut bytes).expect_err("a reset");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(!bytes.is_empty());
     Ok(())
 }
 

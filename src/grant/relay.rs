@@ -73,6 +73,12 @@ impl Relay {
             self.out.step(near, far);
             self.back.step(far, near);
         }
+        if !self.out.is_closed {
+            // The peer must not take a part for all: closing is a reset.
+            let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+            setsockopt(&far, sockopt::Linger, &at_once).ok();
+            return;
+        }
         // A copy of these descriptors in a process that the host has forked must not keep the connection open.
         for end in [near, far] {
             shutdown(end.as_raw_fd(), Shutdown::Both).ok();
@@ -113,6 +119,7 @@ impl Flow {
             return;
         }
         if !self.has_bytes() {
+            // Descriptors that come along are nobody's, and the kernel closes them.
             match recv(from.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(count) if count > 0 => (self.start, self.end) = (0, count),
                 Err(Errno::EAGAIN | Errno::EINTR) => return,
