@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::command::{Command, Stdio, StdioKind};
+use crate::command::{Command, Kept, Stdio, StdioKind};
 use crate::error::{Error, Result, Step};
 use crate::sys;
-use crate::wire::TERMINAL_SLOT;
+use crate::wire::{CONNECTION_SLOTS, TERMINAL_SLOT};
 
 /// What the host keeps.
 #[derive(Debug, Default)]
@@ -144,21 +144,28 @@ fn inherited(number: RawFd, nothing: &mut Option<Arc<OwnedFd>>) -> Result<Source
 impl Theirs {
     /// The descriptors for the run's table.
     pub(crate) fn table(&self, command: &Command) -> Vec<RawFd> {
-        let kept = command.kept.iter().map(|(_, fd)| fd.as_raw_fd());
+        let kept = command.kept.iter().filter_map(|(_, kept)| match kept {
+            Kept::Fd(fd) => Some(fd.as_raw_fd()),
+            Kept::Connection(_) => None,
+        });
         self.stdio.iter().filter_map(Source::raw).chain(kept).collect()
     }
 
     /// Pairs of slot and descriptor number, ascending by number.
     pub(crate) fn placements(&self, command: &Command) -> Vec<(u32, u32)> {
-        let mut slots = 0..;
-        let mut slot_of = |source: Option<&Source>| match source {
-            Some(Source::Terminal) => u32::try_from(TERMINAL_SLOT).ok(),
-            _ => slots.next(),
-        };
-        let streams = self.stdio.iter().map(Some).zip(0..);
-        let kept = command.kept.iter().map(|(number, _)| (None, *number));
-        let mut pairs: Vec<_> =
-            streams.chain(kept).filter_map(|(source, number)| Some((slot_of(source)?, number))).collect();
+        // The init makes the terminal, and the sockets of connections in this order.
+        let (mut given, mut connections) = (0.., CONNECTION_SLOTS..);
+        let streams = self.stdio.iter().zip(0..).map(|(source, number)| match source {
+            Source::Terminal => (Some(TERMINAL_SLOT), number),
+            Source::Ours(_) | Source::Shared(_) | Source::Inherited(_) => (given.next(), number),
+        });
+        let mut slots: Vec<_> = streams.collect();
+        slots.extend(command.kept.iter().map(|(number, kept)| match kept {
+            Kept::Fd(_) => (given.next(), *number),
+            Kept::Connection(_) => (connections.next(), *number),
+        }));
+        let pair = |(slot, number): (Option<usize>, u32)| Some((u32::try_from(slot?).ok()?, number));
+        let mut pairs: Vec<_> = slots.into_iter().filter_map(pair).collect();
         pairs.sort_by_key(|(_, number)| *number);
         pairs
     }

@@ -184,7 +184,7 @@ impl Asked {
         // Nothing of it is left that dropping could end, until it has been asked for again or runs.
         child.held = None;
         match started {
-            Ok(Start::Executed(started)) => ControlFlow::Break(self.run(started)),
+            Ok(Start::Executed(started)) => ControlFlow::Break(self.run(started, command)),
             Ok(Start::Lost) => match self.ask_again(command) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => ControlFlow::Break(Err(error)),
@@ -215,7 +215,8 @@ impl Asked {
         Ok(())
     }
 
-    fn run(&mut self, Started { pidfd, listener, terminal }: Started) -> Result<()> {
+    fn run(&mut self, started: Started, command: &Command) -> Result<()> {
+        let Started { pidfd, listener, terminal, connections } = started;
         let child = &mut self.child;
         child.pty = terminal.map(Pty::new);
         // From here on, dropping it ends the program, which without a thread that answers would wait for ever.
@@ -224,6 +225,15 @@ impl Asked {
             let denied = Arc::new(Denied::default());
             broker::serve(listener, handlers, &pidfd, Arc::clone(&denied))?;
             child.denied = Some(denied);
+        }
+        if connections.len() != command.grants().count() {
+            return Err(Error::internal(
+                Step::Stdio,
+                "the init made another number of connections than was asked for",
+            ));
+        }
+        for (grant, end) in command.grants().zip(connections) {
+            grant.serve(end)?;
         }
         child.pidfd = Some(pidfd);
         Ok(())
@@ -240,6 +250,7 @@ impl Child {
             // Before the init starts in this process's cgroup.
             placement.ready()?;
         }
+        let command = &*command.connected()?;
         let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
         // The program has the container's number, so that a failure of either is the answer.
         let child = Self::start(runtime, CONTAINER, command, limits, Role::Owner)?;
@@ -271,6 +282,7 @@ impl Child {
         command.validate()?;
         refuse_terminal(&runtime.plan, command)?;
         let limits = runtime.plan.run_limits(command.own.as_deref())?;
+        let command = &*command.connected()?;
         Self::start(Arc::clone(runtime), runtime.next_number(), command, limits, Role::Guest)
     }
 

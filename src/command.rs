@@ -8,8 +8,9 @@
 //! | a relative path with a slash | platform-specific | from the working directory inside |
 //! | working directory | the host's | `/` |
 //! | a missing program | an error | an error |
-//! | other descriptors | those without close-on-exec | those kept with [`keep_fd`](Command::keep_fd) |
+//! | other descriptors | those without close-on-exec | those kept with [`keep_fd`](Command::keep_fd), and [`grant_tcp`](Command::grant_tcp) |
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,9 +20,11 @@ use std::time::Duration;
 use crate::broker::{Handlers, Notification, Response};
 use crate::cgroup::Limits;
 use crate::error::{Error, Result, Step};
+use crate::grant::Grant;
 use crate::limits::Bytes;
 use crate::pty::PtySize;
 use crate::run_limits::Wanted;
+use crate::wire::MAX_CONNECTIONS;
 
 /// A program to run, and how.
 ///
@@ -43,12 +46,19 @@ pub struct Command {
     pub(crate) stdio: [Option<Stdio>; 3],
     /// It gets a terminal of this size.
     pub(crate) pty: Option<PtySize>,
-    pub(crate) kept: Vec<(u32, Arc<OwnedFd>)>,
+    pub(crate) kept: Vec<(u32, Kept)>,
     pub(crate) handlers: Handlers,
     /// Limits of its own, if it has some.
     pub(crate) own: Option<Box<Wanted>>,
     /// The first setter that could not duplicate what it was given.
     pub(crate) deferred: Option<Arc<Error>>,
+}
+
+/// What the program finds at a number of its own.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    Fd(Arc<OwnedFd>),
+    Connection(Grant),
 }
 
 /// How much of stdout and of stderr `output` captures unless the command says otherwise.
@@ -239,6 +249,12 @@ impl Command {
     /// stays open. A directory descriptor gives access to everything below it, and beyond, to what its filesystem
     /// lets the program's user reach.
     ///
+    /// A socket belongs to the network in which it was made, whatever the sandbox's own is. A program that is given a
+    /// connected socket of TCP can disconnect it (`connect(2)` to `AF_UNSPEC`) and then connect it to any address of the host's
+    /// network, or have it listen there; no filter can tell these calls from others, and one of UDP needs not even be
+    /// disconnected. Any socket, of a Unix pair as well, tells the names and hardware addresses of the interfaces of its
+    /// network. For one connection there is [`grant_tcp`](Command::grant_tcp), from which nothing leads elsewhere.
+    ///
     /// What cannot be duplicated, and a number below 3, is an error of the spawn.
     ///
     /// # Examples
@@ -257,8 +273,7 @@ impl Command {
     pub fn keep_fd(&mut self, fd: impl AsFd, number: u32) -> &mut Self {
         match fd.as_fd().try_clone_to_owned() {
             Ok(copy) => {
-                self.kept.retain(|(kept, _)| *kept != number);
-                self.kept.push((number, Arc::new(copy)));
+                self.place(Kept::Fd(Arc::new(copy)), number);
             }
             Err(error) => {
                 let error = Error::os(Step::Prepare, format!("duplicating kept descriptor {number}"), error);
@@ -266,6 +281,83 @@ impl Command {
             }
         }
         self
+    }
+
+    /// Gives the program one connection of TCP, to `"host:port"`, under this number, 3 or above: the safest way to let a
+    /// sandbox without a network talk to one service. An address of IPv6 is in brackets, as in `"[::1]:80"`.
+    ///
+    /// Each spawn makes a connection of its own. The host resolves the name and connects, in its own network and before the
+    /// sandbox is started; that takes ten seconds at most, and what the resolver takes. In a task no thread of the runtime's
+    /// waits for it.
+    ///
+    /// What the program has is not the connection itself but an end of a pair of Unix sockets, which belongs to the sandbox's
+    /// own network. A thread of the host, one for each connection, moves the bytes, at most 64 KiB each way at a time, and
+    /// passes on the end of either direction. So the program cannot leave the connection: one that has a socket of TCP can
+    /// [disconnect it and connect it elsewhere](Command::keep_fd) in the network of the host. Options of TCP and the
+    /// addresses of both sides are out of its reach as well, and a connection that the other side resets is one that ends.
+    ///
+    /// The connection ends with the last process inside that has the socket, at the latest with the sandbox. What the
+    /// program wrote last has ten more seconds to go out, if the host lives as long; where that does not suffice the peer sees a
+    /// reset.
+    ///
+    /// # Errors
+    ///
+    /// Of the spawn, at [`Step::Prepare`](crate::Step::Prepare): [`NotFound`](crate::ErrorKind::NotFound) for a name without an address;
+    /// [`Setup`](crate::ErrorKind::Setup) or what else the error of the system stands for, which
+    /// [`raw_os_error`](crate::Error::raw_os_error) tells, when nothing answers or the connection is refused.
+    /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for what is no `"host:port"`, for a number below 3, and for more than 32
+    /// connections.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use belljar::{Command, Sandbox};
+    ///
+    /// // There is no network inside; descriptor 3 is the database, and nothing else can be reached.
+    /// let mut command = Command::new("/usr/bin/python3");
+    /// command.args(["-c", "import socket; socket.socket(fileno=3).sendall(b'PING\r\n')"]);
+    /// command.grant_tcp("db.example:6379", 3);
+    /// let outcome = Sandbox::new().status(&command)?;
+    /// # drop(outcome);
+    /// # Ok::<(), belljar::Error>(())
+    /// ```
+    pub fn grant_tcp(&mut self, address: impl Into<String>, number: u32) -> &mut Self {
+        self.place(Kept::Connection(Grant::new(address.into())), number);
+        self
+    }
+
+    /// At one number there is one thing, the last that was put there.
+    fn place(&mut self, what: Kept, number: u32) {
+        self.kept.retain(|(kept, _)| *kept != number);
+        self.kept.push((number, what));
+    }
+
+    /// The connections that it grants.
+    pub(crate) fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.kept.iter().filter_map(|(_, kept)| match kept {
+            Kept::Fd(_) => None,
+            Kept::Connection(grant) => Some(grant),
+        })
+    }
+
+    /// Whether every connection that it grants is made.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.grants().all(Grant::is_connected)
+    }
+
+    /// The same with every connection made that it grants. This waits for the network, so it comes before anything that
+    /// others could wait for.
+    pub(crate) fn connected(&self) -> Result<Cow<'_, Self>> {
+        if self.is_connected() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut command = self.clone();
+        for (_, kept) in &mut command.kept {
+            if let Kept::Connection(grant) = kept {
+                grant.connect()?;
+            }
+        }
+        Ok(Cow::Owned(command))
     }
 
     /// Answers these system calls in place of the kernel, where the sandbox's filter leaves them to the host by
@@ -460,6 +552,10 @@ impl Command {
             return Err(Error::invalid(format!("descriptor number {number} cannot be kept"))
                 .with_hint("use 3 to 1048576; 0 to 2 are stdin, stdout and stderr"));
         }
-        Ok(())
+        if self.grants().count() > MAX_CONNECTIONS {
+            return Err(Error::invalid(format!("more than {MAX_CONNECTIONS} connections are granted"))
+                .with_hint("let programs share connections, or broker more of them over one socketpair"));
+        }
+        self.grants().try_for_each(Grant::validate)
     }
 }

@@ -38,7 +38,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The kernel has the feature but this process may not use it.
     PermissionDenied,
-    /// A file, directory or program of the host that the policy names does not exist, or a sandbox that it joins has ended.
+    /// A file, directory or program of the host that the policy names does not exist, a name has no address, or a sandbox that
+    /// is joined has ended.
     NotFound,
     /// The host ran out of file descriptors, processes, memory or ids.
     ResourceExhausted,

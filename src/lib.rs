@@ -140,6 +140,7 @@ mod fsimage;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod grant;
 mod host;
 mod idmap;
 #[cfg(feature = "oci")]

@@ -131,6 +131,8 @@ pub(crate) struct Started {
     pub(crate) listener: Option<OwnedFd>,
     /// The host's end of its terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// The host's ends of its connections.
+    pub(crate) connections: Vec<OwnedFd>,
 }
 
 /// What was heard of a program that is being started.
@@ -139,6 +141,7 @@ pub(crate) struct Progress {
     refused: Option<Error>,
     listener: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    connections: Vec<OwnedFd>,
 }
 
 /// A descriptor that came with a message and found no number here.
@@ -511,6 +514,7 @@ impl Runtime {
             table.push(pump.to);
             message.budget[n] = pump.budget;
         }
+        message.connections = u32::try_from(command.grants().count()).unwrap_or(u32::MAX);
         if let Some(size) = command.pty {
             message.flags |= flag::TERMINAL;
             message.terminal_size = size.words();
@@ -609,12 +613,17 @@ impl Runtime {
                 progress.terminal = Some(fd);
                 ControlFlow::Continue(())
             }
+            Received::Message((message, Some(fd))) if message.kind == reply::CONNECTION => {
+                progress.connections.push(fd);
+                ControlFlow::Continue(())
+            }
             // It was sent, and there was no number for it here.
             Received::Message((message, None))
-                if matches!(message.kind, reply::LISTENER | reply::TERMINAL) =>
+                if matches!(message.kind, reply::LISTENER | reply::TERMINAL | reply::CONNECTION) =>
             {
                 progress.refused = Some(match message.kind {
                     reply::LISTENER => no_room("receiving the listener of the filter", libc::EMFILE),
+                    reply::CONNECTION => no_room("receiving the socket of a connection", libc::EMFILE),
                     _ => no_room("receiving the program's terminal", libc::EMFILE),
                 });
                 if let Err(error) = self.request_kill(number) {
@@ -629,10 +638,10 @@ impl Runtime {
                 if progress.refused.is_some() && started.is_ok() {
                     self.link.forget(number, Forgotten::Started);
                 }
-                let (listener, terminal) = (progress.listener.take(), progress.terminal.take());
-                let started = progress.refused.take().map_or(started, Err);
+                let Progress { refused, listener, terminal, connections } = std::mem::take(progress);
+                let started = refused.map_or(started, Err);
                 ControlFlow::Break(
-                    started.map(|pidfd| Start::Executed(Started { pidfd, listener, terminal })),
+                    started.map(|pidfd| Start::Executed(Started { pidfd, listener, terminal, connections })),
                 )
             }
         }

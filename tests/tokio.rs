@@ -59,6 +59,8 @@ fn main() -> ExitCode {
         runtimes_that_cannot_wait: ["userns"],
         a_child_becomes_one_for_tasks: ["userns"],
         handlers_answer: ["userns"],
+        granted_connections: ["userns", "sh"],
+        connecting_keeps_no_thread: ["userns"],
         a_tree_without_a_pid_namespace: ["bare"],
         no_signal_handler_is_installed: ["userns"],
     ];
@@ -870,6 +872,60 @@ fn handlers_answer() -> Result {
         assert_eq!(output.stdout, format!("errno {}\n", libc::EXDEV).into_bytes());
         Ok(())
     })
+}
+
+/// A command that says what comes over its connection, and the thread of the peer that says hello.
+fn greeted() -> Result<(Command, std::thread::JoinHandle<std::io::Result<()>>)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut command = sh("read line <&3; echo \"$line\"");
+    command.grant_tcp(listener.local_addr()?.to_string(), 3);
+    let greet = move || std::io::Write::write_all(&mut listener.accept()?.0, b"hello\n");
+    Ok((command, std::thread::spawn(greet)))
+}
+
+fn granted_connections() -> Result {
+    in_both(|| async {
+        let plan = closed().plan()?;
+        let container = plan.start_async().await?;
+        let pool = plan.pool().size(1).start_async().await?;
+        for way in 0..4 {
+            let (command, peer) = greeted()?;
+            let output = match way {
+                0 => plan.output_async(&command).await?,
+                1 => container.output_async(&command).await?,
+                2 => pool.output_async(&command).await?,
+                _ => closed().output_async(&command).await?,
+            };
+            assert_eq!(succeed(output)?, "hello\n", "way {way}");
+            peer.join().expect("no panic")?;
+        }
+        container.close_async().await?;
+        pool.close_async().await?;
+        Ok(())
+    })
+}
+
+fn connecting_keeps_no_thread() -> Result {
+    let (silent, waiting, address) = support::silent_peer()?;
+    let mut command = payload("exit", &["0"]);
+    command.grant_tcp(address, 3);
+    let runtime = current_thread();
+    runtime.block_on(async {
+        let plan = plan()?;
+        let mut never = pin!(plan.spawn_async(&command));
+        assert!(once(never.as_mut()).is_pending());
+        // The one thread does something else meanwhile.
+        let other = timeout(Duration::from_secs(5) * slack(), plan.spawn_async(payload("exit", &["7"])));
+        let mut other = other.await.expect("it does not wait for the first")?;
+        assert_eq!(other.wait().await?.verdict, Verdict::Exited(7));
+        assert!(timeout(Duration::from_millis(50), never).await.is_err());
+        Ok::<_, support::Fail>(())
+    })?;
+    // What is connecting gives up when the address is gone, and the runtime waits for that.
+    drop((silent, waiting));
+    drop(runtime);
+    nothing_is_left();
+    Ok(())
 }
 
 fn a_tree_without_a_pid_namespace() -> Result {

@@ -9,7 +9,7 @@ use crate::pty::{self, Pty};
 use crate::pump::{Flow, Pump};
 use crate::sys::{self, Errno, Fd, Fork, Image, Owned, Result, SharedPage, Wait};
 use crate::wire::{
-    CONTAINER, ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
+    CONNECTION_SLOTS, CONTAINER, ChildFailure, NO_SLOT, PlanImage, Reply, Request, RunHead, TERMINAL_SLOT, cause, flag, line, reply, stage,
 };
 
 /// What all programs of a container share.
@@ -152,6 +152,7 @@ impl Program {
         };
         shared.departures.store(number, Departure::default());
         let terminal = give_terminal(request, shared, slots).map_err(|errno| at(line::TERMINAL, errno))?;
+        give_connections(request, shared, slots).map_err(|errno| at(line::CONNECTIONS, errno))?;
 
         // Into the v2 cgroup at once where the host's user may do that: entering it afterwards can cost an RCU grace
         // period, 12 ms on an idle machine. A sandbox with ids of its own may not, and writes to the host's file.
@@ -619,6 +620,20 @@ fn give_terminal(request: &Request, shared: &Shared<'_>, slots: &mut [Option<Own
     sys::tell(shared.control, &told, Some(master.fd()))?;
     let slot = slots.get_mut(TERMINAL_SLOT).filter(|slot| slot.is_none()).ok_or(Errno::EOVERFLOW)?;
     Ok(Some(slot.insert(slave).fd()))
+}
+
+/// Makes the sockets of granted connections: of each pair one end goes to the host and the other to its slot. They belong to
+/// the sandbox's network namespace, of which alone they can tell.
+fn give_connections(request: &Request, shared: &Shared<'_>, slots: &mut [Option<Owned>]) -> Result<()> {
+    let mut places = slots.iter_mut().take(TERMINAL_SLOT).skip(CONNECTION_SLOTS);
+    for _ in 0..request.connections {
+        let place = places.next().filter(|slot| slot.is_none()).ok_or(Errno::EOVERFLOW)?;
+        let (ours, theirs) = sys::stream()?;
+        let told = Reply { kind: reply::CONNECTION, child: request.child, ..Reply::default() };
+        sys::tell(shared.control, &told, Some(ours.fd()))?;
+        *place = Some(theirs);
+    }
+    Ok(())
 }
 
 /// Takes the two descriptors of captured stream `n` out of the table.

@@ -32,6 +32,7 @@ pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
         line::UNDUMPABLE => (Step::Init, "making the init undumpable"),
         line::TERMINAL => (Step::Stdio, "making the program's terminal"),
         line::CONTROLLING_TERMINAL => (Step::Stdio, "taking the terminal for the program's session"),
+        line::CONNECTIONS => (Step::Stdio, "making the sockets of the program's connections"),
         line::OWN_CGROUP => (Step::Join, "joining the program's own cgroup"),
         _ => return None,
     })

@@ -100,6 +100,7 @@ impl Pool {
         let command = command.borrow();
         // What is seen to be wrong costs no container.
         command.validate()?;
+        let command = &*command.connected()?;
         let Taken { parked, place } = Claim::new(&self.shared)?.wait()?;
         // Whatever fails drops the place, and so gives it back.
         let child = match parked {

@@ -41,7 +41,8 @@
 //! # What is promised
 //!
 //! - **No thread for a child and no signal handler.** A task is woken by the sandbox's control socket and by the pidfd of
-//!   its init. The one exception is a command with [`on_syscall`](crate::Command::on_syscall), whose handlers have a thread.
+//!   its init. The exceptions are a command with [`on_syscall`](crate::Command::on_syscall), whose handlers have a thread, and one
+//!   with [`grant_tcp`](crate::Command::grant_tcp), each of whose connections has one.
 //! - **Any number of tasks and threads** may wait for programs of one [`Container`](crate::Container) at the same time.
 //! - **Cancelling is safe anywhere.** A spawn, start or output that is dropped on its way kills what it started and leaves
 //!   nothing. A [`wait`](Child::wait) that is dropped loses nothing and can be called again.
@@ -56,6 +57,9 @@
 //! long takes them from a [`Pool`](crate::Pool), or launches in `spawn_blocking(move || plan.spawn(command))` and goes on with
 //! [`into_async`](crate::Child::into_async). Programs in a container cost far less. `cargo bench --features tokio --bench spawn --
 //! --tasks` measures all of them.
+//!
+//! A thread of the blocking pool resolves the name and makes the connection of a [`grant_tcp`](crate::Command::grant_tcp), before
+//! the launch. It goes on for its ten seconds at most when the future is dropped, and what comes of it is closed then.
 //!
 //! Twice the launch does wait for others: an unprivileged host with subordinate ids runs `newuidmap` and `newgidmap`, and the
 //! first launch of a process may have to enable the controllers of its cgroup, or to ask systemd for a scope.

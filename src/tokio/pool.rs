@@ -9,7 +9,7 @@ use std::task::Poll;
 use ::tokio::time::{Sleep, sleep_until};
 
 use super::child::Child;
-use super::start::{alone, in_parked};
+use super::start::{alone, connected, in_parked};
 use super::threads::in_a_thread;
 use crate::command::Command;
 use crate::error::Result;
@@ -39,6 +39,7 @@ async fn spawn(shared: Arc<Shared>, command: impl Borrow<Command>) -> Result<Chi
     let command = command.borrow();
     // What is seen to be wrong costs no container.
     command.validate()?;
+    let command = &*connected(command).await?;
     let Taken { parked, place } = claim(&shared).await?;
     // From here on the place is given back with what is dropped, when the sandbox is gone.
     let child = match parked {

@@ -1,6 +1,6 @@
 //! Starting programs and containers: the choreography of `src/spawn.rs`, for tasks.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -50,6 +50,15 @@ fn watch(runtime: &Runtime) -> Result<Arc<Watch>> {
     Watch::new(&runtime.link).map(Arc::new)
 }
 
+/// The same command with every connection made that it grants, for which no thread of a task waits.
+pub(super) async fn connected(command: &Command) -> Result<Cow<'_, Command>> {
+    if command.is_connected() {
+        return Ok(Cow::Borrowed(command));
+    }
+    let command = command.clone();
+    in_a_thread(move || command.connected().map(Cow::into_owned)).await.map(Cow::Owned)
+}
+
 /// Starts a program in a container of its own, of whose end another may be told.
 pub(super) async fn alone(plan: &Plan, command: &Command, reaper: Option<Arc<dyn Reaper>>) -> Result<Child> {
     command.validate()?;
@@ -59,6 +68,7 @@ pub(super) async fn alone(plan: &Plan, command: &Command, reaper: Option<Arc<dyn
         // Before the init starts in this process's cgroup.
         placement.ready()?;
     }
+    let command = &*connected(command).await?;
     let runtime = Arc::new(runtime::launch(plan, Purpose::OneProgram)?);
     let watch = watch(&runtime)?;
     let started = start(&runtime, &watch, CONTAINER, command, limits, Role::Owner, reaper.clone()).await;
@@ -93,6 +103,7 @@ async fn among_others(runtime: &Arc<Runtime>, command: &Command) -> Result<Child
     command.validate()?;
     refuse_terminal(&runtime.plan, command)?;
     let limits = runtime.plan.run_limits(command.own.as_deref())?;
+    let command = &*connected(command).await?;
     start(runtime, &watch(runtime)?, runtime.next_number(), command, limits, Role::Guest, None).await
 }
 

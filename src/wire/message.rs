@@ -12,6 +12,10 @@ pub(crate) const MAX_SLOTS: usize = 1024;
 pub(crate) const BOX_SLOTS: usize = 8;
 /// The slot of a run's terminal, which the init makes.
 pub(crate) const TERMINAL_SLOT: usize = MAX_SLOTS - 1;
+/// The most connections that one run is granted.
+pub(crate) const MAX_CONNECTIONS: usize = 32;
+/// The slot of the first of a run's granted connections, whose sockets the init makes.
+pub(crate) const CONNECTION_SLOTS: usize = TERMINAL_SLOT - MAX_CONNECTIONS;
 /// The slot of the first mount tree, which come with `GO`.
 pub(crate) const TREE_SLOTS: usize = 512;
 
@@ -124,8 +128,8 @@ pub(crate) struct Request {
     /// within.
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// Nothing: what follows is aligned without a gap.
-    pub(crate) spare: u32,
+    /// `RUN`: how many connections the program is granted.
+    pub(crate) connections: u32,
     /// `RUN`: rows and columns of the terminal, its width and height in pixels.
     pub(crate) terminal_size: [u16; 4],
     /// `RUN`: wall-clock limit in nanoseconds, 0 for none.
@@ -160,6 +164,8 @@ pub(crate) mod reply {
     pub(crate) const PREPARED: u32 = 9;
     /// The host's end of the program's terminal comes with the message.
     pub(crate) const TERMINAL: u32 = 8;
+    /// The host's end of a granted connection comes with the message, one after the other in the order of their slots.
+    pub(crate) const CONNECTION: u32 = 10;
 }
 
 /// Why the init killed a program.
@@ -293,6 +299,8 @@ pub(crate) mod line {
     pub(crate) const TERMINAL: u32 = 31;
     /// The program takes it for its controlling terminal.
     pub(crate) const CONTROLLING_TERMINAL: u32 = 32;
+    /// The sockets of granted connections are made.
+    pub(crate) const CONNECTIONS: u32 = 33;
 }
 
 /// The number under which the init reports on the container itself, and on the program of one that has only one.

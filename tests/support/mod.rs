@@ -529,6 +529,19 @@ pub(crate) fn mib(n: u64) -> Bytes {
     Bytes::mib(n)
 }
 
+/// An address where nobody answers, because its queue of connections is full as long as the first two live.
+pub(crate) fn silent_peer() -> Result<(std::net::TcpListener, Vec<std::net::TcpStream>, String)> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    // Listening again only changes the length of the queue.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1)?)?;
+    let address = listener.local_addr()?;
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+        waiting.push(stream);
+    }
+    Ok((listener, waiting, address.to_string()))
+}
+
 /// Gives its limit of descriptors back.
 pub(crate) struct FewDescriptors(u64, u64);
 

@@ -87,10 +87,20 @@ pub(crate) fn pipe() -> Result<(Owned, Owned)> {
 
 /// A connected pair of sockets that keep message boundaries.
 pub(crate) fn channel() -> Result<(Owned, Owned)> {
+    const SOCK_SEQPACKET: usize = 5;
+    socket_pair(SOCK_SEQPACKET)
+}
+
+/// A connected pair of sockets of bytes, as a connection is.
+pub(crate) fn stream() -> Result<(Owned, Owned)> {
+    const SOCK_STREAM: usize = 1;
+    socket_pair(SOCK_STREAM)
+}
+
+fn socket_pair(kind: usize) -> Result<(Owned, Owned)> {
     const AF_UNIX: usize = 1;
-    const SOCK_SEQPACKET_CLOEXEC: usize = 5 | O_CLOEXEC;
     let mut ends = [0_i32; 2];
-    plain(nr::SOCKETPAIR, &[AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, address_mut(&mut ends)])?;
+    plain(nr::SOCKETPAIR, &[AF_UNIX, kind | O_CLOEXEC, 0, address_mut(&mut ends)])?;
     let ends = core::hint::black_box(ends);
     Ok((Owned::adopt(ends[0]), Owned::adopt(ends[1])))
 }
