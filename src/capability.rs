@@ -140,6 +140,8 @@ pub(crate) fn names_of(mask: u64) -> Vec<&'static str> {
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
 #[cfg(feature = "net")]
 pub(crate) const NET_ADMIN: u64 = 1 << 12;
+#[cfg(feature = "net")]
+pub(crate) const NET_RAW: u64 = 1 << 13;
 /// `CAP_SYS_NICE`.
 pub(crate) const SYS_NICE: u64 = 1 << 23;
 /// `CAP_SYS_RESOURCE`.

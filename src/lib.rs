@@ -224,7 +224,9 @@ pub use limits::{Bytes, CpuMax, Resource};
 pub use mount::Mount;
 pub use namespace::Namespace;
 #[cfg(feature = "net")]
-pub use network::{Bridge, BridgeBuilder, Bridged, Egress, EgressCount, Network, Traffic};
+pub use network::{
+    Bridge, BridgeBuilder, Bridged, Egress, EgressCount, Network, Traffic, UserMode, UserModeProgram,
+};
 pub use outcome::{Outcome, Output, Usage, Verdict};
 pub use plan::Plan;
 pub use pool::{Pool, PoolBuilder, PoolMetrics, Reuse, WhenEmpty};

@@ -389,7 +389,7 @@ impl Runtime {
         let namespace = std::fs::File::open(&path).map_err(|error| {
             Error::os(Step::Network, "opening the sandbox's network namespace", error).with_path(path)
         })?;
-        let wired = wire.attach(&namespace.into())?;
+        let wired = wire.attach(self.pid, &namespace.into())?;
         *self.wired() = Some(wired);
         Ok(())
     }

@@ -115,6 +115,7 @@ impl Stage {
             Setup::DomainName { name } => sys::set_domain_name(name),
             Setup::NetNs {} => sys::unshare(sys::CLONE_NEWNET),
             Setup::LoopbackUp {} => sys::loopback_up(),
+            Setup::PacketFilter { batch } => sys::change_packet_filter(batch),
             Setup::TimeOffsets { offsets } => time_offsets(offsets),
             Setup::ClocksStart { seconds } => clocks_start(seconds),
             Setup::Scratch {} => {

@@ -42,6 +42,19 @@ pub struct Bridged {
 /// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
 const LEAST_RATE: u64 = 1000;
 
+/// Refuses ports that cannot be published.
+pub(super) fn check_published(published: &[Published]) -> Result<()> {
+    for (n, one) in published.iter().enumerate() {
+        if one.outer == 0 || one.inner == 0 {
+            return Err(Error::invalid("port 0 cannot be published"));
+        }
+        if published[..n].iter().any(|other| other.key() == one.key()) {
+            return Err(Error::invalid(format!("the port {} is published twice", one.outer)));
+        }
+    }
+    Ok(())
+}
+
 impl Bridged {
     pub(super) fn new(bridge: &Bridge) -> Self {
         Self {
@@ -94,14 +107,7 @@ impl Bridged {
     }
 
     pub(super) fn lower(&self, sandbox: &Sandbox) -> Result<Wanted> {
-        for (n, one) in self.published.iter().enumerate() {
-            if one.outer == 0 || one.inner == 0 {
-                return Err(Error::invalid("port 0 cannot be published"));
-            }
-            if self.published[..n].iter().any(|other| other.key() == one.key()) {
-                return Err(Error::invalid(format!("the port {} is published twice", one.outer)));
-            }
-        }
+        check_published(&self.published)?;
         if !self.published.is_empty() && !bridge::forwards() {
             return Err(Error::message(
                 ErrorKind::InvalidConfig,
@@ -121,11 +127,7 @@ impl Bridged {
                 .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
             }
         }
-        let keeps_power = match &sandbox.capabilities {
-            Some(names) => capability::mask_of(names)? & capability::NET_ADMIN != 0,
-            None => true,
-        };
-        if self.egress_max.is_some() && keeps_power {
+        if self.egress_max.is_some() && sandbox.keeps_any_of(capability::NET_ADMIN)? {
             return Err(Error::invalid("a sandbox that keeps CAP_NET_ADMIN could undo egress_max()")
                 .with_hint("take the capability away, or the limit"));
         }

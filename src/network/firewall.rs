@@ -126,7 +126,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// As the kernel compares it.
-fn interface_name(name: &str) -> Vec<u8> {
+pub(super) fn interface_name(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes
@@ -514,7 +514,7 @@ fn icmp(family: Field, kind: u8) -> Vec<Expression> {
 }
 
 /// Whether a packet goes where a rule says.
-fn fits(rule: &Resolved) -> Vec<Expression> {
+pub(super) fn fits(rule: &Resolved) -> Vec<Expression> {
     let to = rule.addresses;
     let family = family_of(to.address());
     let mut expressions = of_family(family);

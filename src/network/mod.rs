@@ -3,6 +3,7 @@
 //! ```text
 //! Network ─▶ Sandbox ─▶ Wire (of the plan) ─▶ Wired (of a running sandbox)
 //!              Bridge: attach ─▶ route (interfaces, addresses), firewall ─▶ nft (rules) ─▶ netlink
+//!              UserMode: a program of the host, and nft (rules) for the sandbox itself
 //! ```
 
 mod attach;
@@ -16,6 +17,7 @@ mod netlink;
 mod nft;
 mod resolver;
 mod route;
+mod user_mode;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -26,6 +28,8 @@ pub use self::attach::{EgressCount, Traffic};
 pub use self::bridge::{Bridge, BridgeBuilder};
 pub use self::bridged::Bridged;
 pub use self::egress::Egress;
+pub use self::user_mode::{UserMode, UserModeProgram};
+use crate::capability;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::joining::Sharer;
@@ -51,6 +55,7 @@ enum Kind {
     Host,
     Join(Arc<Sharer>),
     Bridge(Box<Bridged>),
+    UserMode(Box<UserMode>),
 }
 
 impl Network {
@@ -78,6 +83,12 @@ impl Network {
     pub fn bridge(bridge: &Bridge) -> Bridged {
         Bridged::new(bridge)
     }
+
+    /// A network of its own that a program of the host leads to the outside, which needs no privilege. The sandbox reaches what
+    /// the host reaches, but not its loopback interface.
+    pub fn user_mode() -> UserMode {
+        UserMode::default()
+    }
 }
 
 impl From<Bridged> for Network {
@@ -86,10 +97,17 @@ impl From<Bridged> for Network {
     }
 }
 
+impl From<UserMode> for Network {
+    fn from(user_mode: UserMode) -> Self {
+        Self(Kind::UserMode(Box::new(user_mode)))
+    }
+}
+
 /// Where a wire of a sandbox leads to, in its policy.
 #[derive(Debug, Clone)]
 pub(crate) enum WireTo {
     Bridge(Box<Bridged>),
+    UserMode(Box<UserMode>),
 }
 
 impl Sandbox {
@@ -118,18 +136,30 @@ impl Sandbox {
             }
             Kind::Host => self.share_net(),
             Kind::Join(sharer) => self.join_namespaces(sharer, Namespaces::NET),
-            Kind::Bridge(bridged) => {
-                let mut sandbox = self.net_ns();
-                sandbox.wire = Some(WireTo::Bridge(bridged));
-                sandbox
-            }
+            Kind::Bridge(bridged) => self.wired_to(WireTo::Bridge(bridged)),
+            Kind::UserMode(user_mode) => self.wired_to(WireTo::UserMode(user_mode)),
+        }
+    }
+
+    fn wired_to(self, wire: WireTo) -> Self {
+        let mut sandbox = self.net_ns();
+        sandbox.wire = Some(wire);
+        sandbox
+    }
+
+    /// Whether it keeps one of these capabilities.
+    fn keeps_any_of(&self, mask: u64) -> Result<bool> {
+        match &self.capabilities {
+            Some(names) => Ok(capability::mask_of(names)? & mask != 0),
+            None => Ok(true),
         }
     }
 }
 
 impl Container {
-    /// Its addresses on the [bridge](Network::bridge) that it is wired to, of IPv4 and IPv6; none without. After a
-    /// [`reset`](Container::reset) they are others.
+    /// Its addresses on the [bridge](Network::bridge) that it is wired to, of IPv4 and IPv6; after a
+    /// [`reset`](Container::reset) they are others. Of a [user-mode network](Network::user_mode) those that it has inside, where
+    /// nobody else reaches it. None without either.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
         self.runtime().wired().as_ref().map(Wired::addresses).unwrap_or_default()
@@ -140,12 +170,14 @@ impl Container {
 #[derive(Debug)]
 pub(crate) enum Wire {
     Bridge(Box<attach::Wanted>),
+    UserMode(Box<user_mode::Wanted>),
 }
 
 /// The wire of a running sandbox. Dropping it takes it away.
 #[derive(Debug)]
 pub(crate) enum Wired {
     Bridge(Box<attach::Attachment>),
+    UserMode(Box<user_mode::Attachment>),
 }
 
 impl WireTo {
@@ -159,6 +191,7 @@ impl WireTo {
         }
         match self {
             Self::Bridge(bridged) => Ok(Wire::Bridge(Box::new(bridged.lower(sandbox)?))),
+            Self::UserMode(user_mode) => Ok(Wire::UserMode(Box::new(user_mode.lower(sandbox, namespaces)?))),
         }
     }
 }
@@ -168,13 +201,23 @@ impl Wire {
     pub(crate) fn lock(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Bridge(wanted) => Some(wanted.bridge().lock()),
+            Self::UserMode(_) => None,
         }
     }
 
-    /// Wires a sandbox, by its network namespace.
-    pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Wired> {
+    /// What the init has the kernel do about the packet filter of the sandbox's own network namespace.
+    pub(crate) fn own_rules(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bridge(_) => None,
+            Self::UserMode(wanted) => wanted.closed(),
+        }
+    }
+
+    /// Wires a sandbox, by its init and its network namespace.
+    pub(crate) fn attach(&self, init: i32, namespace: &OwnedFd) -> Result<Wired> {
         match self {
             Self::Bridge(wanted) => Ok(Wired::Bridge(Box::new(wanted.attach(namespace)?))),
+            Self::UserMode(wanted) => Ok(Wired::UserMode(Box::new(wanted.attach(init)?))),
         }
     }
 }
@@ -183,6 +226,7 @@ impl Wired {
     fn addresses(&self) -> Vec<IpAddr> {
         match self {
             Self::Bridge(attachment) => attachment.addresses().collect(),
+            Self::UserMode(attachment) => attachment.addresses().to_vec(),
         }
     }
 
@@ -190,6 +234,7 @@ impl Wired {
     pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
         match self {
             Self::Bridge(attachment) => attachment.traffic(),
+            Self::UserMode(_) => None,
         }
     }
 
@@ -197,6 +242,7 @@ impl Wired {
     pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
         match self {
             Self::Bridge(attachment) => attachment.egress_counts(),
+            Self::UserMode(_) => Vec::new(),
         }
     }
 }
@@ -208,8 +254,9 @@ pub(crate) fn with_name_service(sandbox: &Sandbox) -> Cow<'_, Sandbox> {
         return Cow::Borrowed(sandbox);
     };
     let servers = match wire {
-        WireTo::Bridge(bridged) => bridged.servers(),
+        WireTo::Bridge(bridged) => Cow::Borrowed(bridged.servers()),
+        WireTo::UserMode(user_mode) => user_mode.servers(),
     };
-    let rootfs = rootfs.clone().finding_names(resolver::resolv_conf(servers));
+    let rootfs = rootfs.clone().finding_names(resolver::resolv_conf(&servers));
     Cow::Owned(Sandbox { rootfs: Some(rootfs), ..sandbox.clone() })
 }

@@ -70,15 +70,10 @@ impl Netlink {
         [begin, end]: [M; 2],
         messages: Vec<(M, u16)>,
     ) -> Result<(), Refused> {
-        let mut bytes = frame(begin, 0, self.next_number());
-        let (first, last) = (self.sequence.wrapping_add(1), messages.len().saturating_sub(1));
-        for (number, (message, flags)) in messages.into_iter().enumerate() {
-            // All are refused if one is, and the last is acknowledged when the others have been looked at.
-            let flags = if number == last { flags | NLM_F_ACK } else { flags };
-            bytes.extend(frame(message, flags, self.next_number()));
-        }
-        let awaited = self.sequence;
-        bytes.extend(frame(end, 0, self.next_number()));
+        let first = self.sequence + 2;
+        let bytes = frames([begin, end], messages, || self.next_number());
+        // That of the last but the end.
+        let awaited = self.sequence - 1;
         self.send(&bytes)?;
         self.outcomes::<M>(first, awaited)
     }
@@ -153,6 +148,23 @@ impl Netlink {
         }
         Ok(messages)
     }
+}
+
+/// Requests that are carried out together.
+pub(super) fn frames<M: Message>(
+    [begin, end]: [M; 2],
+    messages: Vec<(M, u16)>,
+    mut next_number: impl FnMut() -> u32,
+) -> Vec<u8> {
+    let mut bytes = frame(begin, 0, next_number());
+    let last = messages.len().saturating_sub(1);
+    for (number, (message, flags)) in messages.into_iter().enumerate() {
+        // All are refused if one is, and the last is acknowledged when the others have been looked at.
+        let flags = if number == last { flags | NLM_F_ACK } else { flags };
+        bytes.extend(frame(message, flags, next_number()));
+    }
+    bytes.extend(frame(end, 0, next_number()));
+    bytes
 }
 
 fn frame<M: Message>(message: M, flags: u16, number: u32) -> Vec<u8> {

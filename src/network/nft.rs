@@ -14,7 +14,7 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::netlink::{Netlink, Refused};
+use super::netlink::{Netlink, Refused, frames};
 
 /// Whose packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,12 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// As somebody else sends it to the kernel.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let mut numbers = 1..;
+        frames(bounds(), self.messages, || numbers.next().unwrap_or_default())
+    }
+
     fn push(&mut self, family: Family, message: NfTablesMessage, flags: u16, what: &'static str) {
         self.messages.push((message_of(family, message), flags));
         self.what.push(what);
@@ -263,6 +269,13 @@ impl Batch {
     }
 }
 
+/// What is before a batch, and after it.
+fn bounds() -> [NetfilterMessage; 2] {
+    [ControlMessage::BatchBegin, ControlMessage::BatchEnd].map(|control| {
+        NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), control)
+    })
+}
+
 /// What [`Failure::what`] says of an element that must be new.
 pub(super) const ADDING_A_NEW_ELEMENT: &str = "adding a new element to a set";
 
@@ -284,21 +297,14 @@ impl Nft {
 
     /// Makes the changes.
     pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
-        let frame = |control| {
-            NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), control)
-        };
         let what = batch.what;
         if what.is_empty() {
             return Ok(());
         }
-        self.0
-            .batch([frame(ControlMessage::BatchBegin), frame(ControlMessage::BatchEnd)], batch.messages)
-            .map_err(|Refused { number, source }| Failure {
-                what: number
-                    .and_then(|number| what.get(number).copied())
-                    .unwrap_or("changing the packet filter"),
-                source,
-            })
+        self.0.batch(bounds(), batch.messages).map_err(|Refused { number, source }| Failure {
+            what: number.and_then(|number| what.get(number).copied()).unwrap_or("changing the packet filter"),
+            source,
+        })
     }
 
     /// What the rules of a chain have counted, in order; of those that count.

@@ -208,6 +208,10 @@ fn with_hint(error: Error, step: Step, errno: i32) -> Error {
         (Step::Hostname | Step::CgroupNs | Step::TimeOffsets | Step::Propagation, libc::EPERM) => {
             "without root this needs a user namespace; add user_ns()"
         }
+        (Step::Network, libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::ENOENT | libc::EINVAL) => {
+            "the kernel needs CONFIG_NF_TABLES with INET and REJECT; without, UserMode::host_loopback() and metadata_services() \
+             open what it would close"
+        }
         (Step::TimeOffsets, libc::ERANGE) => "a clock would become negative, or larger than 146 years",
         (Step::Label, libc::ENOENT) => {
             "there is no such profile of AppArmor; load it as root with `apparmor_parser -r FILE`, `aa-status` lists them"

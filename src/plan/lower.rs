@@ -91,6 +91,11 @@ pub(super) fn lower(sandbox: &Sandbox) -> Result<Lowered> {
     let wire = sandbox.wire.as_ref().map(|wire| wire.lower(sandbox, namespaces)).transpose()?;
     // What needs no ids comes first: the init does it while the host writes the id maps.
     lower_names(sandbox, namespaces, &mut lowering);
+    #[cfg(feature = "net")]
+    if let Some(batch) = wire.as_ref().and_then(|wire| wire.own_rules()) {
+        let what = "installing the rules of the sandbox's own packet filter";
+        lowering.setup(Step::Network, what, None, &Setup::PacketFilter { batch });
+    }
     if namespaces.contains(Namespaces::MOUNT) {
         lowering.setup(Step::Propagation, "making all mounts private", None, &Setup::MakePrivate {});
     }

@@ -56,7 +56,7 @@ pub(super) fn write(sandbox: &Sandbox) -> Result<Node> {
     #[cfg(feature = "net")]
     if wire.is_some() {
         return Err(Error::invalid(
-            "a policy with a wire to a bridge is no data: that bridge is a handle of this process",
+            "a policy with a network of its own to the outside is no data: it is a handle of this process",
         )
         .with_hint("write the policy without network(), and call it when it has been read"));
     }

@@ -164,6 +164,8 @@ operations! {
         5 => LoopbackUp {},
         /// Unshare the network namespace.
         32 => NetNs {},
+        /// Have the packet filter make changes, by one batch of requests of the library's, of which the last is acknowledged.
+        45 => PacketFilter { batch: &'a [u8] },
         /// Unshare the time namespace (for children) and write its offsets.
         6 => TimeOffsets { offsets: &'a [u8] },
         /// Unshare the time namespace (for children); its monotonic and boot-time clocks begin here.

@@ -32,6 +32,28 @@ pub(crate) fn loopback_up() -> Result<()> {
     plain(nr::IOCTL, &[socket.fd().arg(), SIOCSIFFLAGS, address_mut(&mut request)]).map(drop)
 }
 
+/// Sends a batch of requests to the packet filter, and hears what became of it. See netlink(7).
+pub(crate) fn change_packet_filter(batch: &[u8]) -> Result<()> {
+    const AF_NETLINK: usize = 16;
+    const SOCK_RAW_CLOEXEC_NONBLOCK: usize = 3 | 0o2_000_000 | 0o4000;
+    const NETLINK_NETFILTER: usize = 12;
+    const NLMSG_ERROR: u16 = 2;
+    let socket = owned(plain(nr::SOCKET, &[AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, NETLINK_NETFILTER]))?;
+    // The kernel has carried it out, and answered, when this returns.
+    super::write(socket.fd(), batch)?;
+    // struct nlmsghdr: length, type, flags, sequence number, port; then 0 or a negative errno.
+    let mut reply = [0_u8; 1024];
+    let count = super::read(socket.fd(), &mut reply)?;
+    let kind = u16::from_ne_bytes([reply[4], reply[5]]);
+    let error = i32::from_ne_bytes([reply[16], reply[17], reply[18], reply[19]]);
+    match (kind, error) {
+        (NLMSG_ERROR, 0) if count >= 20 => Ok(()),
+        (NLMSG_ERROR, 1..) | (_, 0) => Err(Errno::EPROTO),
+        (NLMSG_ERROR, _) => Err(Errno(error.saturating_neg())),
+        _ => Err(Errno::EPROTO),
+    }
+}
+
 pub(crate) fn set_uid(uid: u32) -> Result<()> {
     plain(nr::SETRESUID, &[uid as usize; 3]).map(drop)
 }
