@@ -138,7 +138,7 @@ pub(crate) fn the_metadata_service_is_closed(scene: &Scene) -> Result {
 }
 
 /// Answers one name.
-const NAME_SERVER: &str = r#"
+pub(crate) const NAME_SERVER: &str = r#"
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(('0.0.0.0', 53))

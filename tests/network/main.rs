@@ -16,6 +16,7 @@ mod support;
 mod bridge;
 mod filter;
 mod scene;
+mod user_mode;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,25 @@ fn main() -> ExitCode {
         filter: nobody_has_the_address_of_another + "nft",
         filter: a_published_port,
         filter: frames_do_not_reach_a_neighbour + "nft",
+        user_mode: a_user_mode_network_leads_outside + "pasta" + "slirp4netns",
+        user_mode: user_mode_closes_the_hosts_loopback + "pasta" + "slirp4netns",
+        user_mode: user_mode_closes_the_metadata_service + "pasta" + "slirp4netns",
+        user_mode: user_mode_finds_names + "pasta" + "slirp4netns",
+        user_mode: user_mode_publishes_ports + "pasta" + "slirp4netns",
+        user_mode: user_mode_names_the_package + "pasta" + "slirp4netns",
+        user_mode: user_mode_tells_what_went_wrong + "pasta" + "slirp4netns",
+        user_mode: a_user_mode_program_is_killed + "pasta" + "slirp4netns",
+        user_mode: twenty_user_mode_networks + "pasta" + "slirp4netns",
+        user_mode: a_user_mode_host_is_killed + "pasta" + "slirp4netns" + "setpriv",
+        user_mode: an_unprivileged_user_mode_host + "pasta" + "slirp4netns" + "setpriv",
+        user_mode: a_reset_makes_another_user_mode_network + "pasta" + "slirp4netns",
     ];
-    support::main(cases, &[("scene", scene::play)])
+    support::main(
+        cases,
+        &[
+            ("scene", scene::play),
+            ("user-mode-hold", user_mode::hold),
+            ("user-mode-nobody", user_mode::nobody),
+        ],
+    )
 }

@@ -41,7 +41,7 @@ pub(crate) static PLAYS: std::sync::OnceLock<&'static [(&'static str, Play)]> = 
 /// Runs one in a process of its own.
 pub(crate) fn begin(name: &str) -> Result {
     let mut command = support::role_command("scene", &[name]);
-    run_helper(&mut command, Duration::from_secs(60))?.succeed().map(drop)
+    run_helper(&mut command, Duration::from_secs(120))?.succeed().map(drop)
 }
 
 /// The role of that process.

@@ -44,6 +44,8 @@ fn look(feature: &str) -> Option<String> {
             (count < 2).then(|| "this process may use one processor only".into())
         }
         "bare" => None,
+        "pasta" => program("/usr/bin/pasta").or_else(|| program("/dev/net/tun")),
+        "slirp4netns" => program("/usr/bin/slirp4netns").or_else(|| program("/dev/net/tun")),
         "nft" => program("/usr/sbin/nft"),
         "bridge" => missing_one(&["root", "unshare"]).or_else(|| program("/usr/sbin/ip")).or_else(bridge),
         "landlock" => landlock_abi().err(),

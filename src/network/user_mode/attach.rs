@@ -28,8 +28,6 @@ pub(crate) struct Wanted {
     pub(super) program: UserModeProgram,
     pub(super) path: PathBuf,
     pub(super) arguments: Vec<String>,
-    /// The sandbox has a user namespace.
-    pub(super) has_users: bool,
     /// Rules for the sandbox's own packet filter, if there are any.
     pub(super) closed: Option<Vec<u8>>,
 }
@@ -62,7 +60,7 @@ impl Wanted {
         let (ready, ready_end) = pipe()?;
         let (messages, messages_end) = pipe()?;
         let mut command = Command::new(&self.path);
-        command.args(&self.arguments).args(self.program.target(init, self.has_users));
+        command.args(&self.arguments).args(self.program.target(init));
         command.current_dir("/").stderr(messages_end);
         match self.program {
             UserModeProgram::Pasta => command.stdout(ready_end),

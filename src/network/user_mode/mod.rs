@@ -135,6 +135,12 @@ impl UserMode {
         if self.mtu.is_some_and(|mtu| !(1280..=65520).contains(&mtu)) {
             return Err(Error::invalid("an MTU of a user-mode network that is not from 1280 to 65520"));
         }
+        if !namespaces.contains(Namespaces::USER) {
+            return Err(Error::invalid(
+                "a user-mode network needs a user namespace, which is what the program enters",
+            )
+            .with_hint("add user_ns(), or use Network::bridge()"));
+        }
         let is_open = self.host_loopback && self.metadata_services;
         if !is_open && sandbox.keeps_any_of(capability::NET_ADMIN | capability::NET_RAW)? {
             return Err(Error::invalid(
@@ -146,8 +152,7 @@ impl UserMode {
             ));
         }
         let (program, path) = program::find(self.program, !self.published.is_empty())?;
-        let has_users = namespaces.contains(Namespaces::USER);
         let closed = (!is_open).then(|| closed::rules(self.metadata_services, &self.servers()).into_bytes());
-        Ok(Wanted { program, path, arguments: program.arguments(self), has_users, closed })
+        Ok(Wanted { program, path, arguments: program.arguments(self), closed })
     }
 }

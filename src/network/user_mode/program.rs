@@ -132,13 +132,11 @@ impl UserModeProgram {
 
     /// What says which sandbox it is. The paths are those that Debian's profile of AppArmor lets pasta open. The process that
     /// they name is a child of this one, and not reaped: its number is nobody else's.
-    pub(super) fn target(self, init: i32, has_users: bool) -> Vec<String> {
+    pub(super) fn target(self, init: i32) -> Vec<String> {
         let (network, users) = (format!("/proc/{init}/ns/net"), format!("/proc/{init}/ns/user"));
-        match (self, has_users) {
-            (Self::Pasta, true) => vec!["--userns".to_owned(), users, "--netns".to_owned(), network],
-            (Self::Pasta, false) => vec!["--netns-only".to_owned(), "--netns".to_owned(), network],
-            (Self::Slirp4netns, true) => vec![format!("--userns-path={users}"), network, INNER.to_owned()],
-            (Self::Slirp4netns, false) => vec![network, INNER.to_owned()],
+        match self {
+            Self::Pasta => vec!["--userns".to_owned(), users, "--netns".to_owned(), network],
+            Self::Slirp4netns => vec![format!("--userns-path={users}"), network, INNER.to_owned()],
         }
     }
 }
