@@ -216,7 +216,7 @@ while True:
     connection.close()
 "#;
 
-/// Asks such a server, and prints what it says, or the name of what went wrong.
+/// Asks such a server, by "udp", "tcp" or "tcp-first", where the client speaks first; and prints what it says, or the name of what went wrong.
 pub(crate) const CLIENT: &str = r#"
 import errno, socket, sys
 kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -225,7 +225,7 @@ try:
     s = socket.socket(family, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
     s.settimeout(3)
     s.connect((address, port))
-    if kind == 'udp': s.send(b'who')
+    if kind != 'tcp': s.send(b'who')
     print(s.recv(100).decode())
 except socket.timeout:
     print('timeout')

@@ -275,14 +275,14 @@ pub(crate) fn user_mode_publishes_ports(scene: &Scene) -> Result {
     let network = by(UserModeProgram::Pasta).publish(8080, 8000).publish(8081, 8001).publish_udp(5353, 8000);
     let container = on(network.clone()).start()?;
     let mut command = Command::new("/usr/bin/python3");
-    let _server = container.spawn(command.args(["-c", SERVER, "0.0.0.0", "8000"]))?;
-    let answers = |port| {
-        within(Duration::from_secs(5), || scene.ask("tcp", HOST, port).is_ok_and(|heard| heard == OUTSIDE))
-    };
-    assert!(answers(8080), "{:?}", scene.ask("tcp", HOST, 8080)?);
+    // pasta of 2023 tells the sandbox of a connection when the client has said something.
+    let server = SERVER.replace("    connection.sendall", "    connection.recv(3)\n    connection.sendall");
+    let _server = container.spawn(command.args(["-c", &server, "0.0.0.0", "8000"]))?;
+    let ask = || scene.ask("tcp-first", HOST, 8080);
+    assert!(within(Duration::from_secs(5), || ask().is_ok_and(|heard| heard == OUTSIDE)), "{:?}", ask()?);
     assert_eq!(scene.ask("udp", HOST, 5353)?, OUTSIDE);
     // What goes from the host's loopback interface comes by that of the sandbox.
-    assert_eq!(ask_here("tcp", "127.0.0.1", 8080)?, "127.0.0.1");
+    assert_eq!(ask_here("tcp-first", "127.0.0.1", 8080)?, "127.0.0.1");
     for port in [8000, 5353] {
         assert_eq!(scene.ask("tcp", HOST, port)?, "ECONNREFUSED", "{port}");
     }
