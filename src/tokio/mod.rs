@@ -61,8 +61,9 @@
 //! A thread of the blocking pool resolves the name and makes the connection of a [`grant_tcp`](crate::Command::grant_tcp), before
 //! the launch. It goes on for its ten seconds at most when the future is dropped, and what comes of it is closed then.
 //!
-//! Twice the launch does wait for others: an unprivileged host with subordinate ids runs `newuidmap` and `newgidmap`, and the
-//! first launch of a process may have to enable the controllers of its cgroup, or to ask systemd for a scope.
+//! Three times the launch does wait for others: an unprivileged host with subordinate ids runs `newuidmap` and `newgidmap`, and the
+//! first launch of a process may have to enable the controllers of its cgroup, or to ask systemd for a scope. A sandbox with a
+//! user-mode network (feature `net`) waits some ten milliseconds for its program.
 //!
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         filter: a_published_port,
         filter: frames_do_not_reach_a_neighbour + "nft",
         user_mode: a_user_mode_network_leads_outside + "pasta" + "slirp4netns",
+        user_mode: a_user_mode_program_has_nothing_of_the_host + "pasta" + "slirp4netns",
         user_mode: user_mode_closes_the_hosts_loopback + "pasta" + "slirp4netns",
         user_mode: user_mode_closes_the_metadata_service + "pasta" + "slirp4netns",
         user_mode: user_mode_finds_names + "pasta" + "slirp4netns",

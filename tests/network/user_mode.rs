@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as HostCommand, Stdio as HostStdio};
 use std::time::Duration;
@@ -95,6 +96,31 @@ pub(crate) fn a_user_mode_network_leads_outside(scene: &Scene) -> Result {
     PROGRAMS.into_iter().try_for_each(from_outside_it_is_the_host)
 }
 
+pub(crate) fn a_user_mode_program_has_nothing_of_the_host(_: &Scene) -> Result {
+    set()?;
+    // It would be inherited.
+    let (open, _other) = nix::unistd::pipe()?;
+    let name =
+        |pid: &str, number: &str| fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
+    let ours = name("self", &open.as_raw_fd().to_string());
+    assert!(ours.to_string_lossy().starts_with("pipe:"));
+    for program in PROGRAMS {
+        let container = on(by(program)).start()?;
+        let [pid] = helpers()[..] else { return fail(format!("{program}: {:?}", helpers())) };
+        assert_eq!(fs::read(format!("/proc/{pid}/environ"))?, b"", "{program}");
+        let numbers = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+        let names: Vec<_> =
+            numbers.filter_map(|entry| Some(name(&pid.to_string(), entry.file_name().to_str()?))).collect();
+        assert!(names.len() > 3 && !names.contains(&ours), "{program}: {names:?}");
+        assert_eq!(name(&pid.to_string(), "0"), std::path::Path::new("/dev/null"), "{program}");
+        for output in ["1", "2"] {
+            assert_ne!(name(&pid.to_string(), output), name("self", output), "{program}");
+        }
+        drop(container);
+    }
+    Ok(())
+}
+
 /// Tells whatever comes to the loopback interface, in a second; and answers.
 const LOOPBACK: &str = r#"
 import select, socket
@@ -163,7 +189,7 @@ fn heard_on_loopback(sandbox: &Sandbox, addresses: &[&str]) -> Result<String> {
 }
 
 fn loopback_is_closed(program: UserModeProgram) -> Result {
-    let known = ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1", "127.8.0.1", "localhost"];
+    let known = ["127.0.0.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "127.8.0.1", "localhost"];
     let special = ["10.0.2.2", "10.0.2.3", OUTSIDE, OUTSIDE_6, HOST, HOST_6];
     let all = [known.as_slice(), special.as_slice()].concat();
     let open = by(program).host_loopback().metadata_services();

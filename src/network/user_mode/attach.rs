@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::program::{READY_FD, UserModeProgram, addresses_of};
 use crate::child::Child;
-use crate::command::Command;
+use crate::command::{Command, Stdio};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sandbox::Sandbox;
 
@@ -61,10 +61,10 @@ impl Wanted {
         let (messages, messages_end) = pipe()?;
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).args(self.program.target(init));
-        command.current_dir("/").stderr(messages_end);
+        command.stderr(messages_end);
         match self.program {
             UserModeProgram::Pasta => command.stdout(ready_end),
-            UserModeProgram::Slirp4netns => command.keep_fd(ready_end, READY_FD),
+            UserModeProgram::Slirp4netns => command.stdout(Stdio::null()).keep_fd(ready_end, READY_FD),
         };
         let program = Sandbox::bare().spawn(&command).map_err(|error| self.failed(&error.to_string()))?;
         // So that the pipes end with the program.

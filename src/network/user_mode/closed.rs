@@ -34,7 +34,7 @@ pub(super) fn rules(metadata_services: bool, servers: &[IpAddr]) -> Batch {
     let to = |addresses, service| fits(&Resolved { act: Act::Deny, number: 0, addresses, service });
     let mut batch = Batch::default();
     batch.add_table(TABLE);
-    // Routes would not do: by a socket that is bound to an interface, the kernel sends where there is none.
+    // Routes would not do: by a socket that is bound to an interface, the kernel sends where none leads.
     let base = Base { kind: "filter", hook: InetHookNumber::LocalOut, priority: 0 };
     batch.add_chain(TABLE, CHAIN, Some(base));
     let mut rule = |mut parts: Vec<_>, end| {

@@ -48,8 +48,9 @@ use crate::sandbox::Sandbox;
 /// | the host needs | a default route, `/dev/net/tun` | `/dev/net/tun` |
 ///
 /// The program is started with the sandbox, by the user that the host is, with an empty environment and no descriptor of the host,
-/// and is killed when the sandbox ends or the host dies, of `SIGKILL` as well. If somebody else kills it, the sandbox goes on
-/// without a network: connections hang, new ones do too. See
+/// and is killed when the sandbox is taken down or the host dies, of `SIGKILL` as well. It is no part of the sandbox: no limit
+/// of that holds for it, and what it costs is in no [`Usage`](crate::Usage). If somebody else kills it, its interface goes, and the
+/// sandbox goes on without a network. See
 /// [passt(1)](https://passt.top/builds/latest/web/passt.1.html) and
 /// [slirp4netns(1)](https://github.com/rootless-containers/slirp4netns/blob/master/slirp4netns.1.md).
 ///
@@ -95,8 +96,11 @@ impl UserMode {
     }
 
     /// Whatever comes by TCP to this port of the host, at any of its addresses, goes to a port of the sandbox. Needs `pasta`, and
-    /// for ports below 1024 that the user may bind them (`net.ipv4.ip_unprivileged_port_start`). A program inside that listens on
-    /// all of its addresses hears clients of the host itself as well.
+    /// for ports below 1024 that the user may bind them (`net.ipv4.ip_unprivileged_port_start`). A client of the host's loopback
+    /// interface comes by that of the sandbox. A port that is taken is an error of the start.
+    ///
+    /// The `pasta` of Debian 12 completes such a connection only when the client has sent something: a server inside must not be
+    /// the first to speak.
     pub fn publish(mut self, outer: u16, inner: u16) -> Self {
         self.published.push(Published { protocol: Protocol::Tcp, outer, inner });
         self
