@@ -63,7 +63,7 @@
 //!
 //! Three times the launch does wait for others: an unprivileged host with subordinate ids runs `newuidmap` and `newgidmap`, and the
 //! first launch of a process may have to enable the controllers of its cgroup, or to ask systemd for a scope. A sandbox with a
-//! user-mode network (feature `net`) waits some ten milliseconds for its program.
+//! user-mode network (feature `net`) waits for its program, 20 ms for `pasta` and 6 ms for `slirp4netns`, and some 30 ms for its end.
 //!
 //! [`Sandbox::plan`](crate::Sandbox::plan) reads the host's files, so make the plan once. Reading captured output copies memory.
 //! [`freeze`](Child::freeze), [`copy_in`](crate::Container::copy_in), [`copy_out`](crate::Container::copy_out) and

@@ -54,6 +54,14 @@ use crate::sandbox::Sandbox;
 /// [passt(1)](https://passt.top/builds/latest/web/passt.1.html) and
 /// [slirp4netns(1)](https://github.com/rootless-containers/slirp4netns/blob/master/slirp4netns.1.md).
 ///
+/// # Errors
+///
+/// The plan fails with [`Unsupported`](crate::ErrorKind::Unsupported) where no program is installed, with the name of its
+/// package in the [`hint`](crate::Error::hint), and with [`InvalidConfig`](crate::ErrorKind::InvalidConfig) for policies without
+/// a user namespace, with capabilities that could undo what is closed, and for ports and sizes that cannot be. The start fails
+/// with [`Setup`](crate::ErrorKind::Setup) and what the program says where it is not ready within ten seconds, and with
+/// [`Unsupported`](crate::ErrorKind::Unsupported) where the kernel has no `nf_tables`.
+///
 /// # Examples
 ///
 /// ```no_run

@@ -18,7 +18,16 @@ pub(super) const INNER: &str = "eth0";
 /// Where slirp4netns says that it is ready.
 pub(super) const READY_FD: u32 = 3;
 
-/// A program that makes a [user-mode network](UserMode).
+/// A program that makes a [user-mode network](UserMode), looked for in `/usr/bin`, `/usr/local/bin` and `/bin`.
+///
+/// # Examples
+///
+/// ```
+/// use belljar::{Network, Sandbox, UserModeProgram};
+///
+/// let sandbox = Sandbox::new().network(Network::user_mode().program(UserModeProgram::Slirp4netns));
+/// # let _ = sandbox;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UserModeProgram {
@@ -121,6 +130,10 @@ impl UserModeProgram {
                 add(&["--disable-dns"]);
                 if !wanted.host_loopback {
                     add(&["--disable-host-loopback"]);
+                }
+                // Root would stay root, with everything that it may.
+                if nix::unistd::geteuid().is_root() {
+                    add(&["--enable-sandbox"]);
                 }
                 if let Some(mtu) = wanted.mtu {
                     add(&[&format!("--mtu={mtu}")]);
