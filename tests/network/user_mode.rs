@@ -396,6 +396,14 @@ fn a_killed_program(program: UserModeProgram) -> Result {
     assert_eq!(asks(&container)?, "ENETUNREACH", "{program}");
     assert_eq!(support::run_sh(&on(by(program)), "echo fine")?, "fine\n");
     container.close()?;
+    // So is whoever is to end it.
+    let container = on(by(program)).start()?;
+    let [pid] = helpers()[..] else { return fail(format!("{:?}", helpers())) };
+    let keeper = support::oracle::status_of(&pid.to_string()).remove("PPid").unwrap_or_default();
+    run(&format!("kill -KILL {keeper}"))?;
+    drop(container);
+    let is_gone = || !std::path::Path::new(&format!("/proc/{pid}")).exists();
+    assert!(within(Duration::from_secs(5), is_gone), "{program}");
     Ok(())
 }
 
@@ -462,6 +470,14 @@ fn killed_host(mut command: HostCommand) -> Result {
 pub(crate) fn a_user_mode_host_is_killed(_: &Scene) -> Result {
     set()?;
     killed_host(support::role_command("user-mode-hold", &[]))?;
+    // While it starts them, as well.
+    for milliseconds in (0..100).step_by(7) {
+        let mut host = support::role_command("user-mode-hold", &[]).stdout(HostStdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        host.kill()?;
+        host.wait()?;
+        assert!(no_helper_is_left(), "after {milliseconds} ms: {:?}", helpers());
+    }
     let scratch = Scratch::new();
     killed_host(support::nobody_command(&scratch, "user-mode-hold", &[])?)
 }

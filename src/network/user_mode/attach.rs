@@ -36,11 +36,12 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     /// A sandbox that isolates nothing: its init kills the program when this host dies, which no thread of ours could.
-    #[expect(dead_code, reason = "it is there to be dropped with the sandbox")]
     program: Child,
     #[expect(dead_code, reason = "the program would be killed by a pipe that nobody can read")]
     messages: File,
     addresses: Vec<IpAddr>,
+    /// The process that started it, and alone ends it.
+    owner: u32,
 }
 
 /// A pipe at which neither side waits: a program whose messages nobody reads must not be held by them.
@@ -70,7 +71,9 @@ impl Wanted {
         // So that the pipes end with the program.
         drop(command);
         match await_ready(&ready) {
-            Ok(true) => Ok(Attachment { program, messages, addresses: addresses_of(init) }),
+            Ok(true) => {
+                Ok(Attachment { program, messages, addresses: addresses_of(init), owner: std::process::id() })
+            }
             Ok(false) => Err(self.failed(&format!("it has ended: {}", said(&messages)))),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(self.failed(&format!("it is not ready after {PATIENCE:?}: {}", said(&messages))))
@@ -96,6 +99,15 @@ impl Wanted {
 impl Attachment {
     pub(crate) fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        // Its init does that, too, and reaps it: if nobody has killed that one.
+        if self.owner == std::process::id() {
+            self.program.signal(libc::SIGKILL).ok();
+        }
     }
 }
 
