@@ -225,7 +225,8 @@ impl BridgeBuilder {
             let is_alone = lock.take_alone()?;
             if is_alone {
                 if lock.is_current()? {
-                    let switched_on = config.set_up(&mut routes)?;
+                    let made = config.set_up(&mut routes);
+                    let switched_on = made.inspect_err(|_| lock.forget())?;
                     lock.set_words(&config.words())?;
                     lock.share()?;
                     if lock.is_current()? && lock.words()? == config.words() {
@@ -508,6 +509,7 @@ fn sweep(routes: &mut Routes) -> Result<()> {
             lock.forget();
         }
     }
+    Lock::sweep();
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Step};
 use crate::sys;
 
 const DIRECTORY: &str = "/run";
+const PREFIX: &str = "belljar.bridge.";
 
 /// A lock of a bridge of this network namespace. `flock(2)`: it ends with the last copy of the descriptor.
 #[derive(Debug)]
@@ -26,7 +27,10 @@ impl Lock {
             Error::os(Step::Network, "looking at this thread's network namespace", error)
                 .with_hint("mount proc: `mount -t proc proc /proc`")
         })?;
-        let path = Path::new(DIRECTORY).join(format!("belljar.bridge.{}.{bridge}", namespace.ino()));
+        Self::at(Path::new(DIRECTORY).join(format!("{PREFIX}{}.{bridge}", namespace.ino())))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
         let failed = |error: io::Error| {
             Error::os(Step::Network, format!("opening {}", path.display()), error).with_path(&path).with_hint(
                 "bridges are for a privileged host with a writable /run; Network::user_mode() is for others",
@@ -43,6 +47,19 @@ impl Lock {
             .map_err(failed)?;
         let file = sys::above_stdio(file.into()).map_err(failed)?;
         Ok(Self { file: file.into(), path })
+    }
+
+    /// Removes the files of bridges that nobody uses, in whatever namespace they are or were.
+    pub(super) fn sweep() {
+        for entry in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
+                && let Ok(lock) = Self::at(entry.path())
+                && lock.take_alone().unwrap_or(false)
+                && lock.is_current().unwrap_or(false)
+            {
+                lock.forget();
+            }
+        }
     }
 
     /// Whether nobody else had it; nobody else gets it then.

@@ -23,6 +23,15 @@ fn main() -> ExitCode {
     let cases = scenes![
         bridge: the_gateway_and_nobody_else,
         bridge: an_address_of_its_own,
+        bridge: what_cannot_be + "nft",
+        bridge: every_address_is_in_use,
+        bridge: two_hundred_on_one_bridge + "nft",
+        bridge: a_killed_host_is_swept_up_after + "nft",
+        bridge: two_hosts_share_a_bridge + "nft",
+        bridge: a_bridge_of_the_administrators + "nft",
+        bridge: every_kind_of_start,
+        bridge: rates_are_kept,
+        bridge: an_unprivileged_host_is_told + "setpriv",
         filter: outside_by_masquerade,
         filter: outside_by_ipv6,
         filter: sandboxes_are_apart,
@@ -34,5 +43,13 @@ fn main() -> ExitCode {
         filter: a_published_port,
         filter: frames_do_not_reach_a_neighbour + "nft",
     ];
-    support::main(cases, &[("scene", scene::play)])
+    support::main(
+        cases,
+        &[
+            ("scene", scene::play),
+            ("crash", bridge::crash),
+            ("neighbour", bridge::neighbour),
+            ("nobody", bridge::nobody),
+        ],
+    )
 }

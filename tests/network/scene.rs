@@ -68,6 +68,13 @@ pub(crate) struct Scene {
 pub(crate) struct Process(Child);
 
 impl Process {
+    /// Ends its input, and waits for its end.
+    pub(crate) fn finish(&mut self) -> Result {
+        drop(self.0.stdin.take());
+        let status = self.0.wait()?;
+        if status.success() { Ok(()) } else { fail(format!("it ended with {status}")) }
+    }
+
     /// What else it says until it ends by itself.
     pub(crate) fn rest(mut self) -> Result<String> {
         let mut text = String::new();
@@ -155,7 +162,7 @@ fn serve(mut command: HostCommand, address: &str, port: u16) -> Result<Process> 
     ready(command)
 }
 
-fn ready(mut command: HostCommand) -> Result<Process> {
+pub(crate) fn ready(mut command: HostCommand) -> Result<Process> {
     let mut process = Process(command.stdout(HostStdio::piped()).spawn()?);
     // Byte by byte: what comes after the line is for whoever asks for the rest.
     let mut line = Vec::new();
