@@ -108,8 +108,8 @@ impl Bridge {
         Some(Guest { port: format!("{PORT_PREFIX}{:08x}", u32::from(v4)), ethernet, addresses })
     }
 
-    /// Makes a wire for a sandbox, with the first address that is free.
-    fn wire(&self, routes: &mut Routes, namespace: &OwnedFd) -> Result<Guest> {
+    /// Makes a wire for a sandbox, with the first address that is free. It goes with the sandbox's namespace.
+    fn wire(&self, namespace: &OwnedFd) -> Result<Guest> {
         let room = self.room();
         let since = Instant::now();
         loop {
@@ -123,10 +123,12 @@ impl Bridge {
                     inner_address: guest.ethernet,
                     namespace,
                 };
-                match routes.make_wire(&wire) {
+                // Not for longer: whoever waits for an address must not keep others from giving theirs back.
+                let made = self.0.routes()?.make_wire(&wire);
+                match made {
                     Ok(()) => return Ok(guest),
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                    Err(error) => return Err(self.explain(routes, "making a wire to", error)),
+                    Err(error) => return Err(self.explain("making a wire to", error)),
                 }
             }
             if since.elapsed() > PATIENCE {
@@ -139,10 +141,10 @@ impl Bridge {
     }
 
     /// Why something about the bridge failed: it may be gone.
-    fn explain(&self, routes: &mut Routes, what: &str, error: std::io::Error) -> Error {
+    fn explain(&self, what: &str, error: std::io::Error) -> Error {
         let name = &self.0.name;
-        match routes.interface(name) {
-            Ok(found) if found.as_ref().is_none_or(|found| found.index != self.0.index) => gone(name),
+        match self.0.routes().map(|mut routes| routes.interface(name)) {
+            Ok(Ok(found)) if found.as_ref().is_none_or(|found| found.index != self.0.index) => gone(name),
             _ => failed(format!("{what} the bridge {name}"), error),
         }
     }
@@ -152,23 +154,13 @@ impl Wanted {
     /// Wires the sandbox that has this network namespace to the bridge.
     pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Attachment> {
         let rules = self.policy.resolve()?;
-        let mut routes = Routes::open().map_err(|error| failed("opening a netlink socket", error))?;
-        let guest = self.bridge.wire(&mut routes, namespace)?;
+        let guest = self.bridge.wire(namespace)?;
         // From here on it is taken back when something fails.
         let attachment = Attachment { wanted: self.clone(), guest, rules, owner: std::process::id() };
-        let made = attachment
-            .admit(&mut routes)
-            .and_then(|()| attachment.configure(namespace))
-            .and_then(|()| attachment.open(&mut routes));
-        match made {
-            Ok(()) => Ok(attachment),
-            Err(error) => {
-                if let Ok(Some(port)) = routes.interface(&attachment.guest.port) {
-                    routes.remove(port.index).ok();
-                }
-                Err(error)
-            }
-        }
+        attachment.admit()?;
+        attachment.configure(namespace)?;
+        attachment.open()?;
+        Ok(attachment)
     }
 
     pub(crate) fn bridge(&self) -> &Bridge {
@@ -178,8 +170,8 @@ impl Wanted {
 
 impl Attachment {
     /// Puts the rules about it in place, before anything can come from it.
-    fn admit(&self, routes: &mut Routes) -> Result<()> {
-        let mut nft = Nft::open().map_err(|error| failed("opening a netlink socket", error))?;
+    fn admit(&self) -> Result<()> {
+        let mut nft = self.wanted.bridge.0.nft()?;
         let firewall = &self.wanted.bridge.0.firewall;
         let admit = |nft: &mut Nft| {
             let mut batch = Batch::default();
@@ -201,7 +193,7 @@ impl Attachment {
             Err(failure) => return Err(not_taken(failure)),
         }
         // Whoever published it may have been killed.
-        let taken = self.withdraw_stale(routes, &mut nft)?;
+        let taken = self.withdraw_stale(&mut nft)?;
         match admit(&mut nft) {
             Ok(()) => Ok(()),
             Err(failure) if is_conflict(&failure) => {
@@ -217,9 +209,15 @@ impl Attachment {
     }
 
     /// Removes published ports of sandboxes that are gone; returns the first of ours that somebody else has for good, and who.
-    fn withdraw_stale(&self, routes: &mut Routes, nft: &mut Nft) -> Result<Option<(u16, IpAddr)>> {
+    fn withdraw_stale(&self, nft: &mut Nft) -> Result<Option<(u16, IpAddr)>> {
         let firewall = &self.wanted.bridge.0.firewall;
-        let ports = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
+        let ports = self
+            .wanted
+            .bridge
+            .0
+            .routes()?
+            .interfaces()
+            .map_err(|error| failed("listing the interfaces", error))?;
         let listed = nft.elements(firewall.routed(), PUBLISHED_4);
         let listed = listed.map_err(|error| failed("listing the published ports", error))?;
         let mut taken = None;
@@ -270,9 +268,10 @@ impl Attachment {
     }
 
     /// Lets frames through.
-    fn open(&self, routes: &mut Routes) -> Result<()> {
+    fn open(&self) -> Result<()> {
         let bridge = &self.wanted.bridge;
         let port = &self.guest.port;
+        let mut routes = bridge.0.routes()?;
         if let Some(rate) = self.wanted.ingress_max {
             let found =
                 routes.interface(port).map_err(|error| failed(format!("looking for {port}"), error))?;
@@ -281,7 +280,9 @@ impl Attachment {
                 .limit_rate(index, rate.get(), bridge.0.mtu)
                 .map_err(|error| failed(format!("limiting the rate of {port}"), error))?;
         }
-        routes.open_port(port).map_err(|error| bridge.explain(routes, "opening a port of", error))
+        let opened = routes.open_port(port);
+        drop(routes);
+        opened.map_err(|error| bridge.explain("opening a port of", error))
     }
 
     /// Its address on the bridge, and that of IPv6.
@@ -294,7 +295,7 @@ impl Attachment {
     /// What it has sent and received; `None` if the rules that count are gone.
     pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
         let firewall = &self.wanted.bridge.0.firewall;
-        let mut nft = Nft::open().ok()?;
+        let mut nft = self.wanted.bridge.0.nft().ok()?;
         let mut of = |chain: String| {
             let counts = nft.rule_counts(firewall.bridged(), &chain).ok()?;
             counts.first().copied().map(Traffic::from)
@@ -306,9 +307,10 @@ impl Attachment {
     pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
         let wanted = &self.wanted;
         let firewall = &wanted.bridge.0.firewall;
-        let counted =
-            Nft::open().and_then(|mut nft| nft.rule_counts(firewall.routed(), self.guest.egress_chain()));
-        let Ok(counted) = counted else { return Vec::new() };
+        let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
+        let Ok(counted) = nft.rule_counts(firewall.routed(), self.guest.egress_chain()) else {
+            return Vec::new();
+        };
         let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
         let others = ["deny protected".to_owned(), format!("{} otherwise", wanted.policy.otherwise)];
         let mut counts: Vec<EgressCount> =
@@ -336,7 +338,7 @@ impl Drop for Attachment {
         let mut batch = Batch::default();
         firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
         // What cannot be removed goes with the table, and is replaced by the next that has the address.
-        if let Ok(mut nft) = Nft::open() {
+        if let Ok(mut nft) = self.wanted.bridge.0.nft() {
             nft.commit(batch).ok();
         }
     }
