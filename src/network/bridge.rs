@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::attach::PORT_PREFIX;
 use super::cidr::Cidr;
 use super::firewall::Firewall;
-use super::lock::Lock;
+use super::lock::{Lock, Turn};
 use super::nft::{Batch, Failure, Nft};
 use super::resolver;
 use super::route::{Interface, Routes};
@@ -82,6 +82,8 @@ pub(super) struct Inner {
     pub(super) firewall: Firewall,
     /// Where the search for an address goes on.
     pub(super) next: AtomicU32,
+    /// Held while an address is handed out.
+    turn: Mutex<()>,
     /// In the network namespace that the bridge is in. They stay open: the kernel lets go of a socket that has changed rules when
     /// it has freed what was removed, milliseconds later.
     routes: Mutex<Routes>,
@@ -404,6 +406,8 @@ impl Config {
         self.firewall().install(&mut batch);
         let mut nft = Nft::open().map_err(|error| failed("opening a netlink socket", error))?;
         nft.commit(batch).map_err(not_taken)?;
+        let subnets: Vec<Cidr> = self.subnets().collect();
+        forget_connections(&mut nft, |address| subnets.iter().any(|subnet| subnet.contains(address)))?;
         for subnet in self.subnets() {
             let address = gateway(&subnet);
             routes
@@ -474,6 +478,7 @@ impl Config {
             dns,
             firewall: self.firewall(),
             next: AtomicU32::new(0),
+            turn: Mutex::new(()),
             routes: Mutex::new(routes),
             nft: Mutex::new(Nft::open().map_err(|error| failed("opening a netlink socket", error))?),
             lock,
@@ -482,6 +487,14 @@ impl Config {
             name: self.name,
         })))
     }
+}
+
+/// Makes the kernel forget connections of sandboxes that have ended.
+pub(super) fn forget_connections(nft: &mut Nft, is_one: impl Fn(IpAddr) -> bool) -> Result<()> {
+    nft.forget_connections(is_one).map_err(|error| {
+        failed("forgetting the connections of earlier sandboxes", error)
+            .with_hint("the kernel needs CONFIG_NF_CT_NETLINK: modprobe nf_conntrack_netlink")
+    })
 }
 
 /// Somebody has removed the bridge.
@@ -586,6 +599,19 @@ impl Inner {
             return Ok(Socket::Kept(kept.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         open().map(Socket::Own).map_err(|error| failed("opening a netlink socket", error))
+    }
+
+    /// Waits until no other thread or process hands an address of the bridge out.
+    pub(super) fn turn(&self) -> Result<(MutexGuard<'_, ()>, Turn<'_>)> {
+        let among_threads = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((among_threads, self.lock.turn()?))
+    }
+
+    /// Whether this is the address of the sandbox at a port. Both subnets have the same numbers.
+    pub(super) fn is_at(&self, address: IpAddr, port: &str) -> bool {
+        let Some(number) = super::attach::number_of(&self.subnet, port) else { return false };
+        let mut subnets = [Some(self.subnet), self.subnet6].into_iter().flatten();
+        subnets.any(|subnet| subnet.nth(number) == Some(address))
     }
 
     pub(super) fn routes(&self) -> Result<Socket<'_, Routes>> {

@@ -7,6 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
@@ -89,6 +92,25 @@ impl Lock {
         Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
     }
 
+    /// Waits for a turn among the processes that share it, which ends with what is returned. Not for threads of one process.
+    pub(super) fn turn(&self) -> Result<Turn<'_>> {
+        self.range(libc::F_WRLCK).map(|()| Turn(self))
+    }
+
+    /// A lock of one byte beside that of the file (`F_OFD_SETLKW`, fcntl(2)).
+    fn range(&self, kind: libc::c_int) -> Result<()> {
+        let kind =
+            libc::c_short::try_from(kind).map_err(|_| Error::internal(Step::Network, "bad lock kind"))?;
+        let range = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
+        loop {
+            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range)) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(self.failed("locking", errno.into())),
+            }
+        }
+    }
+
     /// What those who share it have agreed on.
     pub(super) fn words(&self) -> Result<String> {
         let mut words = String::new();
@@ -114,6 +136,16 @@ impl Lock {
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
         Error::os(Step::Network, format!("{what} {}", self.path.display()), error).with_path(&self.path)
+    }
+}
+
+/// A turn, which ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(&'a Lock);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.range(libc::F_UNLCK).ok();
     }
 }
 

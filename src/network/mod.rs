@@ -9,6 +9,7 @@ mod attach;
 mod bridge;
 mod bridged;
 mod cidr;
+mod conntrack;
 mod egress;
 mod firewall;
 mod lock;

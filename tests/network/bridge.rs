@@ -349,7 +349,7 @@ pub(crate) fn rates_are_kept(scene: &Scene) -> Result {
         let mut command = Command::new("/usr/bin/python3");
         command.args(["-c", TRANSFER, direction, OUTSIDE]);
         let output = on(network.clone()).output(&command)?;
-        let usage = output.outcome.usage.clone();
+        let usage = output.outcome.usage;
         let measured: f64 = succeed(output)?.trim().parse().expect("a number");
         let of_limit = measured / rate as f64;
         eprintln!("{direction}: {of_limit:.3} of the limit");
@@ -362,7 +362,7 @@ pub(crate) fn rates_are_kept(scene: &Scene) -> Result {
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", TRANSFER, "up", OUTSIDE]);
     let free: f64 = succeed(plain(&bridge).output(&command)?)?.trim().parse().expect("a number");
-    assert!(free > (10 << 20) as f64, "{free} bytes a second");
+    assert!(free > (4 << 20) as f64, "{free} bytes a second");
     Ok(())
 }
 

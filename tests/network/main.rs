@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         filter: names_are_found,
         filter: what_went_over_the_wire_is_counted,
         filter: nobody_has_the_address_of_another + "nft",
+        filter: nobody_goes_on_with_the_connections_of_another,
+        filter: nobody_says_where_another_is + "nft",
         filter: a_published_port,
         filter: frames_do_not_reach_a_neighbour + "nft",
     ];

@@ -135,6 +135,14 @@ impl Scene {
         ready(command)
     }
 
+    /// Runs a script outside to its end.
+    pub(crate) fn outside_script(&self, script: &str, args: &[&str]) -> Result<String> {
+        let pid = self.outside.0.id().to_string();
+        let mut command = HostCommand::new("nsenter");
+        command.args(["--net", "-t", &pid, "--", "python3", "-c", script]).args(args);
+        run_helper(&mut command, Duration::from_secs(20))?.succeed()
+    }
+
     /// What a client outside hears.
     pub(crate) fn ask(&self, kind: &str, address: &str, port: u16) -> Result<String> {
         let pid = self.outside.0.id().to_string();
