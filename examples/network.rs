@@ -1,4 +1,4 @@
-//! Three sandboxes on a bridge: a web server, a client that may talk to it, and one that may not.
+//! Three sandboxes on a bridge: a web server, a client that may talk to it, and one that may not; and what a bridge costs.
 //!
 //! ```sh
 //! sudo unshare --net cargo run --release --features net --example network
@@ -59,7 +59,25 @@ fn main() -> belljar::Result<()> {
     let output = stranger.output(&fetch)?;
     println!("stranger: {}", String::from_utf8_lossy(&output.stderr).trim());
     assert!(!output.outcome.success());
+
+    // What a wire costs.
+    let (alone, wired) = (Sandbox::new(), Sandbox::new().network(Network::bridge(&bridge)));
+    let (alone, wired) = (median_run(&alone)?, median_run(&wired)?);
+    println!("a run of /bin/true: {alone:.1?} without a network, {wired:.1?} on a bridge");
     Ok(())
+}
+
+/// The median of 100 runs.
+fn median_run(sandbox: &Sandbox) -> belljar::Result<Duration> {
+    let plan = sandbox.plan()?;
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let start = Instant::now();
+        plan.output(Command::new("/bin/true"))?;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 /// The host reaches every sandbox.

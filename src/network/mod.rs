@@ -31,6 +31,7 @@ use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::joining::Sharer;
 use crate::namespace::Namespaces;
+use crate::rootfs::Names;
 use crate::sandbox::Sandbox;
 
 /// What network a sandbox has. See [`Sandbox::network`].
@@ -211,6 +212,8 @@ pub(crate) fn with_name_service(sandbox: &Sandbox) -> Cow<'_, Sandbox> {
     let servers = match wire {
         WireTo::Bridge(bridged) => bridged.servers(),
     };
-    let rootfs = rootfs.clone().finding_names(resolver::resolv_conf(servers));
+    let own = sandbox.hostname.as_ref().and_then(|name| name.to_str());
+    let names = Names { resolver: resolver::resolv_conf(servers), hosts: resolver::hosts(own) };
+    let rootfs = rootfs.clone().finding_names(names);
     Cow::Owned(Sandbox { rootfs: Some(rootfs), ..sandbox.clone() })
 }

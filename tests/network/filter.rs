@@ -164,6 +164,9 @@ pub(crate) fn names_are_found(scene: &Scene) -> Result {
         succeed(sandbox.output(Command::new("/usr/bin/python3").args(["-c", script]))?)
     };
     assert_eq!(find(Egress::allow_all())?, "192.0.2.2\n");
+    let script = "import socket; print(socket.gethostbyname(socket.gethostname()))";
+    let own = plain(&bridge).output(Command::new("/usr/bin/python3").args(["-c", script]))?;
+    assert_eq!(succeed(own)?, "127.0.1.1\n");
     assert_eq!(find(Egress::deny_all().allow("192.0.2.2:53/udp"))?, "192.0.2.2\n");
     assert_eq!(find(Egress::deny_all().allow("192.0.2.2:8000"))?, "gaierror\n");
     Ok(())
@@ -281,14 +284,17 @@ pub(crate) fn a_published_port(scene: &Scene) -> Result {
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
     assert!(error.hint().is_some_and(|hint| hint.contains("enable_forwarding")));
     drop(bridge);
-    let bridge = builder().enable_forwarding().create()?;
+    let bridge = builder().subnet6("fd00:10::/64").enable_forwarding().create()?;
     let network = Network::bridge(&bridge).publish(8080, 8000).publish_udp(5353, 8000);
     let container = on(network.clone()).start()?;
-    let _server = serving(&container, "0.0.0.0", 8000)?;
+    let _server = serving(&container, "::", 8000)?;
     // From outside, whose address the sandbox sees, and from the host itself by the same way.
-    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
-    assert_eq!(scene.ask("udp", HOST, 5353)?, OUTSIDE);
-    assert_eq!(ask_here("tcp", HOST, 8080)?, HOST);
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, format!("::ffff:{OUTSIDE}"));
+    assert_eq!(scene.ask("udp", HOST, 5353)?, format!("::ffff:{OUTSIDE}"));
+    assert_eq!(scene.ask("tcp", HOST_6, 8080)?, OUTSIDE_6);
+    assert_eq!(scene.ask("udp", HOST_6, 5353)?, OUTSIDE_6);
+    assert_eq!(ask_here("tcp", HOST, 8080)?, format!("::ffff:{HOST}"));
+    assert_eq!(ask_here("tcp", HOST_6, 8080)?, HOST_6);
     assert_eq!(scene.ask("tcp", HOST, 8000)?, "ECONNREFUSED");
     scene.outside(&format!("ip route add 10.10.0.0/24 via {HOST}"))?;
     let own = container.addresses()[0].to_string();
@@ -306,8 +312,8 @@ pub(crate) fn a_published_port(scene: &Scene) -> Result {
     assert_eq!(scene.ask("tcp", HOST, 8080)?, "ECONNREFUSED");
     // It is free again.
     let container = on(network).start()?;
-    let _server = serving(&container, "0.0.0.0", 8000)?;
-    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
+    let _server = serving(&container, "::", 8000)?;
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, format!("::ffff:{OUTSIDE}"));
     Ok(())
 }
 
