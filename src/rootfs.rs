@@ -39,8 +39,17 @@ pub struct Rootfs {
     kind: Kind,
     /// What must not go away while a sandbox has this root.
     held: Option<Held>,
-    /// The text of its `/etc/resolv.conf`, if names are to be found by the network.
-    resolver: Option<String>,
+    /// What is different where names are found by the network.
+    names: Option<Names>,
+}
+
+/// Files of the system view by which programs find the addresses of names.
+#[derive(Debug, Clone)]
+pub(crate) struct Names {
+    /// `/etc/resolv.conf`
+    pub(crate) resolver: String,
+    /// `/etc/hosts`
+    pub(crate) hosts: String,
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +131,9 @@ impl Kept {
     }
 }
 
+/// The `/etc/hosts` of the system view.
+pub(crate) const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
 /// The most lower layers that overlayfs takes (`OVL_MAX_STACK`).
 const MAX_LAYERS: usize = 500;
 /// Directories of `/` that a program of the system needs: binaries and libraries, and their aliases.
@@ -133,13 +145,13 @@ pub(crate) const SYSTEM_ETC: [&str; 6] =
 
 impl Rootfs {
     fn of(kind: Kind) -> Self {
-        Self { kind, held: None, resolver: None }
+        Self { kind, held: None, names: None }
     }
 
-    /// A system view that finds names by the network, with this `/etc/resolv.conf`.
+    /// A system view that finds names by the network.
     #[cfg(feature = "net")]
-    pub(crate) fn finding_names(mut self, resolver: String) -> Self {
-        self.resolver = Some(resolver);
+    pub(crate) fn finding_names(mut self, names: Names) -> Self {
+        self.names = Some(names);
         self
     }
 
@@ -305,7 +317,7 @@ impl Rootfs {
         if let Some(held) = &self.held {
             lowering.hold(held.clone());
         }
-        let system = if self.is_system() { system_mounts(self.resolver.as_deref())? } else { Vec::new() };
+        let system = if self.is_system() { system_mounts(self.names.as_ref())? } else { Vec::new() };
         if self.is_system() && lowering.may_share_root() {
             if let Some((skeleton, rest)) = Skeleton::new(&system, mounts) {
                 return self.lower_shared(lowering, skeleton, &rest);
@@ -596,7 +608,7 @@ fn lower_upper_dir(lowering: &mut Lowering, upper: &Path, work: &Path) -> Result
 }
 
 /// What the system's view consists of.
-fn system_mounts(resolver: Option<&str>) -> Result<Vec<Mount>> {
+fn system_mounts(names: Option<&Names>) -> Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     let foreign = |error: std::io::Error, path: &Path| {
         Error::os(Step::MountSource, format!("looking at {}", path.display()), error).with_path(path)
@@ -630,21 +642,19 @@ fn system_mounts(resolver: Option<&str>) -> Result<Vec<Mount>> {
             mounts.push(Mount::bind(&path, &path));
         }
     }
+    let (sources, hosts) = match names {
+        Some(names) => ("files dns", &*names.hosts),
+        None => ("files", HOSTS),
+    };
+    let switch = format!("passwd: files\ngroup: files\nhosts: {sources}\n");
     let files = [
         ("/etc/passwd", PASSWD),
         ("/etc/group", GROUP),
-        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-        ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+        ("/etc/nsswitch.conf", &switch),
+        ("/etc/hosts", hosts),
     ];
-    let named = resolver.map(|resolver| {
-        [
-            ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
-            ("/etc/resolv.conf", resolver),
-        ]
-    });
-    let is_alone =
-        |file: &(&str, &str)| named.is_none_or(|named| named.iter().all(|other| other.0 != file.0));
-    for (path, content) in files.into_iter().filter(is_alone).chain(named.into_iter().flatten()) {
+    let resolver = names.map(|names| ("/etc/resolv.conf", &*names.resolver));
+    for (path, content) in files.into_iter().chain(resolver) {
         mounts.push(Mount::file(path, content));
     }
     mounts.push(Mount::proc("/proc"));

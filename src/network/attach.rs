@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::bridge::{Bridge, failed, gone, not_taken};
+use super::bridge::{Bridge, failed, forget_connections, gone, not_taken};
 use super::cidr::{Cidr, bits_of};
 use super::egress::{Policy, Resolved};
-use super::firewall::{Guest, PROTECTION, PUBLISHED_4, Published};
+use super::firewall::{Guest, PROTECTION, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
 use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Nft};
-use super::route::{Routes, Wire};
+use super::route::{Mark, Routes, Wire};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
 
@@ -84,6 +84,13 @@ pub(super) fn ethernet_address(address: IpAddr) -> [u8; 6] {
     }
 }
 
+/// The number in a subnet of the sandbox at a port.
+pub(super) fn number_of(subnet: &Cidr, port: &str) -> Option<u32> {
+    let own = u32::from_str_radix(port.strip_prefix(PORT_PREFIX)?, 16).ok()?;
+    let IpAddr::V4(first) = subnet.address() else { return None };
+    subnet.contains(IpAddr::V4(own.into())).then(|| own - u32::from(first))
+}
+
 /// The address that the kernel gives an interface by itself (RFC 4291, appendix A).
 fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
     let pair = |high, low| u16::from_be_bytes([high, low]);
@@ -108,11 +115,12 @@ impl Bridge {
         Some(Guest { port: format!("{PORT_PREFIX}{:08x}", u32::from(v4)), ethernet, addresses })
     }
 
-    /// Makes a wire for a sandbox, with the first address that is free.
-    fn wire(&self, routes: &mut Routes, namespace: &OwnedFd) -> Result<Guest> {
+    /// Makes a wire for a sandbox, with the first address that is free. It goes with the sandbox's namespace.
+    fn wire(&self, namespace: &OwnedFd) -> Result<Guest> {
         let room = self.room();
         let since = Instant::now();
         loop {
+            let turn = self.0.turn()?;
             for _ in 0..room {
                 let Some(guest) = self.guest(self.0.next_number() % room) else { continue };
                 let wire = Wire {
@@ -123,10 +131,12 @@ impl Bridge {
                     inner_address: guest.ethernet,
                     namespace,
                 };
-                match routes.make_wire(&wire) {
-                    Ok(()) => return Ok(guest),
+                // Not for longer: whoever waits for an address must not keep others from giving theirs back.
+                let made = self.0.routes()?.make_wire(&wire);
+                match made {
+                    Ok(()) => return self.mark(&guest).map(|()| guest),
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
-                    Err(error) => return Err(self.explain(routes, "making a wire to", error)),
+                    Err(error) => return Err(self.explain("making a wire to", error)),
                 }
             }
             if since.elapsed() > PATIENCE {
@@ -134,15 +144,60 @@ impl Bridge {
                 return Err(Error::message(ErrorKind::ResourceExhausted, Step::Network, message)
                     .with_hint("end a sandbox, or give the bridge a larger subnet"));
             }
+            drop(turn);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
+    /// Notes in the kernel that an address is used. If it was used before, the kernel may still know connections of that time:
+    /// then it is made to forget those of every address that was used and is not.
+    fn mark(&self, guest: &Guest) -> Result<()> {
+        let bridge = &self.0;
+        let own = self.in_subnets(guest);
+        let told = |error| failed("telling the host of its neighbour", error);
+        let mark = |mark| -> Result<bool> {
+            let mut routes = bridge.routes()?;
+            for address in self.in_subnets(guest) {
+                match routes.set_neighbour(bridge.index, address, guest.ethernet, mark) {
+                    Err(error) if mark == Mark::New && error.raw_os_error() == Some(libc::EEXIST) => {
+                        return Ok(false);
+                    }
+                    made => made.map_err(told)?,
+                }
+            }
+            Ok(true)
+        };
+        if mark(Mark::New)? {
+            return Ok(());
+        }
+        let mut routes = bridge.routes()?;
+        let ports = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
+        let mut used = routes.neighbours(bridge.index).map_err(told)?;
+        drop(routes);
+        let own: Vec<IpAddr> = own.collect();
+        used.retain(|address| {
+            own.contains(address) || !ports.iter().any(|port| bridge.is_at(*address, &port.name))
+        });
+        forget_connections(&mut *bridge.nft()?, |address| used.contains(&address))?;
+        let mut routes = bridge.routes()?;
+        for address in used.into_iter().filter(|address| !own.contains(address)) {
+            routes.remove_neighbour(bridge.index, address).map_err(told)?;
+        }
+        drop(routes);
+        mark(Mark::NewOrNot).map(drop)
+    }
+
+    /// Which of its addresses are routed.
+    fn in_subnets<'a>(&self, guest: &'a Guest) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let subnets = 1 + usize::from(self.0.subnet6.is_some());
+        guest.addresses.iter().copied().take(subnets)
+    }
+
     /// Why something about the bridge failed: it may be gone.
-    fn explain(&self, routes: &mut Routes, what: &str, error: std::io::Error) -> Error {
+    fn explain(&self, what: &str, error: std::io::Error) -> Error {
         let name = &self.0.name;
-        match routes.interface(name) {
-            Ok(found) if found.as_ref().is_none_or(|found| found.index != self.0.index) => gone(name),
+        match self.0.routes().map(|mut routes| routes.interface(name)) {
+            Ok(Ok(found)) if found.as_ref().is_none_or(|found| found.index != self.0.index) => gone(name),
             _ => failed(format!("{what} the bridge {name}"), error),
         }
     }
@@ -152,23 +207,13 @@ impl Wanted {
     /// Wires the sandbox that has this network namespace to the bridge.
     pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Attachment> {
         let rules = self.policy.resolve()?;
-        let mut routes = Routes::open().map_err(|error| failed("opening a netlink socket", error))?;
-        let guest = self.bridge.wire(&mut routes, namespace)?;
+        let guest = self.bridge.wire(namespace)?;
         // From here on it is taken back when something fails.
         let attachment = Attachment { wanted: self.clone(), guest, rules, owner: std::process::id() };
-        let made = attachment
-            .admit(&mut routes)
-            .and_then(|()| attachment.configure(namespace))
-            .and_then(|()| attachment.open(&mut routes));
-        match made {
-            Ok(()) => Ok(attachment),
-            Err(error) => {
-                if let Ok(Some(port)) = routes.interface(&attachment.guest.port) {
-                    routes.remove(port.index).ok();
-                }
-                Err(error)
-            }
-        }
+        attachment.admit()?;
+        attachment.configure(namespace)?;
+        attachment.open()?;
+        Ok(attachment)
     }
 
     pub(crate) fn bridge(&self) -> &Bridge {
@@ -177,67 +222,60 @@ impl Wanted {
 }
 
 impl Attachment {
-    /// Puts the rules about it in place, before anything can come from it.
-    fn admit(&self, routes: &mut Routes) -> Result<()> {
-        let mut nft = Nft::open().map_err(|error| failed("opening a netlink socket", error))?;
-        let firewall = &self.wanted.bridge.0.firewall;
-        let admit = |nft: &mut Nft| {
-            let mut batch = Batch::default();
-            firewall.admit(
-                &mut batch,
-                &self.guest,
-                self.wanted.policy.otherwise,
-                &self.rules,
-                &self.wanted.published,
-            );
-            nft.commit(batch)
-        };
-        let is_conflict = |failure: &super::nft::Failure| {
-            failure.what == ADDING_A_NEW_ELEMENT && failure.source.raw_os_error() == Some(libc::EEXIST)
-        };
-        match admit(&mut nft) {
-            Ok(()) => return Ok(()),
-            Err(failure) if is_conflict(&failure) => {}
-            Err(failure) => return Err(not_taken(failure)),
-        }
-        // Whoever published it may have been killed.
-        let taken = self.withdraw_stale(routes, &mut nft)?;
-        match admit(&mut nft) {
-            Ok(()) => Ok(()),
-            Err(failure) if is_conflict(&failure) => {
-                let message = match taken {
-                    Some((port, by)) => format!("the port {port} is published for {by} already"),
-                    None => "a port is published for another sandbox already".to_owned(),
-                };
+    /// Puts the rules about it in place, before anything can come from it or get to it.
+    fn admit(&self) -> Result<()> {
+        let bridge = &self.wanted.bridge.0;
+        let mut nft = bridge.nft()?;
+        self.clear(&mut nft)?;
+        let mut batch = Batch::default();
+        bridge.firewall.admit(
+            &mut batch,
+            &self.guest,
+            self.wanted.policy.otherwise,
+            &self.rules,
+            &self.wanted.published,
+        );
+        match nft.commit(batch) {
+            Err(failure)
+                if failure.what == ADDING_A_NEW_ELEMENT
+                    && failure.source.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                let ports = self.wanted.published.iter().map(|one| one.outer.to_string());
+                let ports = ports.collect::<Vec<_>>().join(" or ");
+                let message = format!("the port {ports} is published for another sandbox already");
                 Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
                     .with_hint("publish another port, or end the sandbox that has it"))
             }
-            Err(failure) => Err(not_taken(failure)),
+            made => made.map_err(not_taken),
         }
     }
 
-    /// Removes published ports of sandboxes that are gone; returns the first of ours that somebody else has for good, and who.
-    fn withdraw_stale(&self, routes: &mut Routes, nft: &mut Nft) -> Result<Option<(u16, IpAddr)>> {
-        let firewall = &self.wanted.bridge.0.firewall;
-        let ports = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
-        let listed = nft.elements(firewall.routed(), PUBLISHED_4);
-        let listed = listed.map_err(|error| failed("listing the published ports", error))?;
-        let mut taken = None;
-        for element in listed {
-            let Some(address) = element.value.first_chunk::<4>().copied() else { continue };
-            let port = format!("{PORT_PREFIX}{:08x}", u32::from_be_bytes(address));
-            let Some(own) = self.wanted.published.iter().find(|own| own.key() == element.key) else {
-                continue;
-            };
-            if ports.iter().any(|one| one.name == port) {
-                taken.get_or_insert((own.outer, IpAddr::from(address)));
-                continue;
+    /// Removes what a sandbox with this address, or with ports that this one publishes, has left: one that ended, whose host
+    /// may have been killed.
+    fn clear(&self, nft: &mut Nft) -> Result<()> {
+        let bridge = &self.wanted.bridge.0;
+        let routed = bridge.firewall.routed();
+        let mut stale = Batch::default();
+        let mut ports = None;
+        for set in [PUBLISHED_4, PUBLISHED_6] {
+            let listed =
+                nft.elements(routed, set).map_err(|error| failed("listing the published ports", error))?;
+            for element in listed {
+                let Some(to) = leads_to(&element.value) else { continue };
+                // No other sandbox has this address.
+                let is_own = self.addresses().any(|own| own == to);
+                let is_wanted = self.wanted.published.iter().any(|own| own.key() == element.key);
+                if is_wanted && !is_own && ports.is_none() {
+                    let all = bridge.routes()?.interfaces();
+                    ports = Some(all.map_err(|error| failed("listing the interfaces", error))?);
+                }
+                let is_used = || ports.iter().flatten().any(|port| bridge.is_at(to, &port.name));
+                if is_own || is_wanted && !is_used() {
+                    bridge.firewall.withdraw(&mut stale, set, &element.key);
+                }
             }
-            let mut batch = Batch::default();
-            firewall.withdraw(&mut batch, own);
-            nft.commit(batch).map_err(not_taken)?;
         }
-        Ok(taken)
+        nft.commit(stale).map_err(not_taken)
     }
 
     /// What is to be done inside: addresses, ways out, how much may be sent.
@@ -270,9 +308,10 @@ impl Attachment {
     }
 
     /// Lets frames through.
-    fn open(&self, routes: &mut Routes) -> Result<()> {
+    fn open(&self) -> Result<()> {
         let bridge = &self.wanted.bridge;
         let port = &self.guest.port;
+        let mut routes = bridge.0.routes()?;
         if let Some(rate) = self.wanted.ingress_max {
             let found =
                 routes.interface(port).map_err(|error| failed(format!("looking for {port}"), error))?;
@@ -281,20 +320,20 @@ impl Attachment {
                 .limit_rate(index, rate.get(), bridge.0.mtu)
                 .map_err(|error| failed(format!("limiting the rate of {port}"), error))?;
         }
-        routes.open_port(port).map_err(|error| bridge.explain(routes, "opening a port of", error))
+        let opened = routes.open_port(port);
+        drop(routes);
+        opened.map_err(|error| bridge.explain("opening a port of", error))
     }
 
     /// Its address on the bridge, and that of IPv6.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let bridge = &self.wanted.bridge.0;
-        let subnets = [Some(bridge.subnet), bridge.subnet6].into_iter().flatten();
-        subnets.zip(&self.guest.addresses).map(|(_, address)| *address)
+        self.wanted.bridge.in_subnets(&self.guest)
     }
 
     /// What it has sent and received; `None` if the rules that count are gone.
     pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
         let firewall = &self.wanted.bridge.0.firewall;
-        let mut nft = Nft::open().ok()?;
+        let mut nft = self.wanted.bridge.0.nft().ok()?;
         let mut of = |chain: String| {
             let counts = nft.rule_counts(firewall.bridged(), &chain).ok()?;
             counts.first().copied().map(Traffic::from)
@@ -306,9 +345,10 @@ impl Attachment {
     pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
         let wanted = &self.wanted;
         let firewall = &wanted.bridge.0.firewall;
-        let counted =
-            Nft::open().and_then(|mut nft| nft.rule_counts(firewall.routed(), self.guest.egress_chain()));
-        let Ok(counted) = counted else { return Vec::new() };
+        let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
+        let Ok(counted) = nft.rule_counts(firewall.routed(), self.guest.egress_chain()) else {
+            return Vec::new();
+        };
         let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
         let others = ["deny protected".to_owned(), format!("{} otherwise", wanted.policy.otherwise)];
         let mut counts: Vec<EgressCount> =
@@ -336,7 +376,7 @@ impl Drop for Attachment {
         let mut batch = Batch::default();
         firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
         // What cannot be removed goes with the table, and is replaced by the next that has the address.
-        if let Ok(mut nft) = Nft::open() {
+        if let Ok(mut nft) = self.wanted.bridge.0.nft() {
             nft.commit(batch).ok();
         }
     }

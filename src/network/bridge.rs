@@ -3,15 +3,16 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attach::PORT_PREFIX;
 use super::cidr::Cidr;
 use super::firewall::Firewall;
-use super::lock::Lock;
+use super::lock::{Lock, Turn};
 use super::nft::{Batch, Failure, Nft};
 use super::resolver;
 use super::route::{Interface, Routes};
@@ -81,6 +82,12 @@ pub(super) struct Inner {
     pub(super) firewall: Firewall,
     /// Where the search for an address goes on.
     pub(super) next: AtomicU32,
+    /// Held while an address is handed out.
+    turn: Mutex<()>,
+    /// In the network namespace that the bridge is in. They stay open: the kernel lets go of a socket that has changed rules when
+    /// it has freed what was removed, milliseconds later.
+    routes: Mutex<Routes>,
+    nft: Mutex<Nft>,
     lock: Lock,
     switched_on_forwarding: bool,
     /// The process that made this handle: a forked copy takes nothing down.
@@ -111,7 +118,7 @@ pub(super) fn not_taken(failure: Failure) -> Error {
     let told = failed(format!("{} of the packet filter", failure.what), failure.source);
     match errno {
         Some(libc::ENOENT) => told.with_kind(ErrorKind::Unsupported).with_hint(
-            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet; or \
+            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_meta_bridge; or \
              somebody has removed the tables of the bridge, as `nft flush ruleset` does",
         ),
         _ => told,
@@ -225,11 +232,12 @@ impl BridgeBuilder {
             let is_alone = lock.take_alone()?;
             if is_alone {
                 if lock.is_current()? {
-                    let switched_on = config.set_up(&mut routes)?;
+                    let made = config.set_up(&mut routes);
+                    let switched_on = made.inspect_err(|_| lock.forget())?;
                     lock.set_words(&config.words())?;
                     lock.share()?;
                     if lock.is_current()? && lock.words()? == config.words() {
-                        return config.into_bridge(&mut routes, lock, switched_on);
+                        return config.into_bridge(routes, lock, switched_on);
                     }
                 }
                 // Another was quicker.
@@ -241,7 +249,7 @@ impl BridgeBuilder {
             }
             let words = lock.words()?;
             if words == config.words() {
-                return config.into_bridge(&mut routes, lock, false);
+                return config.into_bridge(routes, lock, false);
             }
             if words.is_empty() {
                 // Whoever made it did not come to the end.
@@ -398,6 +406,8 @@ impl Config {
         self.firewall().install(&mut batch);
         let mut nft = Nft::open().map_err(|error| failed("opening a netlink socket", error))?;
         nft.commit(batch).map_err(not_taken)?;
+        let subnets: Vec<Cidr> = self.subnets().collect();
+        forget_connections(&mut nft, |address| subnets.iter().any(|subnet| subnet.contains(address)))?;
         for subnet in self.subnets() {
             let address = gateway(&subnet);
             routes
@@ -451,7 +461,7 @@ impl Config {
         Ok(switched_on)
     }
 
-    fn into_bridge(self, routes: &mut Routes, lock: Lock, switched_on_forwarding: bool) -> Result<Bridge> {
+    fn into_bridge(self, mut routes: Routes, lock: Lock, switched_on_forwarding: bool) -> Result<Bridge> {
         let found = routes
             .interface(&self.name)
             .map_err(|error| failed(format!("looking for the bridge {}", self.name), error))?
@@ -468,12 +478,23 @@ impl Config {
             dns,
             firewall: self.firewall(),
             next: AtomicU32::new(0),
+            turn: Mutex::new(()),
+            routes: Mutex::new(routes),
+            nft: Mutex::new(Nft::open().map_err(|error| failed("opening a netlink socket", error))?),
             lock,
             switched_on_forwarding,
             owner: std::process::id(),
             name: self.name,
         })))
     }
+}
+
+/// Makes the kernel forget connections of sandboxes that have ended.
+pub(super) fn forget_connections(nft: &mut Nft, is_one: impl Fn(IpAddr) -> bool) -> Result<()> {
+    nft.forget_connections(is_one).map_err(|error| {
+        failed("forgetting the connections of earlier sandboxes", error)
+            .with_hint("the kernel needs CONFIG_NF_CT_NETLINK: modprobe nf_conntrack_netlink")
+    })
 }
 
 /// Somebody has removed the bridge.
@@ -504,50 +525,103 @@ fn sweep(routes: &mut Routes) -> Result<()> {
         // One that cannot be looked at is no reason not to make another.
         let Ok(lock) = Lock::open(&bridge.name) else { continue };
         if lock.take_alone().unwrap_or(false) && lock.is_current().unwrap_or(false) {
-            take_down(routes, bridge, &Firewall::new(&bridge.name, Vec::new(), false)).ok();
+            remove_bridge(routes, bridge).ok();
+            let firewall = Firewall::new(&bridge.name, Vec::new(), false);
+            Nft::open().and_then(|mut nft| remove_tables(&mut nft, &firewall)).ok();
             lock.forget();
         }
     }
+    Lock::sweep();
     Ok(())
 }
 
-/// Removes the tables, and the bridge if it is ours.
-fn take_down(routes: &mut Routes, bridge: &Interface, firewall: &Firewall) -> io::Result<()> {
-    if bridge.alias.as_deref() == Some(MARK) {
-        routes.remove(bridge.index)?;
-    }
-    remove_tables(firewall)
+/// Removes a bridge if it is ours.
+fn remove_bridge(routes: &mut Routes, bridge: &Interface) -> io::Result<()> {
+    if bridge.alias.as_deref() == Some(MARK) { routes.remove(bridge.index) } else { Ok(()) }
 }
 
-fn remove_tables(firewall: &Firewall) -> io::Result<()> {
+fn remove_tables(nft: &mut Nft, firewall: &Firewall) -> io::Result<()> {
     let mut batch = Batch::default();
     firewall.remove(&mut batch);
-    Nft::open()?.commit(batch).map_err(|failure| failure.source)
+    nft.commit(batch).map_err(|failure| failure.source)
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.owner != std::process::id() {
+        // Nobody can be told of a failure; what stays is swept by the next one.
+        if self.owner != std::process::id() || !self.lock.take_alone().unwrap_or(false) {
             return;
         }
-        // Nobody can be told of a failure; what stays is swept by the next one.
-        if self.lock.take_alone().unwrap_or(false)
-            && let Ok(mut routes) = Routes::open()
+        let (Ok(mut routes), Ok(mut nft)) = (self.routes(), self.nft()) else { return };
+        if let Ok(Some(found)) = routes.interface(&self.name)
+            && found.index == self.index
         {
-            match routes.interface(&self.name) {
-                Ok(Some(found)) if found.index == self.index => {
-                    take_down(&mut routes, &found, &self.firewall).ok();
-                }
-                _ => {
-                    remove_tables(&self.firewall).ok();
-                }
-            }
-            self.lock.forget();
+            remove_bridge(&mut routes, &found).ok();
+        }
+        remove_tables(&mut nft, &self.firewall).ok();
+        self.lock.forget();
+    }
+}
+
+/// A socket of a bridge, or one for a forked copy of the process: replies to one would be read by the other.
+pub(super) enum Socket<'a, S> {
+    Kept(MutexGuard<'a, S>),
+    Own(S),
+}
+
+impl<S> Deref for Socket<'_, S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        match self {
+            Self::Kept(socket) => socket,
+            Self::Own(socket) => socket,
+        }
+    }
+}
+
+impl<S> DerefMut for Socket<'_, S> {
+    fn deref_mut(&mut self) -> &mut S {
+        match self {
+            Self::Kept(socket) => socket,
+            Self::Own(socket) => socket,
         }
     }
 }
 
 impl Inner {
+    fn socket<'a, S>(
+        &self,
+        kept: &'a Mutex<S>,
+        open: impl FnOnce() -> io::Result<S>,
+    ) -> Result<Socket<'a, S>> {
+        if self.owner == std::process::id() {
+            return Ok(Socket::Kept(kept.lock().unwrap_or_else(PoisonError::into_inner)));
+        }
+        open().map(Socket::Own).map_err(|error| failed("opening a netlink socket", error))
+    }
+
+    /// Waits until no other thread or process hands an address of the bridge out.
+    pub(super) fn turn(&self) -> Result<(MutexGuard<'_, ()>, Turn<'_>)> {
+        let among_threads = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((among_threads, self.lock.turn()?))
+    }
+
+    /// Whether this is the address of the sandbox at a port. Both subnets have the same numbers.
+    pub(super) fn is_at(&self, address: IpAddr, port: &str) -> bool {
+        let Some(number) = super::attach::number_of(&self.subnet, port) else { return false };
+        let mut subnets = [Some(self.subnet), self.subnet6].into_iter().flatten();
+        subnets.any(|subnet| subnet.nth(number) == Some(address))
+    }
+
+    pub(super) fn routes(&self) -> Result<Socket<'_, Routes>> {
+        self.socket(&self.routes, Routes::open)
+    }
+
+    pub(super) fn nft(&self) -> Result<Socket<'_, Nft>> {
+        self.socket(&self.nft, Nft::open)
+    }
+
     /// The number of an address to try next.
     pub(super) fn next_number(&self) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed)

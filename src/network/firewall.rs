@@ -51,6 +51,12 @@ const WHO_6: Set = Set {
     key: &[Field::InterfaceName, Field::EthernetAddress, Field::Ipv6],
     holds: Holds::Verdict,
 };
+/// Who asks who has an address, by the frame and by what is in it.
+const WHO_ASKS: Set = Set {
+    name: "who_asks",
+    key: &[Field::InterfaceName, Field::EthernetAddress, Field::EthernetAddress, Field::Ipv4],
+    holds: Holds::Verdict,
+};
 const PORTS: Set = Set { name: "ports", key: &[Field::InterfaceName], holds: Holds::Nothing };
 const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], holds: Holds::Verdict };
 
@@ -110,11 +116,12 @@ impl Guest {
     }
 
     fn who(&self, address: IpAddr) -> Vec<u8> {
-        let mut key = interface_name(&self.port);
-        key.extend(self.ethernet);
-        key.extend([0; 2]);
-        key.extend(octets(address));
-        key
+        [interface_name(&self.port), ethernet_key(self.ethernet), octets(address)].concat()
+    }
+
+    fn who_asks(&self, address: IpAddr) -> Vec<u8> {
+        let ethernet = || ethernet_key(self.ethernet);
+        [interface_name(&self.port), ethernet(), ethernet(), octets(address)].concat()
     }
 }
 
@@ -123,6 +130,11 @@ fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
+}
+
+/// As it is in registers.
+fn ethernet_key(address: [u8; 6]) -> Vec<u8> {
+    [&address[..], &[0; 2]].concat()
 }
 
 /// As the kernel compares it.
@@ -145,6 +157,16 @@ impl Published {
         value.extend(self.inner.to_be_bytes());
         value.extend([0; 2]);
         value
+    }
+}
+
+/// Where a published port leads, by its value in the map.
+pub(super) fn leads_to(value: &[u8]) -> Option<IpAddr> {
+    // The address, the port, and two bytes that make the port a whole register.
+    match value.len() {
+        8 => value.first_chunk::<4>().map(|address| IpAddr::from(*address)),
+        20 => value.first_chunk::<16>().map(|address| IpAddr::from(*address)),
+        _ => None,
     }
 }
 
@@ -287,7 +309,7 @@ impl Firewall {
 
     fn install_bridged(&self, batch: &mut Batch) {
         let table = self.bridged();
-        for (id, set) in (1..).zip([WHO_4, WHO_6, PORTS, RECEIVED]) {
+        for (id, set) in (1..).zip([WHO_4, WHO_6, WHO_ASKS, PORTS, RECEIVED]) {
             batch.add_set(table, set, id);
         }
         // Before anything else looks at a frame.
@@ -309,17 +331,17 @@ impl Firewall {
             "prerouting",
             vec![ethertype(0x0800), sender(), vec![payload(Header::Network, 12, 4, 6), decide_by(WHO_4, 0)]],
         );
-        // Who asks for an address says who it is itself: Ethernet and IPv4, by the same addresses as the frame's.
+        // Who asks for an address says who it is itself, for Ethernet and IPv4.
         rule(
             "prerouting",
             vec![
                 ethertype(0x0806),
                 vec![payload(Header::Network, 0, 6, 0), is(0, [0, 1, 8, 0, 6, 4])],
+                sender(),
                 vec![
-                    meta(MetaKey::Iifname, 0),
-                    payload(Header::Network, 8, 6, 4),
-                    payload(Header::Network, 14, 4, 6),
-                    decide_by(WHO_4, 0),
+                    payload(Header::Network, 8, 6, 6),
+                    payload(Header::Network, 14, 4, 8),
+                    decide_by(WHO_ASKS, 0),
                 ],
             ],
         );
@@ -400,10 +422,8 @@ impl Firewall {
     }
 
     /// Takes back a port whose sandbox is gone.
-    pub(super) fn withdraw(&self, batch: &mut Batch, published: &Published) {
-        for subnet in &self.subnets {
-            batch.delete_element(self.routed(), published_set(subnet.address()), &published.key());
-        }
+    pub(super) fn withdraw(&self, batch: &mut Batch, set: Set, key: &[u8]) {
+        batch.delete_element(self.routed(), set, key);
     }
 
     fn chains(&self, guest: &Guest) -> [(Table<'_>, String); 4] {
@@ -428,6 +448,9 @@ impl Firewall {
                 f(self.routed(), egress, octets(address), goto(guest.egress_chain()));
                 f(self.routed(), to_host, octets(address), jump(&guest.host_chain()));
             }
+        }
+        for address in guest.addresses.iter().filter(|address| address.is_ipv4()) {
+            f(self.bridged(), WHO_ASKS, guest.who_asks(*address), goto(&guest.sent_chain()));
         }
         f(self.bridged(), PORTS, interface_name(&guest.port), Value::Nothing);
         f(self.bridged(), RECEIVED, interface_name(&guest.port), goto(&guest.received_chain()));

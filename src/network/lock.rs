@@ -7,10 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
 const DIRECTORY: &str = "/run";
+const PREFIX: &str = "belljar.bridge.";
 
 /// A lock of a bridge of this network namespace. `flock(2)`: it ends with the last copy of the descriptor.
 #[derive(Debug)]
@@ -26,7 +30,10 @@ impl Lock {
             Error::os(Step::Network, "looking at this thread's network namespace", error)
                 .with_hint("mount proc: `mount -t proc proc /proc`")
         })?;
-        let path = Path::new(DIRECTORY).join(format!("belljar.bridge.{}.{bridge}", namespace.ino()));
+        Self::at(Path::new(DIRECTORY).join(format!("{PREFIX}{}.{bridge}", namespace.ino())))
+    }
+
+    fn at(path: PathBuf) -> Result<Self> {
         let failed = |error: io::Error| {
             Error::os(Step::Network, format!("opening {}", path.display()), error).with_path(&path).with_hint(
                 "bridges are for a privileged host with a writable /run; Network::user_mode() is for others",
@@ -43,6 +50,19 @@ impl Lock {
             .map_err(failed)?;
         let file = sys::above_stdio(file.into()).map_err(failed)?;
         Ok(Self { file: file.into(), path })
+    }
+
+    /// Removes the files of bridges that nobody uses, in whatever namespace they are or were.
+    pub(super) fn sweep() {
+        for entry in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
+                && let Ok(lock) = Self::at(entry.path())
+                && lock.take_alone().unwrap_or(false)
+                && lock.is_current().unwrap_or(false)
+            {
+                lock.forget();
+            }
+        }
     }
 
     /// Whether nobody else had it; nobody else gets it then.
@@ -72,6 +92,25 @@ impl Lock {
         Ok(there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
     }
 
+    /// Waits for a turn among the processes that share it, which ends with what is returned. Not for threads of one process.
+    pub(super) fn turn(&self) -> Result<Turn<'_>> {
+        self.range(libc::F_WRLCK).map(|()| Turn(self))
+    }
+
+    /// A lock of one byte beside that of the file (`F_OFD_SETLKW`, fcntl(2)).
+    fn range(&self, kind: libc::c_int) -> Result<()> {
+        let kind =
+            libc::c_short::try_from(kind).map_err(|_| Error::internal(Step::Network, "bad lock kind"))?;
+        let range = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
+        loop {
+            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range)) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(self.failed("locking", errno.into())),
+            }
+        }
+    }
+
     /// What those who share it have agreed on.
     pub(super) fn words(&self) -> Result<String> {
         let mut words = String::new();
@@ -97,6 +136,16 @@ impl Lock {
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
         Error::os(Step::Network, format!("{what} {}", self.path.display()), error).with_path(&self.path)
+    }
+}
+
+/// A turn, which ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(&'a Lock);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.range(libc::F_UNLCK).ok();
     }
 }
 

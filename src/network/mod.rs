@@ -10,6 +10,7 @@ mod attach;
 mod bridge;
 mod bridged;
 mod cidr;
+mod conntrack;
 mod egress;
 mod firewall;
 mod lock;
@@ -34,6 +35,7 @@ use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::joining::Sharer;
 use crate::namespace::Namespaces;
+use crate::rootfs::Names;
 use crate::sandbox::Sandbox;
 
 /// What network a sandbox has. See [`Sandbox::network`].
@@ -257,6 +259,8 @@ pub(crate) fn with_name_service(sandbox: &Sandbox) -> Cow<'_, Sandbox> {
         WireTo::Bridge(bridged) => Cow::Borrowed(bridged.servers()),
         WireTo::UserMode(user_mode) => user_mode.servers(),
     };
-    let rootfs = rootfs.clone().finding_names(resolver::resolv_conf(&servers));
+    let own = sandbox.hostname.as_ref().and_then(|name| name.to_str());
+    let names = Names { resolver: resolver::resolv_conf(&servers), hosts: resolver::hosts(own) };
+    let rootfs = rootfs.clone().finding_names(names);
     Cow::Owned(Sandbox { rootfs: Some(rootfs), ..sandbox.clone() })
 }

@@ -295,6 +295,11 @@ impl Nft {
         Netlink::open(NETLINK_NETFILTER).map(Self)
     }
 
+    /// Forgets the connections of some addresses.
+    pub(super) fn forget_connections(&mut self, is_one: impl Fn(std::net::IpAddr) -> bool) -> io::Result<()> {
+        super::conntrack::forget(&mut self.0, is_one)
+    }
+
     /// Makes the changes.
     pub(super) fn commit(&mut self, batch: Batch) -> Result<(), Failure> {
         let what = batch.what;

@@ -10,6 +10,9 @@ use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
     LinkInfo, LinkMessage,
 };
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -47,6 +50,13 @@ pub(super) struct Wire<'a> {
     pub(super) inner: &'a str,
     pub(super) inner_address: [u8; 6],
     pub(super) namespace: &'a OwnedFd,
+}
+
+/// Whether something may have been said before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    New,
+    NewOrNot,
 }
 
 impl Routes {
@@ -171,6 +181,58 @@ impl Routes {
         self.0.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Says for good which Ethernet address an address of this network has, so that nobody is asked, and nobody can say
+    /// otherwise. With [`Mark::New`] it fails with `EEXIST` where that was said already.
+    pub(super) fn set_neighbour(
+        &mut self,
+        index: u32,
+        address: IpAddr,
+        ethernet: [u8; 6],
+        mark: Mark,
+    ) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(neighbour(address)),
+            NeighbourAttribute::LinkLayerAddress(ethernet.to_vec()),
+        ];
+        let flags = match mark {
+            Mark::New => NLM_F_EXCL,
+            Mark::NewOrNot => NLM_F_REPLACE,
+        };
+        self.0.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | flags)
+    }
+
+    /// Takes that back.
+    pub(super) fn remove_neighbour(&mut self, index: u32, address: IpAddr) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(address);
+        message.header.ifindex = index;
+        message.attributes = vec![NeighbourAttribute::Destination(neighbour(address))];
+        self.0.request(RouteNetlinkMessage::DelNeighbour(message), 0)
+    }
+
+    /// The addresses of which that was said.
+    pub(super) fn neighbours(&mut self, index: u32) -> io::Result<Vec<IpAddr>> {
+        let all = self.0.dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?;
+        let address = |message| {
+            let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
+            if message.header.ifindex != index || message.header.state != NeighbourState::Permanent {
+                return None;
+            }
+            message.attributes.into_iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(address)),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                    Some(IpAddr::V6(address))
+                }
+                _ => None,
+            })
+        };
+        Ok(all.into_iter().filter_map(address).collect())
+    }
+
     /// Sends what goes to a network to an interface, and there to a gateway, if there is one.
     pub(super) fn add_route(&mut self, to: Cidr, gateway: Option<IpAddr>, index: u32) -> io::Result<()> {
         let mut message = RouteMessage::default();
@@ -236,6 +298,13 @@ fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
+    }
+}
+
+fn neighbour(address: IpAddr) -> NeighbourAddress {
+    match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
     }
 }
 

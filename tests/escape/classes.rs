@@ -27,7 +27,15 @@ pub(crate) const CLASSES: &[Class] = &[
     class("A9", "work on files is done with other ids than the caller's, or any filesystem can be mounted", &["tests/filesystem.rs::no_setuid_file_in_a_writable_bind", "tests/filesystem.rs::nothing_is_setuid_or_a_device"]),
     class("A10", "programs talk to each other by keyrings, shared memory, virtual machine sockets", &["tests/namespaces.rs::ipc_objects_are_not_shared"]),
     class("A11", "the host writes or reads by name where untrusted code has been", &["tests/files.rs::links_stay_inside", "tests/files.rs::a_program_that_swaps_files_gets_nothing_of_the_host"]),
-    class("A12", "the network is there by default", &["tests/namespaces.rs::the_hosts_network_is_out_of_reach"]),
+    class(
+        "A12",
+        "the network is there by default",
+        &[
+            "tests/namespaces.rs::the_hosts_network_is_out_of_reach",
+            "tests/grant.rs::what_is_granted_cannot",
+            "tests/network/filter.rs::the_metadata_service_is_closed",
+        ],
+    ),
     class("A13", "cgroups are mounted or written from inside", &[]),
     class("A14", "bugs of the kernel that only a user namespace or a rare call reaches", &["tests/identity.rs::new_user_namespaces_are_refused"]),
     class("A15", "calls of a foreign architecture pass the filter", &["tests/verdicts.rs::a_foreign_abi_kills"]),

@@ -164,6 +164,9 @@ pub(crate) fn names_are_found(scene: &Scene) -> Result {
         succeed(sandbox.output(Command::new("/usr/bin/python3").args(["-c", script]))?)
     };
     assert_eq!(find(Egress::allow_all())?, "192.0.2.2\n");
+    let script = "import socket; print(socket.gethostbyname(socket.gethostname()))";
+    let own = plain(&bridge).output(Command::new("/usr/bin/python3").args(["-c", script]))?;
+    assert_eq!(succeed(own)?, "127.0.1.1\n");
     assert_eq!(find(Egress::deny_all().allow("192.0.2.2:53/udp"))?, "192.0.2.2\n");
     assert_eq!(find(Egress::deny_all().allow("192.0.2.2:8000"))?, "gaierror\n");
     Ok(())
@@ -242,6 +245,7 @@ try:
     while True:
         text, who = s.recvfrom(100)
         print(text.decode(), flush=True)
+        s.sendto(b'heard', who)
 except socket.timeout:
     pass
 "#;
@@ -280,14 +284,17 @@ pub(crate) fn a_published_port(scene: &Scene) -> Result {
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
     assert!(error.hint().is_some_and(|hint| hint.contains("enable_forwarding")));
     drop(bridge);
-    let bridge = builder().enable_forwarding().create()?;
+    let bridge = builder().subnet6("fd00:10::/64").enable_forwarding().create()?;
     let network = Network::bridge(&bridge).publish(8080, 8000).publish_udp(5353, 8000);
     let container = on(network.clone()).start()?;
-    let _server = serving(&container, "0.0.0.0", 8000)?;
+    let _server = serving(&container, "::", 8000)?;
     // From outside, whose address the sandbox sees, and from the host itself by the same way.
-    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
-    assert_eq!(scene.ask("udp", HOST, 5353)?, OUTSIDE);
-    assert_eq!(ask_here("tcp", HOST, 8080)?, HOST);
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, format!("::ffff:{OUTSIDE}"));
+    assert_eq!(scene.ask("udp", HOST, 5353)?, format!("::ffff:{OUTSIDE}"));
+    assert_eq!(scene.ask("tcp", HOST_6, 8080)?, OUTSIDE_6);
+    assert_eq!(scene.ask("udp", HOST_6, 5353)?, OUTSIDE_6);
+    assert_eq!(ask_here("tcp", HOST, 8080)?, format!("::ffff:{HOST}"));
+    assert_eq!(ask_here("tcp", HOST_6, 8080)?, HOST_6);
     assert_eq!(scene.ask("tcp", HOST, 8000)?, "ECONNREFUSED");
     scene.outside(&format!("ip route add 10.10.0.0/24 via {HOST}"))?;
     let own = container.addresses()[0].to_string();
@@ -305,8 +312,8 @@ pub(crate) fn a_published_port(scene: &Scene) -> Result {
     assert_eq!(scene.ask("tcp", HOST, 8080)?, "ECONNREFUSED");
     // It is free again.
     let container = on(network).start()?;
-    let _server = serving(&container, "0.0.0.0", 8000)?;
-    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
+    let _server = serving(&container, "::", 8000)?;
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, format!("::ffff:{OUTSIDE}"));
     Ok(())
 }
 
@@ -355,5 +362,125 @@ pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
         crate::scene::run(&format!("bridge link set dev {port} isolated off"))?;
     }
     assert_eq!(hear()?, "hello, neighbour\n");
+    Ok(())
+}
+
+/// Sends a datagram from a port that is known, and waits for an answer.
+const SEND: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 2000))
+s.settimeout(0.5)
+try:
+    s.sendto(sys.argv[2].encode(), (sys.argv[1], 9))
+    s.recv(100)
+except OSError: pass
+";
+
+/// Asks from a port that is known.
+const CONNECT: &str = "
+import errno, socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('', 3000))
+s.settimeout(1)
+try:
+    s.connect((sys.argv[1], 8080))
+    s.send(b'who')
+    print(s.recv(100).decode())
+except socket.timeout: print('timeout')
+except OSError as e: print(errno.errorcode[e.errno])
+";
+
+pub(crate) fn nobody_goes_on_with_the_connections_of_another(scene: &Scene) -> Result {
+    // One address, which each sandbox gets after the other.
+    let bridge =
+        belljar::Bridge::new("belljar0").subnet("10.10.0.0/30").masquerade().enable_forwarding().create()?;
+    let send = |egress: Egress, text: &str| -> Result {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", SEND, OUTSIDE, text]);
+        succeed(on(Network::bridge(&bridge).egress(egress)).output(&command)?).map(drop)
+    };
+    let listener = scene.script_outside(LISTEN)?;
+    send(Egress::allow_all(), "allowed")?;
+    send(Egress::deny_all(), "denied")?;
+    send(Egress::deny_all().allow("192.0.2.2:9/udp"), "allowed again")?;
+    assert_eq!(listener.rest()?, "allowed\nallowed again\n");
+    // Nor with those that others have begun.
+    let connect = || scene.outside_script(CONNECT, &[HOST]);
+    let container = on(Network::bridge(&bridge).publish_udp(8080, 8000)).start()?;
+    let server = serving(&container, "0.0.0.0", 8000)?;
+    assert_eq!(connect()?, format!("{OUTSIDE}\n"));
+    drop(server);
+    drop(container);
+    let container = on(Network::bridge(&bridge).egress(Egress::deny_all())).start()?;
+    let _server = serving(&container, "0.0.0.0", 8000)?;
+    assert_eq!(connect()?, "ECONNREFUSED\n");
+    Ok(())
+}
+
+/// Says that the gateway's neighbours are here, by ARP and by IPv6's neighbour advertisement.
+const POISON: &str = r#"
+import fcntl, socket, struct, sys
+own_ip, other, other6, gateway6 = sys.argv[1:5]
+gateway = bytes.fromhex(sys.argv[5])
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+hardware = fcntl.ioctl(wire.fileno(), 0x8927, b'eth0'.ljust(256, b'\0'))[18:24]
+victim = bytes([2, 98]) + socket.inet_aton(other)
+def arp(frame, sender, ip):
+    body = struct.pack('>HHBBH', 1, 0x800, 6, 4, 2) + sender + socket.inet_aton(ip) + gateway + socket.inet_aton('10.10.0.1')
+    wire.send(gateway + frame + b'\x08\x06' + body)
+arp(hardware, hardware, other)
+arp(victim, victim, other)
+# A frame of the victim, so that the switch learns where it is.
+arp(victim, hardware, own_ip)
+arp(hardware, victim, own_ip)
+def advertise(source):
+    body = b'\x88\0\0\0' + b'\x60\0\0\0' + socket.inet_pton(socket.AF_INET6, other6) + b'\x02\x01' + hardware
+    s, d = (socket.inet_pton(socket.AF_INET6, a) for a in (source, gateway6))
+    total = sum(struct.unpack('>%dH' % (len(body) // 2), body)) + sum(struct.unpack('>16H', s + d)) + len(body) + 58
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    body = body[:2] + struct.pack('>H', ~total & 0xffff) + body[4:]
+    wire.send(gateway + hardware + b'\x86\xdd' + struct.pack('>IHBB', 6 << 28, len(body), 58, 255) + s + d + body)
+own6 = sys.argv[6]
+advertise(own6)
+link = socket.inet_ntop(socket.AF_INET6, b'\xfe\x80' + bytes(6) + bytes([hardware[0] ^ 2]) + hardware[1:3] + b'\xff\xfe' + hardware[3:])
+advertise(link)
+"#;
+
+pub(crate) fn nobody_says_where_another_is(_: &Scene) -> Result {
+    let bridge = builder().subnet6("fd00:10::/64").enable_forwarding().create()?;
+    let victim = plain(&bridge).start()?;
+    let server = serving(&victim, "::", 8000)?;
+    let [v4, v6] = [0, 1].map(|n| victim.addresses()[n].to_string());
+    let attacker = plain(&bridge)
+        .keep_capability(Capability::NetRaw)
+        .seccomp(Seccomp::new().allow(["socket"]))
+        .start()?;
+    let [own, own6] = [0, 1].map(|n| attacker.addresses()[n].to_string());
+    let hardware = "02620a0a0001";
+    let poison = || -> Result {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", POISON, &own, &v4, &v6, "fd00:10::1", hardware, &own6]);
+        succeed(attacker.output(&command)?).map(drop)
+    };
+    let reach = || -> Result<[String; 2]> { Ok([ask_here("tcp", &v4, 8000)?, ask_here("tcp", &v6, 8000)?]) };
+    let fine = ["::ffff:10.10.0.1".to_owned(), "fd00:10::1".to_owned()];
+    poison()?;
+    assert_eq!(reach()?, fine);
+    // Where neither the rules nor what the host was told is there, both of them lead to the attacker.
+    nft("delete table bridge belljar_belljar0")?;
+    crate::scene::ip("neigh flush all nud permanent")?;
+    crate::scene::ip("-6 neigh flush all nud permanent")?;
+    assert_eq!(reach()?, fine);
+    // What was heard within a second counts more (arp(7), locktime).
+    std::thread::sleep(Duration::from_millis(1500));
+    poison()?;
+    let poisoned = reach()?;
+    assert!(
+        poisoned.iter().all(|heard| heard == "timeout" || heard == "EHOSTUNREACH" || heard == "ECONNREFUSED"),
+        "{poisoned:?}"
+    );
+    drop(server);
     Ok(())
 }

@@ -68,6 +68,13 @@ pub(crate) struct Scene {
 pub(crate) struct Process(Child);
 
 impl Process {
+    /// Ends its input, and waits for its end.
+    pub(crate) fn finish(&mut self) -> Result {
+        drop(self.0.stdin.take());
+        let status = self.0.wait()?;
+        if status.success() { Ok(()) } else { fail(format!("it ended with {status}")) }
+    }
+
     /// What else it says until it ends by itself.
     pub(crate) fn rest(mut self) -> Result<String> {
         let mut text = String::new();
@@ -128,6 +135,14 @@ impl Scene {
         ready(command)
     }
 
+    /// Runs a script outside to its end.
+    pub(crate) fn outside_script(&self, script: &str, args: &[&str]) -> Result<String> {
+        let pid = self.outside.0.id().to_string();
+        let mut command = HostCommand::new("nsenter");
+        command.args(["--net", "-t", &pid, "--", "python3", "-c", script]).args(args);
+        run_helper(&mut command, Duration::from_secs(20))?.succeed()
+    }
+
     /// What a client outside hears.
     pub(crate) fn ask(&self, kind: &str, address: &str, port: u16) -> Result<String> {
         let pid = self.outside.0.id().to_string();
@@ -155,7 +170,7 @@ fn serve(mut command: HostCommand, address: &str, port: u16) -> Result<Process> 
     ready(command)
 }
 
-fn ready(mut command: HostCommand) -> Result<Process> {
+pub(crate) fn ready(mut command: HostCommand) -> Result<Process> {
     let mut process = Process(command.stdout(HostStdio::piped()).spawn()?);
     // Byte by byte: what comes after the line is for whoever asks for the rest.
     let mut line = Vec::new();
@@ -179,6 +194,8 @@ fn name_outside() -> Result {
     run("mount --make-rprivate /")?;
     let scratch = support::Scratch::new();
     let hosts = scratch.file("hosts", format!("127.0.0.1 localhost\n{OUTSIDE} outside.test\n"));
+    // The smallest systems have none.
+    std::fs::OpenOptions::new().append(true).create(true).open("/etc/hosts")?;
     run(&format!("mount --bind {} /etc/hosts", hosts.display()))?;
     Ok(())
 }
