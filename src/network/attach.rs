@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::bridge::{Bridge, failed, forget_connections, gone, not_taken};
 use super::cidr::{Cidr, bits_of};
-use super::egress::{Policy, Resolved};
-use super::firewall::{Guest, PROTECTION, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
+use super::egress::{Origin, Policy, Resolved};
+use super::firewall::{Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
 use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Nft};
 use super::route::{Mark, Routes, Wire};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -206,7 +206,7 @@ impl Bridge {
 impl Wanted {
     /// Wires the sandbox that has this network namespace to the bridge.
     pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Attachment> {
-        let rules = self.policy.resolve()?;
+        let rules = self.policy.resolve(&self.bridge.0.dns)?;
         let guest = self.bridge.wire(namespace)?;
         // From here on it is taken back when something fails.
         let attachment = Attachment { wanted: self.clone(), guest, rules, owner: std::process::id() };
@@ -214,6 +214,18 @@ impl Wanted {
         attachment.configure(namespace)?;
         attachment.open()?;
         Ok(attachment)
+    }
+
+    /// In words, a line for each rule.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let mut lines = vec![format!("wire {INNER} to the bridge {}", self.bridge.0.name)];
+        for (what, rate) in [("receive", self.ingress_max), ("send", self.egress_max)] {
+            lines.extend(rate.map(|rate| format!("  {what} at most {rate} a second")));
+        }
+        lines.extend(self.published.iter().map(|one| format!("  publish {one}")));
+        lines.extend(self.policy.rules.iter().map(|rule| format!("  {} {}", rule.act, rule.text)));
+        lines.push(format!("  {} otherwise, of what is not protected", self.policy.otherwise));
+        lines
     }
 
     pub(crate) fn bridge(&self) -> &Bridge {
@@ -355,8 +367,11 @@ impl Attachment {
             rules.chain(others).map(|rule| EgressCount { rule, traffic: Traffic::default() }).collect();
         let (protection, otherwise) = (counts.len() - 2, counts.len() - 1);
         let order = firewall.in_order(&self.rules);
-        let numbers =
-            order.iter().map(|rule| if rule.number == PROTECTION { protection } else { rule.number });
+        let numbers = order.iter().map(|rule| match rule.origin {
+            Origin::Rule(number) => number,
+            Origin::Protection => protection,
+            Origin::NameServer => otherwise,
+        });
         for (number, count) in numbers.chain([otherwise]).zip(counted) {
             if let Some(sum) = counts.get_mut(number) {
                 sum.traffic.packets += count.packets;

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::cidr::Cidr;
+use super::protected::METADATA;
 use crate::error::{Error, ErrorKind, Result, Step};
 
 /// Where a sandbox on a [`Bridge`](crate::Bridge) may send, and who may answer: rules of which the first that fits decides,
@@ -25,10 +26,11 @@ use crate::error::{Error, ErrorKind, Result, Step};
 ///
 /// What a rule allows may be answered. Some addresses are *protected*: those of the bridge itself, that is other sandboxes
 /// and the host; link-local ones, `169.254.0.0/16` and `fe80::/10`, among them those of the metadata services of clouds;
-/// `fd00:ec2::254`, `fd20:ce::254` and `100.100.100.200`, which are metadata services elsewhere; and multicast. They are denied
+/// `168.63.129.16`, `100.100.100.200`, `fd00:ec2::254` and `fd20:ce::254`, which are such services elsewhere; and multicast. They are denied
 /// whatever the rules say of wider networks: a rule opens one of them only if all that it names lies within such a range. Other
 /// addresses that the host itself has are services of the host, and are denied, too, but for a rule that names the one
-/// address.
+/// address. With [`allow_all`](Self::allow_all) the sandbox's name servers may be asked though they are in such a range, where
+/// clouds have theirs.
 ///
 /// The kernel decides by `nf_tables`; what is denied is answered by ICMP "administratively prohibited", so that a program sees
 /// `EHOSTUNREACH` at once and does not wait. See [nft(8)](https://man7.org/linux/man-pages/man8/nft.8.html).
@@ -151,19 +153,29 @@ impl Protocol {
     }
 }
 
+/// What a rule comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The rule of this number of those that were written.
+    Rule(usize),
+    /// A range is protected.
+    Protection,
+    /// A name server of the sandbox is in such a range.
+    NameServer,
+}
+
 /// A rule about addresses, names resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
     pub(super) act: Act,
-    /// Which of the rules it comes from.
-    pub(super) number: usize,
+    pub(super) origin: Origin,
     pub(super) addresses: Cidr,
     pub(super) service: Service,
 }
 
 impl Policy {
-    /// Looks the names up, as a program of the host would.
-    pub(super) fn resolve(&self) -> Result<Vec<Resolved>> {
+    /// Looks the names up, as a program of the host would. Name servers may be asked where nothing else is said.
+    pub(super) fn resolve(&self, servers: &[IpAddr]) -> Result<Vec<Resolved>> {
         let mut resolved = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {
             let all = match &rule.destination.host {
@@ -173,9 +185,19 @@ impl Policy {
             let service = &rule.destination.service;
             resolved.extend(all.into_iter().map(|addresses| Resolved {
                 act: rule.act,
-                number,
+                origin: Origin::Rule(number),
                 addresses,
                 service: service.clone(),
+            }));
+        }
+        // Clouds have theirs where the metadata service is.
+        let in_range = |server: &&IpAddr| METADATA.iter().any(|range| range.contains(**server));
+        for server in servers.iter().filter(in_range).filter(|_| self.otherwise == Act::Allow) {
+            resolved.extend([Protocol::Udp, Protocol::Tcp].map(|protocol| Resolved {
+                act: Act::Allow,
+                origin: Origin::NameServer,
+                addresses: Cidr::one(*server),
+                service: Service::Ports(protocol, 53..=53),
             }));
         }
         Ok(resolved)
@@ -337,6 +359,17 @@ mod tests {
     }
 
     #[test]
+    fn name_servers_of_clouds_may_be_asked() {
+        let servers = ["169.254.169.253", "192.0.2.53"].map(|text| text.parse().unwrap());
+        let resolved = Egress::allow_all().parse().unwrap().resolve(&servers).unwrap();
+        assert_eq!(resolved.len(), 2);
+        assert!(
+            resolved.iter().all(|rule| rule.addresses == Cidr::one(servers[0]) && rule.act == Act::Allow)
+        );
+        assert_eq!(Egress::deny_all().parse().unwrap().resolve(&servers).unwrap(), []);
+    }
+
+    #[test]
     fn a_wrong_rule_is_told_with_its_text() {
         let error = Egress::deny_all().allow("10.0.0.5:0").parse().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
@@ -347,12 +380,12 @@ mod tests {
     #[test]
     fn names_are_looked_up_late() {
         let policy = Egress::deny_all().allow("no.such.name.invalid:1").parse().unwrap();
-        let error = policy.resolve().unwrap_err();
+        let error = policy.resolve(&[]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let policy = Egress::deny_all().allow("10.1.0.0/16").deny("localhost:80").parse().unwrap();
-        let resolved = policy.resolve().unwrap();
-        assert_eq!(resolved[0].number, 0);
-        assert!(resolved[1..].iter().all(|rule| rule.number == 1 && rule.addresses.is_one()));
+        let resolved = policy.resolve(&[]).unwrap();
+        assert_eq!(resolved[0].origin, Origin::Rule(0));
+        assert!(resolved[1..].iter().all(|rule| rule.origin == Origin::Rule(1) && rule.addresses.is_one()));
         assert!(resolved[1..].iter().any(|rule| rule.addresses.address().is_loopback()));
     }
 

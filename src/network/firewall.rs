@@ -11,17 +11,20 @@
 //! A sandbox is known by its port, its Ethernet address and its address, and by the last alone where it is routed: the first
 //! table sees to it that no other sandbox has that.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use super::cidr::Cidr;
-use super::egress::{Act, Protocol, Resolved, Service};
+use super::egress::{Act, Origin, Protocol, Resolved, Service};
 use super::nft::{
     Base, Batch, Expression, Family, Field, Header, Holds, NFPROTO_IPV4, NFPROTO_IPV6, Set, Table, Tracked,
     Value, Verdict, counter, decide_by, is, is_for_this_host, is_not, is_port_of, is_tracked, keep_bits,
     look_up, masquerade, meta, payload, reject, send_to, verdict,
 };
+use super::protected::{METADATA, OF_THE_WIRE};
 
 /// Chain of each sandbox for what is routed, by its address.
 const EGRESS_4: Set = Set { name: "egress4", key: &[Field::Ipv4], holds: Holds::Verdict };
@@ -59,17 +62,6 @@ const WHO_ASKS: Set = Set {
 };
 const PORTS: Set = Set { name: "ports", key: &[Field::InterfaceName], holds: Holds::Nothing };
 const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], holds: Holds::Verdict };
-
-/// Addresses that wide rules do not open.
-const PROTECTED: [Cidr; 7] = [
-    Cidr::v4([169, 254, 0, 0], 16),
-    Cidr::v4([100, 100, 100, 200], 32),
-    Cidr::v4([224, 0, 0, 0], 3),
-    Cidr::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
-    Cidr::v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
-    Cidr::v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-    Cidr::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
-];
 
 /// The rules about one bridge.
 #[derive(Debug, Clone)]
@@ -142,6 +134,16 @@ pub(super) fn interface_name(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(16, 0);
     bytes
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{} as {}/{protocol}", self.outer, self.inner)
+    }
 }
 
 impl Published {
@@ -469,15 +471,14 @@ impl Firewall {
     }
 
     /// The rules in the order in which they are asked: those that open what is protected, its protection, all others.
-    pub(super) fn in_order<'a>(&self, rules: &'a [Resolved]) -> Vec<std::borrow::Cow<'a, Resolved>> {
-        use std::borrow::Cow;
-        let protected: Vec<Cidr> = self.subnets.iter().copied().chain(PROTECTED).collect();
+    pub(super) fn in_order<'a>(&self, rules: &'a [Resolved]) -> Vec<Cow<'a, Resolved>> {
+        let protected: Vec<Cidr> = self.subnets.iter().copied().chain(METADATA).chain(OF_THE_WIRE).collect();
         let (within, others): (Vec<_>, Vec<_>) =
             rules.iter().partition(|rule| protected.iter().any(|range| range.covers(&rule.addresses)));
         let deny = |addresses: &Cidr| {
             Cow::Owned(Resolved {
                 act: Act::Deny,
-                number: PROTECTION,
+                origin: Origin::Protection,
                 addresses: *addresses,
                 service: Service::Everything,
             })
@@ -486,9 +487,6 @@ impl Firewall {
         before.chain(protected.iter().map(deny)).chain(others.into_iter().map(Cow::Borrowed)).collect()
     }
 }
-
-/// In place of the number of a rule: a range is protected.
-pub(super) const PROTECTION: usize = usize::MAX;
 
 fn family_of(address: IpAddr) -> Field {
     if address.is_ipv4() { Field::Ipv4 } else { Field::Ipv6 }

@@ -16,6 +16,7 @@ mod firewall;
 mod lock;
 mod netlink;
 mod nft;
+mod protected;
 mod resolver;
 mod route;
 mod user_mode;
@@ -204,6 +205,14 @@ impl Wire {
         match self {
             Self::Bridge(wanted) => Some(wanted.bridge().lock()),
             Self::UserMode(_) => None,
+        }
+    }
+
+    /// What it is, for a dry run.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        match self {
+            Self::Bridge(wanted) => wanted.describe(),
+            Self::UserMode(wanted) => vec![wanted.describe()],
         }
     }
 

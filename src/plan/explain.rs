@@ -41,7 +41,7 @@ pub(super) fn line_of(index: u32) -> Option<(Step, &'static str)> {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = &*self.0;
-        let cloned = Namespaces::from_bits_truncate(plan.namespaces.clone_flags());
+        let cloned = Namespaces::from_bits_truncate(plan.clone_flags(Namespaces::empty()));
         let names: Vec<_> = Namespaces::table()
             .into_iter()
             .filter(|(namespace, _, _)| cloned.contains(*namespace))
@@ -80,6 +80,10 @@ impl fmt::Display for Plan {
                 }
             }
             None => {}
+        }
+        #[cfg(feature = "net")]
+        for line in plan.wire.iter().flat_map(|wire| wire.describe()) {
+            writeln!(f, "  {}", one_line(line))?;
         }
         let parts = [
             ("init", section::SETUP),

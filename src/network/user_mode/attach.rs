@@ -52,6 +52,11 @@ fn pipe() -> Result<(File, OwnedFd)> {
 }
 
 impl Wanted {
+    /// In words.
+    pub(crate) fn describe(&self) -> String {
+        format!("start {} as its network", self.path.display())
+    }
+
     pub(crate) fn closed(&self) -> Option<&[u8]> {
         self.closed.as_deref()
     }

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use crate::network::cidr::Cidr;
-use crate::network::egress::{Act, Protocol, Resolved, Service};
+use crate::network::egress::{Act, Origin, Protocol, Resolved, Service};
 use crate::network::firewall::{fits, interface_name};
 use crate::network::nft::{Base, Batch, Family, Table, Verdict, is_not, meta, reject, verdict};
+use crate::network::protected::METADATA;
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "belljar" };
 const CHAIN: &str = "closed";
@@ -21,17 +22,11 @@ const LOOPBACK: [Cidr; 3] = [
     Cidr::v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
 ];
 
-/// Metadata services of clouds.
-const METADATA: [Cidr; 4] = [
-    Cidr::v4([169, 254, 0, 0], 16),
-    Cidr::v4([100, 100, 100, 200], 32),
-    Cidr::v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
-    Cidr::v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
-];
-
 /// Makes a table that closes the loopback interface of the host, and metadata services but for name servers there.
 pub(super) fn rules(metadata_services: bool, servers: &[IpAddr]) -> Batch {
-    let to = |addresses, service| fits(&Resolved { act: Act::Deny, number: 0, addresses, service });
+    let to = |addresses, service| {
+        fits(&Resolved { act: Act::Deny, origin: Origin::Protection, addresses, service })
+    };
     let mut batch = Batch::default();
     batch.add_table(TABLE);
     // Routes would not do: by a socket that is bound to an interface, the kernel sends where none leads.

@@ -1,0 +1,20 @@
+//! Addresses that a sandbox does not reach by accident.
+
+use super::cidr::Cidr;
+
+/// Where clouds have services that hand out credentials of the machine to whoever asks it from there: link-local addresses
+/// with most of them, one of Alibaba's, that of Azure's agents, and by IPv6 those of Amazon and Google.
+pub(super) const METADATA: [Cidr; 5] = [
+    Cidr::v4([169, 254, 0, 0], 16),
+    Cidr::v4([100, 100, 100, 200], 32),
+    Cidr::v4([168, 63, 129, 16], 32),
+    Cidr::v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128),
+    Cidr::v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128),
+];
+
+/// Multicast and broadcast, what is reserved, and what is on the wire only.
+pub(super) const OF_THE_WIRE: [Cidr; 3] = [
+    Cidr::v4([224, 0, 0, 0], 3),
+    Cidr::v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
+    Cidr::v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+];
