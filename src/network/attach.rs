@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use super::bridge::{Bridge, failed, forget_connections, gone, not_taken};
+use super::bridge::{Bridge, Turn, failed, forget_connections, gone, not_taken};
 use super::cidr::{Cidr, bits_of};
 use super::egress::{Origin, Policy, Resolved};
-use super::firewall::{Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
+use super::firewall::{Firewall, Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
 use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Nft};
 use super::route::{Mark, Routes, Wire};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -40,6 +40,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Attachment {
     wanted: Wanted,
     guest: Guest,
+    /// The number of its port, which no other ever has.
+    port: u32,
     /// The rules as they were resolved.
     rules: Vec<Resolved>,
     owner: u32,
@@ -115,8 +117,9 @@ impl Bridge {
         Some(Guest { port: format!("{PORT_PREFIX}{:08x}", u32::from(v4)), ethernet, addresses })
     }
 
-    /// Makes a wire for a sandbox, with the first address that is free. It goes with the sandbox's namespace.
-    fn wire(&self, namespace: &OwnedFd) -> Result<Guest> {
+    /// Makes a wire for a sandbox, with the first address that is free. It goes with the sandbox's namespace. Also returns the
+    /// number of its port, and the turn, to be held until the rules about it are there.
+    fn wire(&self, namespace: &OwnedFd) -> Result<(Guest, u32, Turn<'_>)> {
         let room = self.room();
         let since = Instant::now();
         loop {
@@ -134,7 +137,12 @@ impl Bridge {
                 // Not for longer: whoever waits for an address must not keep others from giving theirs back.
                 let made = self.0.routes()?.make_wire(&wire);
                 match made {
-                    Ok(()) => return self.mark(&guest).map(|()| guest),
+                    Ok(()) => {
+                        let found = self.0.routes()?.interface(&guest.port);
+                        let found = found.map_err(|error| self.explain("looking for a wire to", error))?;
+                        let index = found.ok_or_else(|| gone(&self.0.name))?.index;
+                        return Ok((guest, index, turn));
+                    }
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                     Err(error) => return Err(self.explain("making a wire to", error)),
                 }
@@ -153,11 +161,13 @@ impl Bridge {
     /// then it is made to forget those of every address that was used and is not.
     fn mark(&self, guest: &Guest) -> Result<()> {
         let bridge = &self.0;
-        let own = self.in_subnets(guest);
+        let own: Vec<IpAddr> = self.in_subnets(guest).collect();
         let told = |error| failed("telling the host of its neighbour", error);
         let mark = |mark| -> Result<bool> {
             let mut routes = bridge.routes()?;
-            for address in self.in_subnets(guest) {
+            for &address in &guest.addresses {
+                // Link-local ones are none that anything is tracked of.
+                let mark = if own.contains(&address) { mark } else { Mark::NewOrNot };
                 match routes.set_neighbour(bridge.index, address, guest.ethernet, mark) {
                     Err(error) if mark == Mark::New && error.raw_os_error() == Some(libc::EEXIST) => {
                         return Ok(false);
@@ -174,9 +184,9 @@ impl Bridge {
         let ports = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
         let mut used = routes.neighbours(bridge.index).map_err(told)?;
         drop(routes);
-        let own: Vec<IpAddr> = own.collect();
         used.retain(|address| {
-            own.contains(address) || !ports.iter().any(|port| bridge.is_at(*address, &port.name))
+            let is_free = !ports.iter().any(|port| bridge.is_at(*address, &port.name));
+            own.contains(address) || bridge.has(*address) && is_free
         });
         forget_connections(&mut *bridge.nft()?, |address| used.contains(&address))?;
         let mut routes = bridge.routes()?;
@@ -207,10 +217,12 @@ impl Wanted {
     /// Wires the sandbox that has this network namespace to the bridge.
     pub(crate) fn attach(&self, namespace: &OwnedFd) -> Result<Attachment> {
         let rules = self.policy.resolve(&self.bridge.0.dns)?;
-        let guest = self.bridge.wire(namespace)?;
-        // From here on it is taken back when something fails.
-        let attachment = Attachment { wanted: self.clone(), guest, rules, owner: std::process::id() };
-        attachment.admit()?;
+        let (guest, port, turn) = self.bridge.wire(namespace)?;
+        // From here on it is taken back when something fails, for which there must be no turn.
+        let attachment = Attachment { wanted: self.clone(), guest, port, rules, owner: std::process::id() };
+        let admitted = attachment.admit();
+        drop(turn);
+        admitted?;
         attachment.configure(namespace)?;
         attachment.open()?;
         Ok(attachment)
@@ -237,8 +249,9 @@ impl Attachment {
     /// Puts the rules about it in place, before anything can come from it or get to it.
     fn admit(&self) -> Result<()> {
         let bridge = &self.wanted.bridge.0;
-        let mut nft = bridge.nft()?;
-        self.clear(&mut nft)?;
+        // First nothing leads to it any more, then nothing of before is known.
+        self.clear(&mut *bridge.nft()?)?;
+        self.wanted.bridge.mark(&self.guest)?;
         let mut batch = Batch::default();
         bridge.firewall.admit(
             &mut batch,
@@ -247,7 +260,7 @@ impl Attachment {
             &self.rules,
             &self.wanted.published,
         );
-        match nft.commit(batch) {
+        match bridge.nft()?.commit(batch) {
             Err(failure)
                 if failure.what == ADDING_A_NEW_ELEMENT
                     && failure.source.raw_os_error() == Some(libc::EEXIST) =>
@@ -325,14 +338,11 @@ impl Attachment {
         let port = &self.guest.port;
         let mut routes = bridge.0.routes()?;
         if let Some(rate) = self.wanted.ingress_max {
-            let found =
-                routes.interface(port).map_err(|error| failed(format!("looking for {port}"), error))?;
-            let index = found.ok_or_else(|| gone(&bridge.0.name))?.index;
             routes
-                .limit_rate(index, rate.get(), bridge.0.mtu)
+                .limit_rate(self.port, rate.get(), bridge.0.mtu)
                 .map_err(|error| failed(format!("limiting the rate of {port}"), error))?;
         }
-        let opened = routes.open_port(port);
+        let opened = routes.open_port(self.port, port, self.guest.ethernet);
         drop(routes);
         opened.map_err(|error| bridge.explain("opening a port of", error))
     }
@@ -358,7 +368,8 @@ impl Attachment {
         let wanted = &self.wanted;
         let firewall = &wanted.bridge.0.firewall;
         let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
-        let Ok(counted) = nft.rule_counts(firewall.routed(), self.guest.egress_chain()) else {
+        let mut of = |chain: &str| nft.rule_counts(firewall.routed(), chain);
+        let (Ok(counted), Ok(of_host)) = (of(self.guest.egress_chain()), of(&self.guest.host_chain())) else {
             return Vec::new();
         };
         let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
@@ -367,12 +378,14 @@ impl Attachment {
             rules.chain(others).map(|rule| EgressCount { rule, traffic: Traffic::default() }).collect();
         let (protection, otherwise) = (counts.len() - 2, counts.len() - 1);
         let order = firewall.in_order(&self.rules);
-        let numbers = order.iter().map(|rule| match rule.origin {
-            Origin::Rule(number) => number,
+        let number = |rule: &Resolved| match rule.origin {
+            Origin::Rule(number) | Origin::Name(number) => number,
             Origin::Protection => protection,
             Origin::NameServer => otherwise,
-        });
-        for (number, count) in numbers.chain([otherwise]).zip(counted) {
+        };
+        let routed = order.iter().map(|rule| number(rule)).chain([otherwise]).zip(counted);
+        let to_host = Firewall::about_the_host(&self.rules).map(number).zip(of_host);
+        for (number, count) in routed.chain(to_host) {
             if let Some(sum) = counts.get_mut(number) {
                 sum.traffic.packets += count.packets;
                 sum.traffic.bytes += count.bytes;
@@ -387,12 +400,21 @@ impl Drop for Attachment {
         if self.owner != std::process::id() {
             return;
         }
-        let firewall = &self.wanted.bridge.0.firewall;
-        let mut batch = Batch::default();
-        firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
-        // What cannot be removed goes with the table, and is replaced by the next that has the address.
-        if let Ok(mut nft) = self.wanted.bridge.0.nft() {
-            nft.commit(batch).ok();
+        let bridge = &self.wanted.bridge.0;
+        // What cannot be removed goes with the table, and is replaced by the next that has the address. That may have happened
+        // already: the kernel has taken the wire away by itself.
+        let Ok(_turn) = bridge.turn() else { return };
+        let found = bridge.routes().map(|mut routes| routes.interface(&self.guest.port));
+        match found {
+            Ok(Ok(Some(other))) if other.index != self.port => {}
+            Ok(Ok(_)) => {
+                let mut batch = Batch::default();
+                bridge.firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
+                if let Ok(mut nft) = bridge.nft() {
+                    nft.commit(batch).ok();
+                }
+            }
+            _ => {}
         }
     }
 }

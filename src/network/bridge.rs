@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::attach::PORT_PREFIX;
 use super::cidr::Cidr;
 use super::firewall::Firewall;
-use super::lock::{Lock, Turn};
+use super::lock::Lock;
 use super::nft::{Batch, Failure, Nft};
 use super::resolver;
 use super::route::{Interface, Routes};
@@ -199,7 +199,8 @@ impl BridgeBuilder {
     /// Switches on that this host forwards packets, if it does not: `net.ipv4.ip_forward`, and with a
     /// [`subnet6`](Self::subnet6) `net.ipv6.conf.all.forwarding`. That concerns **all** interfaces of the host and stays on
     /// afterwards; with IPv6 the host no longer heeds router advertisements where `accept_ra` is 1.
-    /// [`Bridge::switched_on_forwarding`] says whether that was done. Without it sandboxes reach each other by IPv4, and the host.
+    /// [`Bridge::switched_on_forwarding`] says whether that was done. Without it what sandboxes send by IPv4 is forwarded, for the
+    /// bridge's own interface forwards, but answers from outside are not: they reach each other, and the host.
     pub fn enable_forwarding(mut self) -> Self {
         self.enable_forwarding = true;
         self
@@ -212,14 +213,13 @@ impl BridgeBuilder {
         self
     }
 
-    /// Makes the bridge, or takes the one of that name. Of a bridge that is not the library's, nothing is changed but that the
-    /// gateway's addresses are added, and it is left when the last handle goes. First removes what killed hosts have left in
-    /// this network namespace.
+    /// Makes the bridge, or takes the one of that name that another process has made or a killed one has left. First removes what
+    /// killed hosts have left in this network namespace.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`](ErrorKind::InvalidConfig) for names and subnets that cannot be, an interface of that name that
-    /// is no bridge, a bridge that another process uses with another configuration, and with
+    /// is no bridge or not the library's, a bridge that another process uses with another configuration, and with
     /// [`masquerade`](Self::masquerade) or [`subnet6`](Self::subnet6) a host that does not forward;
     /// [`PermissionDenied`](ErrorKind::PermissionDenied) without the capabilities;
     /// [`Unsupported`](ErrorKind::Unsupported) where the kernel lacks a part.
@@ -382,25 +382,36 @@ impl Config {
                 format!("the bridge {name} has vanished"),
             ));
         };
-        let is_ours = found.alias.as_deref() == Some(MARK);
-        let made = self.configure(routes, &found, is_ours);
-        if made.is_err() && is_ours {
-            routes.remove(found.index).ok();
+        if found.alias.as_deref() != Some(MARK) {
+            let message = format!("there is a bridge {name} that is not the library's");
+            return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message).with_hint(
+                "its other ports would be cut off from the host, and would reach sandboxes past the rules: choose another name",
+            ));
+        }
+        // Nobody has its lock, and yet there is a sandbox on it: of a host that sees another /run.
+        let all = routes.interfaces().map_err(|error| about("looking for ports of", error))?;
+        if all.iter().any(|port| port.bridge == Some(found.index)) {
+            let message = format!("the bridge {name} still has sandboxes of another host");
+            return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
+                .with_hint("wait for their end, or choose another name"));
+        }
+        let made = self.configure(routes, &found);
+        if made.is_err() {
+            remove_bridge(routes, &found).ok();
+            Nft::open().and_then(|mut nft| remove_tables(&mut nft, &self.firewall())).ok();
         }
         made.map(|()| switched_on)
     }
 
-    fn configure(&self, routes: &mut Routes, found: &Interface, is_ours: bool) -> Result<()> {
+    fn configure(&self, routes: &mut Routes, found: &Interface) -> Result<()> {
         let name = &self.name;
         let about = |what: &str, error| failed(format!("{what} the bridge {name}"), error);
-        if is_ours {
-            routes.set_up(found.index, Some(self.mtu)).map_err(|error| about("bringing up", error))?;
-            // Whatever the host does with other interfaces: what comes from this one may be sent on, if the rules say so.
-            set(&format!("ipv4/conf/{name}/forwarding"), "1")?;
-            if self.subnet6.is_some() {
-                set(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
-                set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-            }
+        routes.set_up(found.index, Some(self.mtu)).map_err(|error| about("bringing up", error))?;
+        // Whatever the host does with other interfaces: what comes from this one may be sent on, if the rules say so.
+        set(&format!("ipv4/conf/{name}/forwarding"), "1")?;
+        if self.subnet6.is_some() {
+            set(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
+            set(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
         }
         let mut batch = Batch::default();
         self.firewall().install(&mut batch);
@@ -521,7 +532,11 @@ fn set(key: &str, value: &str) -> Result<()> {
 /// Removes what hosts that are no more have left in this network namespace: bridges of ours that nobody uses.
 fn sweep(routes: &mut Routes) -> Result<()> {
     let all = routes.interfaces().map_err(|error| failed("listing the interfaces", error))?;
-    for bridge in all.iter().filter(|one| one.is_bridge && one.alias.as_deref() == Some(MARK)) {
+    let is_left = |one: &&Interface| {
+        let has_ports = all.iter().any(|port| port.bridge == Some(one.index));
+        one.is_bridge && one.alias.as_deref() == Some(MARK) && !has_ports
+    };
+    for bridge in all.iter().filter(is_left) {
         // One that cannot be looked at is no reason not to make another.
         let Ok(lock) = Lock::open(&bridge.name) else { continue };
         if lock.take_alone().unwrap_or(false) && lock.is_current().unwrap_or(false) {
@@ -535,9 +550,12 @@ fn sweep(routes: &mut Routes) -> Result<()> {
     Ok(())
 }
 
-/// Removes a bridge if it is ours.
+/// Removes a bridge of ours, and ports of it whose sandboxes' namespaces somebody keeps.
 fn remove_bridge(routes: &mut Routes, bridge: &Interface) -> io::Result<()> {
-    if bridge.alias.as_deref() == Some(MARK) { routes.remove(bridge.index) } else { Ok(()) }
+    for port in routes.interfaces()?.iter().filter(|port| port.bridge == Some(bridge.index)) {
+        routes.remove(port.index)?;
+    }
+    routes.remove(bridge.index)
 }
 
 fn remove_tables(nft: &mut Nft, firewall: &Firewall) -> io::Result<()> {
@@ -561,6 +579,13 @@ impl Drop for Inner {
         remove_tables(&mut nft, &self.firewall).ok();
         self.lock.forget();
     }
+}
+
+/// The right to hand addresses of a bridge out, until it is dropped.
+pub(super) struct Turn<'a> {
+    // In this order: whoever waits among the threads then finds it free among the processes.
+    _among_processes: super::lock::Turn<'a>,
+    _among_threads: Option<MutexGuard<'a, ()>>,
 }
 
 /// A socket of a bridge, or one for a forked copy of the process: replies to one would be read by the other.
@@ -602,9 +627,19 @@ impl Inner {
     }
 
     /// Waits until no other thread or process hands an address of the bridge out.
-    pub(super) fn turn(&self) -> Result<(MutexGuard<'_, ()>, Turn<'_>)> {
-        let among_threads = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((among_threads, self.lock.turn()?))
+    pub(super) fn turn(&self) -> Result<Turn<'_>> {
+        if self.owner == std::process::id() {
+            let among_threads = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            return Ok(Turn { _among_processes: self.lock.turn()?, _among_threads: Some(among_threads) });
+        }
+        // A thread that a forked copy does not have may have it for ever; and what a lock is for is the open file.
+        let lock = Lock::open(&self.name)?;
+        Ok(Turn { _among_processes: lock.into_turn()?, _among_threads: None })
+    }
+
+    /// Whether this is an address of its subnets.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.subnet.contains(address) || self.subnet6.is_some_and(|subnet| subnet.contains(address))
     }
 
     /// Whether this is the address of the sandbox at a port. Both subnets have the same numbers.

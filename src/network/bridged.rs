@@ -96,7 +96,7 @@ impl Bridged {
     }
 
     /// How many bytes a second it may send: the same at its own end. Not for a sandbox that keeps `CAP_NET_ADMIN`, which could
-    /// take it away.
+    /// take it away, or `CAP_NET_RAW`, which sends past it (`PACKET_QDISC_BYPASS`, packet(7)).
     pub fn egress_max(mut self, bytes_per_second: impl Into<Bytes>) -> Self {
         self.egress_max = Some(bytes_per_second.into());
         self
@@ -127,9 +127,11 @@ impl Bridged {
                 .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
             }
         }
-        if self.egress_max.is_some() && sandbox.keeps_any_of(capability::NET_ADMIN)? {
-            return Err(Error::invalid("a sandbox that keeps CAP_NET_ADMIN could undo egress_max()")
-                .with_hint("take the capability away, or the limit"));
+        if self.egress_max.is_some() && sandbox.keeps_any_of(capability::NET_ADMIN | capability::NET_RAW)? {
+            return Err(Error::invalid(
+                "a sandbox that keeps CAP_NET_ADMIN or CAP_NET_RAW could get past egress_max()",
+            )
+            .with_hint("take the capability away, or the limit"));
         }
         Ok(Wanted {
             bridge: self.bridge.clone(),

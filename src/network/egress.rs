@@ -27,7 +27,8 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// What a rule allows may be answered. Some addresses are *protected*: those of the bridge itself, that is other sandboxes
 /// and the host; link-local ones, `169.254.0.0/16` and `fe80::/10`, among them those of the metadata services of clouds;
 /// `168.63.129.16`, `100.100.100.200`, `fd00:ec2::254` and `fd20:ce::254`, which are such services elsewhere; and multicast. They are denied
-/// whatever the rules say of wider networks: a rule opens one of them only if all that it names lies within such a range. Other
+/// whatever the rules say of wider networks: a rule opens one of them only by addresses all of which are in that range, and not
+/// by a name, whose owner says which addresses it has. Other
 /// addresses that the host itself has are services of the host, and are denied, too, but for a rule that names the one
 /// address. With [`allow_all`](Self::allow_all) the sandbox's name servers may be asked though they are in such a range, where
 /// clouds have theirs.
@@ -158,6 +159,8 @@ impl Protocol {
 pub(super) enum Origin {
     /// The rule of this number of those that were written.
     Rule(usize),
+    /// Such a rule by a name: whoever has the name says which addresses it has.
+    Name(usize),
     /// A range is protected.
     Protection,
     /// A name server of the sandbox is in such a range.
@@ -173,19 +176,28 @@ pub(super) struct Resolved {
     pub(super) service: Service,
 }
 
+impl Resolved {
+    /// Whether it may be about what is protected: by an address, or to deny.
+    pub(super) fn is_precise(&self) -> bool {
+        self.act == Act::Deny || !matches!(self.origin, Origin::Name(_))
+    }
+}
+
 impl Policy {
     /// Looks the names up, as a program of the host would. Name servers may be asked where nothing else is said.
     pub(super) fn resolve(&self, servers: &[IpAddr]) -> Result<Vec<Resolved>> {
         let mut resolved = Vec::new();
         for (number, rule) in self.rules.iter().enumerate() {
-            let all = match &rule.destination.host {
-                Host::Addresses(cidr) => vec![*cidr],
-                Host::Name(name) => look_up(name)?.into_iter().map(Cidr::one).collect(),
+            let (origin, all) = match &rule.destination.host {
+                Host::Addresses(cidr) => (Origin::Rule(number), vec![*cidr]),
+                Host::Name(name) => {
+                    (Origin::Name(number), look_up(name)?.into_iter().map(Cidr::one).collect())
+                }
             };
             let service = &rule.destination.service;
             resolved.extend(all.into_iter().map(|addresses| Resolved {
                 act: rule.act,
-                origin: Origin::Rule(number),
+                origin,
                 addresses,
                 service: service.clone(),
             }));
@@ -385,7 +397,7 @@ mod tests {
         let policy = Egress::deny_all().allow("10.1.0.0/16").deny("localhost:80").parse().unwrap();
         let resolved = policy.resolve(&[]).unwrap();
         assert_eq!(resolved[0].origin, Origin::Rule(0));
-        assert!(resolved[1..].iter().all(|rule| rule.origin == Origin::Rule(1) && rule.addresses.is_one()));
+        assert!(resolved[1..].iter().all(|rule| rule.origin == Origin::Name(1) && rule.addresses.is_one()));
         assert!(resolved[1..].iter().any(|rule| rule.addresses.address().is_loopback()));
     }
 

@@ -21,8 +21,8 @@ use super::cidr::Cidr;
 use super::egress::{Act, Origin, Protocol, Resolved, Service};
 use super::nft::{
     Base, Batch, Expression, Family, Field, Header, Holds, NFPROTO_IPV4, NFPROTO_IPV6, Set, Table, Tracked,
-    Value, Verdict, counter, decide_by, is, is_for_this_host, is_not, is_port_of, is_tracked, keep_bits,
-    look_up, masquerade, meta, payload, reject, send_to, verdict,
+    Value, Verdict, counter, decide_by, is, is_for_this_host, is_in, is_not, is_port_of, is_tracked,
+    keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
 };
 use super::protected::{METADATA, OF_THE_WIRE};
 
@@ -91,7 +91,7 @@ pub(super) struct Published {
 }
 
 impl Guest {
-    fn host_chain(&self) -> String {
+    pub(super) fn host_chain(&self) -> String {
         format!("{}-host", self.port)
     }
 
@@ -214,7 +214,9 @@ impl Firewall {
 
     fn install_routed(&self, batch: &mut Batch) {
         let table = self.routed();
-        for (id, set) in (1..).zip([EGRESS_4, EGRESS_6, TO_HOST_4, TO_HOST_6, PUBLISHED_4, PUBLISHED_6]) {
+        for (id, set) in
+            (1..).zip([EGRESS_4, EGRESS_6, TO_HOST_4, TO_HOST_6, PUBLISHED_4, PUBLISHED_6, PORTS])
+        {
             batch.add_set(table, set, id);
         }
         let filter = |hook, priority| Some(Base { kind: "filter", hook, priority });
@@ -222,6 +224,7 @@ impl Firewall {
         for (name, base) in [
             ("from_bridge_to_host", None),
             ("from_bridge", None),
+            ("raw", filter(InetHookNumber::PreRouting, -300)),
             // When it is known where published ports lead, and before it is looked for a way: what goes back by the wire that
             // it has come by would make the kernel send a redirection, after which it sends nobody a refusal (icmp(7),
             // icmp_ratelimit).
@@ -237,12 +240,16 @@ impl Firewall {
         }
         let mut rule =
             |chain: &str, parts: Vec<Vec<Expression>>| batch.add_rule(table, chain, parts.concat());
-        let known = || is_tracked(Tracked::Known, 0).to_vec();
+        let tracked = |what| is_tracked(what, 0).to_vec();
         let from = || self.comes_from_it();
         let goto = |chain: &str| vec![verdict(Verdict::Goto(chain.to_owned()))];
+        let drop = || vec![counter(), verdict(Verdict::Drop)];
+
+        // Frames to some groups do not pass the bridge, but come from the port itself.
+        rule("raw", vec![vec![meta(MetaKey::Iifname, 0), is_in(PORTS, 0)], drop()]);
 
         rule("input", vec![from(), goto("from_bridge_to_host")]);
-        rule("from_bridge_to_host", vec![known(), accept()]);
+        rule("from_bridge_to_host", vec![tracked(Tracked::Established), accept()]);
         rule("from_bridge_to_host", vec![source(Field::Ipv4), vec![decide_by(TO_HOST_4, 0)]]);
         rule("from_bridge_to_host", vec![source(Field::Ipv6), vec![decide_by(TO_HOST_6, 0)]]);
         // Is the gateway there? And how IPv6 finds it: neighbour solicitation and advertisement.
@@ -258,15 +265,22 @@ impl Firewall {
             rule("sent", vec![from(), icmp(Field::Ipv6, kind), to_the_wire(), accept()]);
         }
         rule("sent", vec![from(), goto("from_bridge")]);
-        rule("from_bridge", vec![known(), accept()]);
+        // Errors about a connection are not let through: they would get to whoever it says it was about.
+        rule("from_bridge", vec![tracked(Tracked::Established), accept()]);
+        // What another bridge publishes is a service of this host.
+        rule("from_bridge", vec![tracked(Tracked::SentOn), vec![counter(), reject()]]);
         rule("from_bridge", vec![source(Field::Ipv4), vec![decide_by(EGRESS_4, 0)]]);
         rule("from_bridge", vec![source(Field::Ipv6), vec![decide_by(EGRESS_6, 0)]]);
-        rule("from_bridge", vec![vec![counter(), verdict(Verdict::Drop)]]);
+        rule("from_bridge", vec![drop()]);
 
         rule("forward", vec![from(), accept()]);
         rule("forward", vec![self.stays_away_from_it(), accept()]);
-        rule("forward", vec![known(), accept()]);
-        rule("forward", vec![is_tracked(Tracked::SentOn, 0).to_vec(), accept()]);
+        rule("forward", vec![tracked(Tracked::Known), accept()]);
+        // From outside nobody has such an address: the answer would go to who has it.
+        for range in self.protected() {
+            rule("forward", vec![comes_from(&range), drop()]);
+        }
+        rule("forward", vec![tracked(Tracked::SentOn), accept()]);
         rule("forward", vec![vec![counter(), reject()]]);
 
         // Two sandboxes reach each other by way of this host, which would tell them of a shorter one.
@@ -301,10 +315,11 @@ impl Firewall {
         }
         if self.masquerades {
             for subnet in &self.subnets {
-                let family = family_of(subnet.address());
-                let mut inside = source(family);
-                inside.extend([keep_bits(0, subnet.mask()), is(0, octets(subnet.address()))]);
-                rule("postrouting", vec![self.stays_away_from_it(), inside, vec![masquerade()]]);
+                let not_to_itself = vec![meta(MetaKey::Oifname, 0), is_not(0, interface_name("lo"))];
+                rule(
+                    "postrouting",
+                    vec![self.stays_away_from_it(), not_to_itself, comes_from(subnet), vec![masquerade()]],
+                );
             }
         }
     }
@@ -331,7 +346,13 @@ impl Firewall {
         let sender = || vec![meta(MetaKey::Iifname, 0), payload(Header::Link, 6, 6, 4)];
         rule(
             "prerouting",
-            vec![ethertype(0x0800), sender(), vec![payload(Header::Network, 12, 4, 6), decide_by(WHO_4, 0)]],
+            vec![
+                ethertype(0x0800),
+                // Without options, which can say by which way it is to go.
+                vec![payload(Header::Network, 0, 1, 0), is(0, [0x45])],
+                sender(),
+                vec![payload(Header::Network, 12, 4, 6), decide_by(WHO_4, 0)],
+            ],
         );
         // Who asks for an address says who it is itself, for Ethernet and IPv4.
         rule(
@@ -349,16 +370,18 @@ impl Firewall {
         );
         rule(
             "prerouting",
-            vec![ethertype(0x86dd), sender(), vec![payload(Header::Network, 8, 16, 6), decide_by(WHO_6, 0)]],
+            vec![
+                ethertype(0x86dd),
+                // Nor with headers that do so: hop by hop, routing, destination.
+                vec![payload(Header::Network, 6, 1, 0)],
+                [0, 43, 60].map(|next| is_not(0, [next])).to_vec(),
+                sender(),
+                vec![payload(Header::Network, 8, 16, 6), decide_by(WHO_6, 0)],
+            ],
         );
         rule(
             "prerouting",
-            vec![vec![
-                meta(MetaKey::Iifname, 0),
-                super::nft::is_in(PORTS, 0),
-                counter(),
-                verdict(Verdict::Drop),
-            ]],
+            vec![vec![meta(MetaKey::Iifname, 0), is_in(PORTS, 0), counter(), verdict(Verdict::Drop)]],
         );
         rule("postrouting", vec![vec![meta(MetaKey::Oifname, 0), decide_by(RECEIVED, 0)]]);
     }
@@ -391,9 +414,9 @@ impl Firewall {
         }
         for rule in self.in_order(rules) {
             batch.add_rule(routed, guest.egress_chain(), [fits(&rule), decision(rule.act)].concat());
-            if rule.addresses.is_one() {
-                batch.add_rule(routed, &guest.host_chain(), [fits(&rule), decision(rule.act)].concat());
-            }
+        }
+        for rule in Self::about_the_host(rules) {
+            batch.add_rule(routed, &guest.host_chain(), [fits(rule), decision(rule.act)].concat());
         }
         let last = decision(otherwise);
         batch.add_rule(routed, guest.egress_chain(), last);
@@ -411,9 +434,13 @@ impl Firewall {
         }
     }
 
-    /// Takes back what [`admit`](Self::admit) has made.
+    /// Takes back what [`admit`](Self::admit) has made, but that its port is one: nothing comes from that without the rest.
     pub(super) fn dismiss(&self, batch: &mut Batch, guest: &Guest, published: &[Published]) {
-        self.each_element(guest, |table, set, key, _| batch.delete_element(table, set, &key));
+        self.each_element(guest, |table, set, key, _| {
+            if set.name != PORTS.name {
+                batch.delete_element(table, set, &key);
+            }
+        });
         for (address, published) in self.published_of(guest, published) {
             batch.delete_element(self.routed(), published_set(address), &published.key());
         }
@@ -454,7 +481,9 @@ impl Firewall {
         for address in guest.addresses.iter().filter(|address| address.is_ipv4()) {
             f(self.bridged(), WHO_ASKS, guest.who_asks(*address), goto(&guest.sent_chain()));
         }
-        f(self.bridged(), PORTS, interface_name(&guest.port), Value::Nothing);
+        for table in self.tables() {
+            f(table, PORTS, interface_name(&guest.port), Value::Nothing);
+        }
         f(self.bridged(), RECEIVED, interface_name(&guest.port), goto(&guest.received_chain()));
     }
 
@@ -470,11 +499,22 @@ impl Firewall {
         own.flat_map(|&address| published.iter().map(move |published| (address, published)))
     }
 
+    /// Addresses that wide rules do not open.
+    fn protected(&self) -> impl Iterator<Item = Cidr> {
+        self.subnets.iter().copied().chain(METADATA).chain(OF_THE_WIRE)
+    }
+
+    /// The rules that are asked about what is for this host, in order: what allows has to name the one address.
+    pub(super) fn about_the_host(rules: &[Resolved]) -> impl Iterator<Item = &Resolved> {
+        rules.iter().filter(|rule| rule.is_precise() && (rule.act == Act::Deny || rule.addresses.is_one()))
+    }
+
     /// The rules in the order in which they are asked: those that open what is protected, its protection, all others.
     pub(super) fn in_order<'a>(&self, rules: &'a [Resolved]) -> Vec<Cow<'a, Resolved>> {
-        let protected: Vec<Cidr> = self.subnets.iter().copied().chain(METADATA).chain(OF_THE_WIRE).collect();
-        let (within, others): (Vec<_>, Vec<_>) =
-            rules.iter().partition(|rule| protected.iter().any(|range| range.covers(&rule.addresses)));
+        let protected: Vec<Cidr> = self.protected().collect();
+        let (within, others): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| {
+            rule.is_precise() && protected.iter().any(|range| range.covers(&rule.addresses))
+        });
         let deny = |addresses: &Cidr| {
             Cow::Owned(Resolved {
                 act: Act::Deny,
@@ -507,6 +547,13 @@ fn decision(act: Act) -> Vec<Expression> {
 fn of_family(family: Field) -> Vec<Expression> {
     let protocol = if family == Field::Ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
     vec![meta(MetaKey::Nfproto, 0), is(0, [protocol])]
+}
+
+/// Whether a packet comes from one of these addresses.
+fn comes_from(range: &Cidr) -> Vec<Expression> {
+    let mut expressions = source(family_of(range.address()));
+    expressions.extend([keep_bits(0, range.mask()), is(0, octets(range.address()))]);
+    expressions
 }
 
 /// Loads the source address.

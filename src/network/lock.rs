@@ -94,7 +94,14 @@ impl Lock {
 
     /// Waits for a turn among the processes that share it, which ends with what is returned. Not for threads of one process.
     pub(super) fn turn(&self) -> Result<Turn<'_>> {
-        self.range(libc::F_WRLCK).map(|()| Turn(self))
+        self.range(libc::F_WRLCK)?;
+        Ok(Turn(Held::Shared(self)))
+    }
+
+    /// The same, of a lock that is there for that alone.
+    pub(super) fn into_turn<'a>(self) -> Result<Turn<'a>> {
+        self.range(libc::F_WRLCK)?;
+        Ok(Turn(Held::Own(self)))
     }
 
     /// A lock of one byte beside that of the file (`F_OFD_SETLKW`, fcntl(2)).
@@ -141,11 +148,21 @@ impl Lock {
 
 /// A turn, which ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(&'a Lock);
+pub(super) struct Turn<'a>(Held<'a>);
+
+#[derive(Debug)]
+enum Held<'a> {
+    Shared(&'a Lock),
+    Own(Lock),
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.range(libc::F_UNLCK).ok();
+        let lock = match &self.0 {
+            Held::Shared(lock) => lock,
+            Held::Own(lock) => lock,
+        };
+        lock.range(libc::F_UNLCK).ok();
     }
 }
 

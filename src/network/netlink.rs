@@ -70,29 +70,65 @@ impl Netlink {
         [begin, end]: [M; 2],
         messages: Vec<(M, u16)>,
     ) -> Result<(), Refused> {
-        let first = self.sequence + 2;
-        let bytes = frames([begin, end], messages, || self.next_number());
-        // That of the last but the end.
-        let awaited = self.sequence - 1;
+        let mut bytes = frame(begin, 0, self.next_number());
+        let (first, last) = (self.sequence, messages.len().saturating_sub(1));
+        for (number, (message, flags)) in messages.into_iter().enumerate() {
+            // All are refused if one is, and the last is acknowledged when the others have been looked at.
+            let flags = if number == last { flags | NLM_F_ACK } else { flags };
+            bytes.extend(frame(message, flags, self.next_number()));
+        }
+        let awaited = self.sequence;
+        bytes.extend(frame(end, 0, self.next_number()));
         self.send(&bytes)?;
+        // What concerns all of them, a missing right or changes that could not be made in the end, is said of the first
+        // message, and before the last is acknowledged.
         self.outcomes::<M>(first, awaited)
     }
 
-    /// Asks for all of something.
-    pub(super) fn dump<M: Message>(&mut self, message: M) -> io::Result<Vec<M>> {
+    /// Asks for one thing; `None` if there is no such thing.
+    pub(super) fn get<M: Message>(&mut self, message: M) -> io::Result<Option<M>> {
         let number = self.next_number();
-        self.send(&frame(message, NLM_F_DUMP, number))?;
-        let mut found = Vec::new();
+        self.send(&frame(message, 0, number))?;
         loop {
             for reply in self.receive::<M>()? {
                 if reply.header.sequence_number != number {
                     continue;
                 }
                 match reply.payload {
-                    NetlinkPayload::InnerMessage(message) => found.push(message),
-                    NetlinkPayload::Done(_) => return Ok(found),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(message) => return Ok(Some(message)),
+                    NetlinkPayload::Error(error) => match error.to_io() {
+                        error if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+                        error => return Err(error),
+                    },
                     _ => {}
+                }
+            }
+        }
+    }
+
+    /// Asks for all of something, again if it has changed meanwhile.
+    pub(super) fn dump<M: Message + Clone>(&mut self, message: M) -> io::Result<Vec<M>> {
+        const NLM_F_DUMP_INTR: u16 = 0x10;
+        'again: loop {
+            let number = self.next_number();
+            self.send(&frame(message.clone(), NLM_F_DUMP, number))?;
+            let (mut found, mut is_whole) = (Vec::new(), true);
+            loop {
+                for reply in self.receive::<M>()? {
+                    if reply.header.sequence_number != number {
+                        continue;
+                    }
+                    is_whole &= reply.header.flags & NLM_F_DUMP_INTR == 0;
+                    match reply.payload {
+                        NetlinkPayload::InnerMessage(message) => found.push(message),
+                        NetlinkPayload::Done(done) if done.code < 0 => {
+                            return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+                        }
+                        NetlinkPayload::Done(_) if is_whole => return Ok(found),
+                        NetlinkPayload::Done(_) => continue 'again,
+                        NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                        _ => {}
+                    }
                 }
             }
         }
@@ -107,7 +143,9 @@ impl Netlink {
                 // What belongs to an earlier request that failed may still be there.
                 let Some(nth) = number.checked_sub(first).filter(|_| number <= last) else { continue };
                 if error.code.is_some() {
-                    return Err(Refused { number: usize::try_from(nth).ok(), source: error.to_io() });
+                    // That of a batch is counted after the message that begins it.
+                    let number = usize::try_from(nth).ok().and_then(|nth| nth.checked_sub(1));
+                    return Err(Refused { number, source: error.to_io() });
                 }
                 if number == last {
                     return Ok(());

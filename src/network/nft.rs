@@ -622,7 +622,9 @@ pub(super) fn is_for_this_host(scratch: u32) -> [Expression; 2] {
 /// What connection tracking knows of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tracked {
-    /// It belongs to a connection that both sides know, or is about one.
+    /// It belongs to a connection that both sides know.
+    Established,
+    /// It does, or is an error about one.
     Known,
     /// It goes where a published port leads.
     SentOn,
@@ -635,7 +637,8 @@ pub(super) fn is_tracked(as_what: Tracked, scratch: u32) -> [Expression; 3] {
     const STATUS: u32 = 2;
     let (key, bits) = match as_what {
         // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
-        Tracked::Known => (STATE, 2_u32 | 4),
+        Tracked::Established => (STATE, 2_u32),
+        Tracked::Known => (STATE, 2 | 4),
         // IPS_DST_NAT
         Tracked::SentOn => (STATUS, 1_u32 << 5),
     };

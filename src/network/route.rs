@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -74,7 +74,10 @@ impl Routes {
     }
 
     pub(super) fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
-        Ok(self.interfaces()?.into_iter().find(|interface| interface.name == name))
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        let found = self.0.get(RouteNetlinkMessage::GetLink(message))?;
+        Ok(found.and_then(interface).filter(|found| found.name == name))
     }
 
     /// Every address of an interface of this host, with the length of its prefix.
@@ -106,7 +109,12 @@ impl Routes {
             LinkAttribute::Mtu(mtu),
             // Otherwise it would be that of one of its ports, and change with them.
             LinkAttribute::Address(ethernet.to_vec()),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                // Frames to these groups, all but three of them, are like any other. By default they go to the host past the
+                // rules about frames, and say where their sender is.
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::GroupFwdMask(0xfff8)])),
+            ]),
         ];
         self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
         // Not heeded when a link is made.
@@ -153,18 +161,37 @@ impl Routes {
         self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Brings a port up, isolated: frames of it go to the bridge itself, and to no other port that is isolated.
-    pub(super) fn open_port(&mut self, name: &str) -> io::Result<()> {
+    /// Brings a port up. Frames of it go to the bridge itself, and to no other port that is isolated; frames go to it if they
+    /// are for this Ethernet address, and no others. The switch learns nothing by itself.
+    pub(super) fn open_port(&mut self, index: u32, name: &str, ethernet: [u8; 6]) -> io::Result<()> {
         let mut message = LinkMessage::default();
         (message.header.flags, message.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
+            // The host itself has nothing to say there.
+            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+                In6AddrGenMode::None,
+            )])]),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                    InfoBridgePort::Isolated(true),
+                    InfoBridgePort::Learning(false),
+                    InfoBridgePort::UnicastFlood(false),
+                    InfoBridgePort::MulticastFlood(false),
+                    InfoBridgePort::BroadcastFlood(false),
+                ])),
             ]),
         ];
-        self.0.request(RouteNetlinkMessage::NewLink(message), 0)
+        self.0.request(RouteNetlinkMessage::NewLink(message), 0)?;
+        // fdb of bridge(8): an entry of the bridge that the port belongs to, which does not age.
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Noarp;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes = vec![NeighbourAttribute::LinkLayerAddress(ethernet.to_vec())];
+        self.0.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Gives an interface an address, at once: nothing asks first whether somebody has it.

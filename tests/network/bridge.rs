@@ -116,7 +116,7 @@ pub(crate) fn what_cannot_be(_: &Scene) -> Result {
     plan(Network::bridge(&bridge).publish(0, 1));
     plan(Network::bridge(&bridge).publish(1, 2).publish(1, 3));
     plan(Network::bridge(&bridge).ingress_max(Bytes::new(10)));
-    let keeps = on(Network::bridge(&bridge).egress_max(Bytes::mib(1))).keep_capability(Capability::NetAdmin);
+    let keeps = on(Network::bridge(&bridge).egress_max(Bytes::mib(1))).keep_capability(Capability::NetRaw);
     assert_eq!(keeps.plan().expect_err("it could undo it").kind(), ErrorKind::InvalidConfig);
     drop(keeps);
     // Without the bridge nothing starts, nor without its rules.
@@ -292,12 +292,83 @@ pub(crate) fn two_hosts_share_a_bridge(_: &Scene) -> Result {
 pub(crate) fn a_bridge_of_the_administrators(_: &Scene) -> Result {
     ip("link add br0 type bridge")?;
     ip("link set br0 up")?;
-    let bridge = Bridge::new("br0").subnet("10.10.0.0/24").create()?;
-    assert!(plain(&bridge).status(Command::new("/bin/true"))?.success());
-    drop(bridge);
-    assert!(interfaces()?.contains_key("br0"), "it is not ours");
+    let error = Bridge::new("br0").subnet("10.10.0.0/24").create().expect_err("it is not ours");
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{}", explain(&error));
+    assert!(error.hint().is_some());
+    assert!(interfaces()?.contains_key("br0"));
     assert!(!run("nft list ruleset")?.contains("belljar"));
     Ok(())
+}
+
+/// The kernel gives an address back when the sandbox is dead, its host when it hears of that.
+pub(crate) fn an_end_that_is_heard_late_takes_nothing_from_the_next(_: &Scene) -> Result {
+    let bridge = Bridge::new("belljar0").subnet("10.10.0.0/30").create()?;
+    let _server = serve_here("0.0.0.0", 7000)?;
+    let late = plain(&bridge).spawn(Command::new("/bin/true"))?;
+    // The only address is free again although nobody has waited for its program.
+    let open = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("10.10.0.1:7000")));
+    let mut next = None;
+    assert!(support::within(Duration::from_secs(5), || {
+        next = open.start().ok();
+        next.is_some()
+    }));
+    let next = next.expect("it has started");
+    assert!(late.wait_with_output()?.outcome.success());
+    assert_eq!(succeed(next.output(crate::scene::client("tcp", "10.10.0.1", 7000))?)?.trim(), "10.10.0.2");
+    Ok(())
+}
+
+/// Somebody who keeps a network namespace keeps the wire in it, and no way to anywhere.
+pub(crate) fn a_wire_that_somebody_keeps_leads_nowhere(_: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let _server = serve_here("0.0.0.0", 7000)?;
+    let network = Network::bridge(&bridge).egress(Egress::deny_all().allow("10.10.0.1:7000"));
+    let container = on(network).start()?;
+    let keeper = support::closed().network(Network::join(&container)).start()?;
+    let ask = || -> Result<String> {
+        Ok(succeed(keeper.output(crate::scene::client("tcp", "10.10.0.1", 7000))?)?.trim().to_owned())
+    };
+    assert_eq!(ask()?, "10.10.0.2");
+    drop(container);
+    assert!(matches!(&*ask()?, "timeout" | "EHOSTUNREACH"));
+    // The bridge takes it along, and does not leave it to the host.
+    drop(bridge);
+    assert!(!interfaces()?.keys().any(|name| name.starts_with("bj")), "{:?}", interfaces()?);
+    assert!(matches!(&*ask()?, "ENETUNREACH" | "EHOSTUNREACH"));
+    Ok(())
+}
+
+/// A host that has lost its power over the network meanwhile is told, and hangs nowhere.
+pub(crate) fn powerless(_: &[std::ffi::OsString]) -> i32 {
+    let Ok(bridge) = builder().create() else { return 1 };
+    let Ok(container) = plain(&bridge).start() else { return 2 };
+    let mut header = [0x2008_0522_u32, 0];
+    let mut data = [0_u32; 6];
+    let pointers = [header.as_mut_ptr() as usize, data.as_mut_ptr() as usize, 0, 0, 0, 0];
+    if support::raw::syscall(libc::SYS_capget, pointers).is_err() {
+        return 3;
+    }
+    data[0] &= !(1 << 12);
+    // The kernel reads it, by its address.
+    std::hint::black_box(&data);
+    if support::raw::syscall(libc::SYS_capset, pointers).is_err() {
+        return 4;
+    }
+    drop(container);
+    match plain(&bridge).start() {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => 0,
+        Err(error) => {
+            println!("{}", explain(&error));
+            5
+        }
+        Ok(_) => 6,
+    }
+}
+
+pub(crate) fn a_host_that_has_lost_its_power(_: &Scene) -> Result {
+    support::run_helper(&mut support::role_command("powerless", &[]), Duration::from_secs(20))?
+        .succeed()
+        .map(drop)
 }
 
 pub(crate) fn every_kind_of_start(_: &Scene) -> Result {

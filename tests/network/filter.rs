@@ -359,7 +359,7 @@ pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
     nft("delete table bridge belljar_belljar0")?;
     assert_eq!(hear()?, "silence\n");
     for port in crate::scene::interfaces()?.keys().filter(|name| name.starts_with("bj")) {
-        crate::scene::run(&format!("bridge link set dev {port} isolated off"))?;
+        crate::scene::run(&format!("bridge link set dev {port} isolated off bcast_flood on mcast_flood on"))?;
     }
     assert_eq!(hear()?, "hello, neighbour\n");
     Ok(())
@@ -482,5 +482,172 @@ pub(crate) fn nobody_says_where_another_is(_: &Scene) -> Result {
         "{poisoned:?}"
     );
     drop(server);
+    Ok(())
+}
+
+/// Frames to a group that no bridge sends on by itself: past its rules, unless something is done about that.
+const GROUPS: &str = r#"
+import fcntl, socket, struct, sys
+port, victim = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+name = b'eth0'.ljust(256, b'\0')
+hardware = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
+own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
+def checksum(b):
+    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+data = struct.pack('>HHHH', 1234, port, 12, 0) + b'hello'[:4]
+head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 1, 0, 64, 17, 0, own, socket.inet_aton('10.10.0.1'))
+packet = head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data
+source, group = (socket.inet_pton(socket.AF_INET6, a) for a in ('fe80::66', 'ff02::1'))
+body = struct.pack('>BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + b'\1\1' + hardware
+body = body[:2] + struct.pack('>H', checksum(source + group + struct.pack('>II', len(body), 58) + body)) + body[4:]
+advertisement = struct.pack('>IHBB', 6 << 28, len(body), 58, 255) + source + group + body
+for n in (0, 2, 3, 0xe):
+    to = bytes.fromhex('0180c20000') + bytes([n])
+    wire.send(to + hardware + b'\x08\0' + packet)
+    wire.send(to + hardware + b'\x86\xdd' + advertisement)
+    wire.send(to + victim + b'\x88\xcc' + bytes(46))
+"#;
+
+pub(crate) fn frames_to_groups_are_no_way_around(_: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let victim = plain(&bridge).start()?;
+    let server = serving(&victim, "0.0.0.0", 8000)?;
+    let there = victim.addresses()[0].to_string();
+    let std::net::IpAddr::V4(address) = victim.addresses()[0] else { return fail("an address of IPv4") };
+    let hardware: String =
+        [2, 98].iter().chain(&address.octets()).map(|byte| format!("{byte:02x}")).collect();
+    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
+        .keep_capability(Capability::NetRaw)
+        .seccomp(Seccomp::new().allow(["socket"]))
+        .start()?;
+    let mut listener = std::process::Command::new("python3");
+    listener.args(["-c", LISTEN]);
+    let listener = crate::scene::ready(listener)?;
+    succeed(attacker.output(Command::new("/usr/bin/python3").args(["-c", GROUPS, "9", &hardware]))?)?;
+    assert_eq!(listener.rest()?, "", "a service of the host");
+    assert_eq!(ask_here("tcp", &there, 8000)?, "10.10.0.1", "the switch knows where the victim is");
+    let routes = crate::scene::ip("-6 route show default")?;
+    assert_eq!(routes, "", "nobody is a router of the host");
+    drop(server);
+    Ok(())
+}
+
+pub(crate) fn a_name_opens_nothing_that_is_protected(scene: &Scene) -> Result {
+    let _outside = scene.serve_outside("0.0.0.0", 80)?;
+    let _here = crate::scene::serve_here("0.0.0.0", 7000)?;
+    // Whoever has the name says which addresses it has.
+    std::fs::write(
+        "/etc/hosts",
+        format!("10.10.0.1 evil.test\n{HOST} evil.test\n169.254.169.254 evil.test\n"),
+    )?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let sandbox = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("evil.test")));
+    for (address, port) in [("10.10.0.1", 7000), (HOST, 7000), ("169.254.169.254", 80)] {
+        assert_eq!(ask(&sandbox, "tcp", address, port)?, "EHOSTUNREACH", "{address}");
+    }
+    Ok(())
+}
+
+pub(crate) fn what_is_denied_is_denied_of_the_host_as_well(_: &Scene) -> Result {
+    let _server = crate::scene::serve_here("0.0.0.0", 7000)?;
+    let bridge = builder().create()?;
+    for (denied, allowed, address) in [
+        ("10.10.0.0/24:7000", "10.10.0.1", "10.10.0.1"),
+        ("192.0.2.0/24", HOST, HOST),
+        ("0.0.0.0/0:7000", HOST, HOST),
+    ] {
+        let sandbox = on(Network::bridge(&bridge).egress(Egress::deny_all().deny(denied).allow(allowed)));
+        assert_eq!(ask(&sandbox, "tcp", address, 7000)?, "EHOSTUNREACH", "{denied}");
+        let sandbox = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(allowed).deny(denied)));
+        assert!(ask(&sandbox, "tcp", address, 7000)?.starts_with("10.10.0."), "{denied}");
+    }
+    Ok(())
+}
+
+/// An error about a connection of somebody else, with a secret in what it quotes.
+const LEAK: &str = r#"
+import fcntl, socket, struct, sys
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+name = b'eth0'.ljust(256, b'\0')
+hardware = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
+own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
+def checksum(b):
+    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def packet(source, to, protocol, data):
+    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 1, 0, 64, protocol, 0, source, to)
+    return head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data
+outside, host = (socket.inet_aton(a) for a in sys.argv[1:3])
+quoted = packet(outside, host, 17, struct.pack('>HHHH', 9, 4000, 40, 0) + b'a secret of the sandbox, quoted.')
+body = struct.pack('>BBHI', 3, 1, 0, 0) + quoted
+body = body[:2] + struct.pack('>H', checksum(body)) + body[4:]
+for n in range(3): wire.send(bytes.fromhex(sys.argv[3]) + hardware + b'\x08\0' + packet(own, outside, 1, body))
+"#;
+
+/// Hears errors.
+const ERRORS: &str = r#"
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+s.settimeout(2)
+print('ready', flush=True)
+try:
+    while True:
+        if b'a secret' in s.recv(500): print('leaked', flush=True)
+except socket.timeout: pass
+"#;
+
+pub(crate) fn errors_about_connections_of_others_are_not_sent(scene: &Scene) -> Result {
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let answers = scene.script_outside(LISTEN)?;
+    // A connection of the host, which the kernel tracks.
+    let script = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 4000)); s.settimeout(3); \
+                  s.sendto(b'x', ('192.0.2.2', 9)); s.recv(10)";
+    let mut talk = std::process::Command::new("python3");
+    support::run_helper(talk.args(["-c", script]), Duration::from_secs(10))?.succeed()?;
+    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
+        .keep_capability(Capability::NetRaw)
+        .seccomp(Seccomp::new().allow(["socket"]))
+        .start()?;
+    let listener = scene.script_outside(ERRORS)?;
+    let mut leak = Command::new("/usr/bin/python3");
+    leak.args(["-c", LEAK, OUTSIDE, HOST, "02620a0a0001"]);
+    succeed(attacker.output(&leak)?)?;
+    assert_eq!(listener.rest()?, "");
+    drop(answers);
+    Ok(())
+}
+
+/// From outside, as if it were from where a sandbox may not send to.
+const BORROW: &str = r#"
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+source, to = (socket.inet_aton(a) for a in sys.argv[1:3])
+data = struct.pack('>HHHH', 9, 8080, 11, 0) + b'who'
+s.sendto(struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 1, 0, 64, 17, 0, source, to) + data, (sys.argv[2], 0))
+"#;
+
+pub(crate) fn a_published_port_answers_nobody_it_may_not_ask(scene: &Scene) -> Result {
+    let bridge = builder().enable_forwarding().create()?;
+    let victim = plain(&bridge).start()?;
+    let there = victim.addresses()[0].to_string();
+    let network = Network::bridge(&bridge).egress(Egress::deny_all()).publish_udp(8080, 8000);
+    let container = on(network).start()?;
+    let _server = serving(&container, "0.0.0.0", 8000)?;
+    // A real one first.
+    assert_eq!(scene.ask("udp", HOST, 8080)?, OUTSIDE);
+    scene.outside_script(BORROW, &[&there, HOST])?;
+    scene.outside_script(BORROW, &["169.254.169.254", HOST])?;
+    std::thread::sleep(Duration::from_millis(300));
+    let dropped = nft("list chain inet belljar_belljar0 forward")?;
+    // Counted where they were dropped, before any answer.
+    let counts: Vec<&str> =
+        dropped.lines().filter(|line| line.contains("drop") && !line.contains("packets 0")).collect();
+    assert_eq!(counts.len(), 2, "{dropped}");
     Ok(())
 }
