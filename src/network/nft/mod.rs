@@ -1,19 +1,23 @@
 //! Tables, chains, sets and rules of the packet filter, by the netlink of nftables (nft(8)).
 
-use std::io;
-use std::ops::RangeInclusive;
+mod expression;
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use std::io;
+
+use netlink_packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook,
-    HookNumber, Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator,
-    Payload, Register, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList,
-    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage, VerdictAttribute,
+    ChainAttribute, ChainMessage, DataAttribute, ExpressionAttribute, Hook, HookNumber, InetHookNumber,
+    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
+    SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage, VerdictAttribute,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+pub(super) use self::expression::{
+    Header, NFPROTO_IPV4, NFPROTO_IPV6, Tracked, counter, decide_by, is, is_for_this_host, is_in, is_not,
+    is_port_of, is_tracked, keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
+};
 use super::netlink::{Netlink, Refused, frames};
 
 /// Whose packets a table sees.
@@ -447,204 +451,4 @@ fn count_of(expression: &Expression) -> Option<Count> {
     let mut bytes = vec![0; data.buffer_len()];
     data.emit(&mut bytes);
     Some(count_in(&bytes))
-}
-
-/// The 32-bit register of this number.
-pub(super) fn register(number: u32) -> Register {
-    // NFT_REG32_00
-    Register::from(8 + number)
-}
-
-fn other(name: &str, attributes: Vec<DefaultNla>) -> Expression {
-    Expressions::Other { expression_type: name.to_owned(), attributes }.into()
-}
-
-fn word(kind: u16, value: u32) -> DefaultNla {
-    DefaultNla::new(kind, value.to_be_bytes().to_vec())
-}
-
-pub(super) fn meta(key: MetaKey, to: u32) -> Expression {
-    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(register(to))]).into()
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Header {
-    Link,
-    Network,
-    Transport,
-}
-
-pub(super) fn payload(header: Header, offset: u32, length: u32, to: u32) -> Expression {
-    let base = match header {
-        Header::Link => 0,
-        Header::Network => 1,
-        Header::Transport => 2,
-    };
-    Expressions::Payload(vec![
-        Payload::DestinationRegister(register(to)),
-        Payload::Base(base),
-        Payload::Offset(offset),
-        Payload::Len(length),
-    ])
-    .into()
-}
-
-fn compare(from: u32, operator: Operator, with: Vec<u8>) -> Expression {
-    Expressions::Cmp(vec![
-        Cmp::SourceRegister(register(from)),
-        Cmp::Op(operator),
-        Cmp::Data(DataAttribute::Value(with)),
-    ])
-    .into()
-}
-
-pub(super) fn is(from: u32, value: impl Into<Vec<u8>>) -> Expression {
-    compare(from, Operator::Equal, value.into())
-}
-
-pub(super) fn is_not(from: u32, value: impl Into<Vec<u8>>) -> Expression {
-    compare(from, Operator::NotEqual, value.into())
-}
-
-/// In the byte order of the network.
-pub(super) fn is_port_of(from: u32, range: &RangeInclusive<u16>) -> Vec<Expression> {
-    if range.start() == range.end() {
-        return vec![is(from, range.start().to_be_bytes())];
-    }
-    vec![
-        compare(from, Operator::GreaterThan, range.start().saturating_sub(1).to_be_bytes().to_vec()),
-        compare(from, Operator::LessThanEqual, range.end().to_be_bytes().to_vec()),
-    ]
-}
-
-/// Keeps some bits of what is in a register.
-pub(super) fn keep_bits(of: u32, mask: Vec<u8>) -> Expression {
-    let length = u32::try_from(mask.len()).unwrap_or(0);
-    let nothing = vec![0; mask.len()];
-    Expressions::Bitwise(vec![
-        Bitwise::SourceRegister(register(of)),
-        Bitwise::DestinationRegister(register(of)),
-        Bitwise::Length(length),
-        Bitwise::Mask(DataAttribute::Value(mask)),
-        Bitwise::Xor(DataAttribute::Value(nothing)),
-    ])
-    .into()
-}
-
-/// Goes on if what begins in a register is in a set.
-pub(super) fn is_in(set: Set, from: u32) -> Expression {
-    Expressions::Lookup(vec![Lookup::Set(set.name.to_owned()), Lookup::SourceRegister(register(from))]).into()
-}
-
-/// Looks something up in a map, and puts its value where it says.
-pub(super) fn look_up(set: Set, from: u32, to: u32) -> Expression {
-    Expressions::Lookup(vec![
-        Lookup::Set(set.name.to_owned()),
-        Lookup::SourceRegister(register(from)),
-        Lookup::DestinationRegister(register(to)),
-    ])
-    .into()
-}
-
-/// Looks something up in a map of verdicts, and does what it says.
-pub(super) fn decide_by(set: Set, from: u32) -> Expression {
-    Expressions::Lookup(vec![
-        Lookup::Set(set.name.to_owned()),
-        Lookup::SourceRegister(register(from)),
-        Lookup::DestinationRegister(Register::Verdict),
-    ])
-    .into()
-}
-
-pub(super) fn verdict(verdict: Verdict) -> Expression {
-    Expressions::Immediate(vec![
-        Immediate::DestinationRegister(Register::Verdict),
-        Immediate::Data(verdict.data()),
-    ])
-    .into()
-}
-
-pub(super) fn counter() -> Expression {
-    other("counter", Vec::new())
-}
-
-/// Answers "administratively prohibited", of IPv4 or IPv6.
-pub(super) fn reject() -> Expression {
-    const TYPE: u16 = 1;
-    const CODE: u16 = 2;
-    const ICMPX_UNREACH: u32 = 2;
-    const ICMPX_ADMIN_PROHIBITED: u8 = 3;
-    other("reject", vec![word(TYPE, ICMPX_UNREACH), DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED])])
-}
-
-pub(super) fn masquerade() -> Expression {
-    other("masq", Vec::new())
-}
-
-/// Sends a packet to the address and the port in these registers.
-pub(super) fn send_to(family: Field, address: u32, port: u32) -> Expression {
-    const TYPE: u16 = 1;
-    const DNAT: u32 = 1;
-    const FAMILY: u16 = 2;
-    const ADDRESS: u16 = 3;
-    const PORT: u16 = 5;
-    let protocol = if family == Field::Ipv6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
-    other(
-        "nat",
-        vec![
-            word(TYPE, DNAT),
-            word(FAMILY, u32::from(protocol)),
-            word(ADDRESS, register(address).into()),
-            word(PORT, register(port).into()),
-        ],
-    )
-}
-
-pub(super) const NFPROTO_IPV4: u8 = 2;
-pub(super) const NFPROTO_IPV6: u8 = 10;
-
-/// Goes on if the destination is an address of this host.
-pub(super) fn is_for_this_host(scratch: u32) -> [Expression; 2] {
-    const REGISTER: u16 = 1;
-    const RESULT: u16 = 2;
-    const FLAGS: u16 = 3;
-    const ADDRESS_TYPE: u32 = 3;
-    const OF_DESTINATION: u32 = 2;
-    const LOCAL: u32 = 2; // RTN_LOCAL
-    let fib = vec![
-        word(REGISTER, register(scratch).into()),
-        word(RESULT, ADDRESS_TYPE),
-        word(FLAGS, OF_DESTINATION),
-    ];
-    [other("fib", fib), is(scratch, LOCAL.to_ne_bytes())]
-}
-
-/// What connection tracking knows of a packet.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Tracked {
-    /// It belongs to a connection that both sides know.
-    Established,
-    /// It does, or is an error about one.
-    Known,
-    /// It goes where a published port leads.
-    SentOn,
-}
-
-pub(super) fn is_tracked(as_what: Tracked, scratch: u32) -> [Expression; 3] {
-    const REGISTER: u16 = 1;
-    const KEY: u16 = 2;
-    const STATE: u32 = 0;
-    const STATUS: u32 = 2;
-    let (key, bits) = match as_what {
-        // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
-        Tracked::Established => (STATE, 2_u32),
-        Tracked::Known => (STATE, 2 | 4),
-        // IPS_DST_NAT
-        Tracked::SentOn => (STATUS, 1_u32 << 5),
-    };
-    [
-        other("ct", vec![word(REGISTER, register(scratch).into()), word(KEY, key)]),
-        keep_bits(scratch, bits.to_ne_bytes().to_vec()),
-        is_not(scratch, 0_u32.to_ne_bytes()),
-    ]
 }
