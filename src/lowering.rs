@@ -116,12 +116,14 @@ impl Lowering {
         self.root_covered |=
             matches!(operation, Setup::Scratch {} | Setup::RootTmpfs { .. } | Setup::RootBind { .. });
         self.has_terminals |= matches!(operation, Setup::Devpts { .. });
-        if let Setup::Filesystem { path, .. } = operation
-            && operation.is_for_each_init()
-        {
-            self.of_each_init.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
-        } else if let Some(path) = path {
-            self.follows_init |= self.of_each_init.iter().any(|place| path.starts_with(place));
+        match operation {
+            Setup::Filesystem { path, .. } if operation.is_for_each_init() => {
+                self.of_each_init.push(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf());
+            }
+            _ => {
+                let follows = |path: &Path| self.of_each_init.iter().any(|place| path.starts_with(place));
+                self.follows_init |= path.is_some_and(follows);
+            }
         }
         operation.encode(&mut self.sections[section::SETUP]);
         let of_overlay = matches!(

@@ -254,16 +254,15 @@ fn launch_init(
     if there.contains(Namespaces::MOUNT) {
         return Ok((sys::launch(made, &entrances, control, init)?, MountsFound::None));
     }
-    if lowered.set_up != SetUp::AmongMounts
-        && let Some(namespace) = empty_mounts::namespace()
-    {
+    let empty = (lowered.set_up != SetUp::AmongMounts).then(empty_mounts::namespace).flatten();
+    if let Some(namespace) = empty {
         match launch_in(namespace)? {
             Some(launched) => return Ok((launched, MountsFound::None)),
             None => empty_mounts::give_up(),
         }
     }
-    if let Some(template) = &lowered.mount_template
-        && let Some(namespace) = template.namespace()
+    let template = lowered.mount_template.as_ref();
+    if let Some((template, namespace)) = template.and_then(|template| Some((template, template.namespace()?)))
     {
         match launch_in(namespace.as_fd())? {
             Some(launched) => return Ok((launched, MountsFound::OfHost)),

@@ -74,7 +74,10 @@ impl Copy {
         let dir = Path::new("/var/tmp").join(format!("belljar-host-test-{}-{name}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let copy = Self(dir);
-        fs::copy(std::env::current_exe().unwrap(), copy.program()).unwrap();
+        // By another process: one that another thread is just starting could have it open for writing, and then it cannot be
+        // executed.
+        let mut cp = std::process::Command::new("cp");
+        assert!(cp.arg(std::env::current_exe().unwrap()).arg(copy.program()).status().unwrap().success());
         for path in [&copy.0, &copy.program()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }

@@ -331,7 +331,7 @@ fn a_setuid_program_gains_nothing() -> Result {
     // /var/tmp is not mounted nosuid on most hosts; the control says whether it would work at all.
     let scratch = Scratch::new();
     let copy = scratch.join("id");
-    fs::copy(support::own_exe(), &copy)?;
+    support::copy_program(support::own_exe(), &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755))?;
     let mut control = std::process::Command::new("setpriv");
     control.args(["--reuid", "65534", "--clear-groups"]).arg(&copy).args(["--role", "status"]);
@@ -370,7 +370,7 @@ fn subordinate_ids() -> Result {
     let scratch = Scratch::new();
     let ids = scratch.file("subids", "65534:200000:65536\nnobody:200000:65536\n");
     let copy = scratch.join("test");
-    fs::copy(support::own_exe(), &copy)?;
+    support::copy_program(support::own_exe(), &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let script = format!(
         "touch /etc/subuid /etc/subgid; mount --bind {0} /etc/subuid && mount --bind {0} /etc/subgid && \

@@ -168,7 +168,7 @@ impl Nobody {
     fn new() -> Result<Self> {
         let scratch = Scratch::new();
         let copy = scratch.join("jail");
-        fs::copy(program(), &copy)?;
+        support::copy_program(program(), &copy)?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
         let report = scratch.file("report.json", "");
         fs::set_permissions(report, fs::Permissions::from_mode(0o666))?;

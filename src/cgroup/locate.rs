@@ -100,10 +100,9 @@ impl Layout {
 /// Why a controller that the hierarchy has is not offered in one directory of it.
 fn not_passed_on(dir: &Path, name: &str) -> Missing {
     // A directory that is not there offers nothing either, and that is another mistake.
-    if let Err(missing) = enable::writable(dir, "")
-        && missing.kind == ErrorKind::NotFound
-    {
-        return missing;
+    match enable::writable(dir, "") {
+        Err(missing) if missing.kind == ErrorKind::NotFound => return missing,
+        _ => {}
     }
     // What systemd gives root's units is not held back by a user manager.
     let hint = if geteuid().is_root() { missing::DELEGATE } else { missing::DELEGATE_CONTROLLER };

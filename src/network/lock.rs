@@ -55,11 +55,11 @@ impl Lock {
     /// Removes the files of bridges that nobody uses, in whatever namespace they are or were.
     pub(super) fn sweep() {
         for entry in fs::read_dir(DIRECTORY).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
-                && let Ok(lock) = Self::at(entry.path())
-                && lock.take_alone().unwrap_or(false)
-                && lock.is_current().unwrap_or(false)
-            {
+            if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            let Ok(lock) = Self::at(entry.path()) else { continue };
+            if lock.take_alone().unwrap_or(false) && lock.is_current().unwrap_or(false) {
                 lock.forget();
             }
         }

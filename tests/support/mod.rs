@@ -491,13 +491,17 @@ pub(crate) fn as_nobody(role: &str, args: &[&str], patience: Duration) -> Result
     run_helper(&mut nobody_command(&scratch, role, args)?, patience)
 }
 
+/// Copies a program that the host is to execute. By another process: one that a thread of ours is just starting could have the
+/// copy open for writing, and then it cannot be executed.
+pub(crate) fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result {
+    let mut cp = std::process::Command::new("cp");
+    run_helper(cp.arg(from.as_ref()).arg(to.as_ref()), Duration::from_secs(60))?.succeed().map(drop)
+}
+
 /// A command that root runs as that user, with the program copied to a directory.
 pub(crate) fn nobody_command(scratch: &Scratch, role: &str, args: &[&str]) -> Result<std::process::Command> {
     let copy = scratch.join("test");
-    // By another process: one that a thread of ours is just starting could have it open for writing, and then it cannot
-    // be executed.
-    let mut cp = std::process::Command::new("cp");
-    run_helper(cp.arg(own_exe()).arg(&copy), Duration::from_secs(60))?.succeed()?;
+    copy_program(own_exe(), &copy)?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]);

@@ -171,9 +171,10 @@ impl BridgeBuilder {
                 .with_hint("it must be of IPv4, /8 to /30, of addresses that hosts can have"));
         }
         let subnet6 = self.subnet6.as_deref().map(parse).transpose()?;
-        if let Some(subnet) = subnet6
-            && (!subnet.address().is_ipv6() || subnet.prefix() > 96 || !is_usable(subnet.address()))
-        {
+        let is_unfit = |subnet: &Cidr| {
+            !subnet.address().is_ipv6() || subnet.prefix() > 96 || !is_usable(subnet.address())
+        };
+        if let Some(subnet) = subnet6.filter(is_unfit) {
             return Err(Error::invalid(format!("{subnet} cannot be the second subnet of a bridge"))
                 .with_hint("it must be of IPv6, up to /96, like fd00:10::/64"));
         }

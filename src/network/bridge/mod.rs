@@ -183,9 +183,8 @@ impl Drop for Inner {
             return;
         }
         let (Ok(mut routes), Ok(mut nft)) = (self.routes(), self.nft()) else { return };
-        if let Ok(Some(found)) = routes.interface(&self.name)
-            && found.index == self.index
-        {
+        let found = routes.interface(&self.name).ok().flatten();
+        if let Some(found) = found.filter(|found| found.index == self.index) {
             remove_bridge(&mut routes, &found).ok();
         }
         remove_tables(&mut nft, &self.firewall).ok();

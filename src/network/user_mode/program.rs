@@ -180,12 +180,10 @@ fn addresses_in_fib_trie(text: &str) -> Vec<IpAddr> {
     for line in text.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
             leaf = address.parse::<IpAddr>().ok();
-        } else if line == "/32 host LOCAL"
-            && let Some(address) = leaf
-            && !address.is_loopback()
-            && !addresses.contains(&address)
-        {
-            addresses.push(address);
+        } else if line == "/32 host LOCAL" {
+            let is_another = |address: &IpAddr| !address.is_loopback() && !addresses.contains(address);
+            let another = leaf.filter(is_another);
+            addresses.extend(another);
         }
     }
     addresses
