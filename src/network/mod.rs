@@ -63,7 +63,7 @@ enum Kind {
 
 impl Network {
     /// A network of its own with nothing but a loopback interface: what [`Sandbox::new`] has. The safest way to give a
-    /// program of it one connection is to hand it in ([`Command::keep_fd`](crate::Command::keep_fd)).
+    /// program of it one connection is to hand it in ([`Command::grant_tcp`](crate::Command::grant_tcp)).
     #[must_use]
     pub fn none() -> Self {
         Self(Kind::None)
