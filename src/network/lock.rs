@@ -16,7 +16,17 @@ use crate::sys;
 const DIRECTORY: &str = "/run";
 const PREFIX: &str = "belljar.bridge.";
 
-/// A lock of a bridge of this network namespace. `flock(2)`: it ends with the last copy of the descriptor.
+/// The bytes of the file that are locked: by those who use the bridge, and by whoever hands addresses out.
+const USE: i64 = 0;
+const TURN: i64 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
+}
+
+/// A lock of a bridge of this network namespace, by locks of an open file: they end with the last copy of the descriptor.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -65,24 +75,18 @@ impl Lock {
         }
     }
 
-    /// Whether nobody else had it; nobody else gets it then.
+    /// Whether nobody else had it; nobody else gets it then. Where somebody has it, this one keeps what it had.
     pub(super) fn take_alone(&self) -> Result<bool> {
-        match sys::lock(self.file.as_fd(), libc::LOCK_EX | libc::LOCK_NB) {
+        match self.byte(USE, libc::F_WRLCK, Wait::No) {
             Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EWOULDBLOCK) => Ok(false),
-            Err(error) => Err(self.failed("locking", error)),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(errno) => Err(self.failed("locking", errno.into())),
         }
     }
 
     /// Waits until nobody has it alone.
     pub(super) fn share(&self) -> Result<()> {
-        loop {
-            match sys::lock(self.file.as_fd(), libc::LOCK_SH) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed("locking", error)),
-            }
-        }
+        self.byte(USE, libc::F_RDLCK, Wait::Yes).map_err(|errno| self.failed("locking", errno.into()))
     }
 
     /// Whether the file is still the one of that name: whoever takes a bridge down removes its file.
@@ -94,26 +98,32 @@ impl Lock {
 
     /// Waits for a turn among the processes that share it, which ends with what is returned. Not for threads of one process.
     pub(super) fn turn(&self) -> Result<Turn<'_>> {
-        self.range(libc::F_WRLCK)?;
+        self.await_turn()?;
         Ok(Turn(Held::Shared(self)))
     }
 
     /// The same, of a lock that is there for that alone.
     pub(super) fn into_turn<'a>(self) -> Result<Turn<'a>> {
-        self.range(libc::F_WRLCK)?;
+        self.await_turn()?;
         Ok(Turn(Held::Own(self)))
     }
 
-    /// A lock of one byte beside that of the file (`F_OFD_SETLKW`, fcntl(2)).
-    fn range(&self, kind: libc::c_int) -> Result<()> {
-        let kind =
-            libc::c_short::try_from(kind).map_err(|_| Error::internal(Step::Network, "bad lock kind"))?;
-        let range = libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 1, l_pid: 0 };
+    fn await_turn(&self) -> Result<()> {
+        self.byte(TURN, libc::F_WRLCK, Wait::Yes).map_err(|errno| self.failed("locking", errno.into()))
+    }
+
+    /// A lock of one byte, which belongs to the open file and changes its kind in one step (fcntl(2)).
+    fn byte(&self, byte: i64, kind: libc::c_int, wait: Wait) -> nix::Result<()> {
+        let l_type = libc::c_short::try_from(kind).map_err(|_| Errno::EINVAL)?;
+        let range = libc::flock { l_type, l_whence: 0, l_start: byte, l_len: 1, l_pid: 0 };
         loop {
-            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range)) {
-                Ok(_) => return Ok(()),
+            let locked = match wait {
+                Wait::Yes => fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range)),
+                Wait::No => fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range)),
+            };
+            match locked {
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(self.failed("locking", errno.into())),
+                other => return other.map(drop),
             }
         }
     }
@@ -162,7 +172,7 @@ impl Drop for Turn<'_> {
             Held::Shared(lock) => lock,
             Held::Own(lock) => lock,
         };
-        lock.range(libc::F_UNLCK).ok();
+        lock.byte(TURN, libc::F_UNLCK, Wait::No).ok();
     }
 }
 
