@@ -1,6 +1,6 @@
 //! From a bridge to a sandbox: the wire between them, its ends' addresses, what is allowed on it, and what went over it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -75,15 +75,10 @@ impl From<Count> for Traffic {
 }
 
 /// An Ethernet address of this machine alone, made from one of IPv4.
-pub(super) fn ethernet_address(address: IpAddr) -> [u8; 6] {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, d] = address.octets();
-            // The second lowest bit of the first byte: administered locally.
-            [0x02, b'b', a, b, c, d]
-        }
-        IpAddr::V6(_) => [0x02, b'b', 0, 0, 0, 0],
-    }
+pub(super) fn ethernet_address(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    // The second lowest bit of the first byte: administered locally.
+    [0x02, b'b', a, b, c, d]
 }
 
 /// The number in a subnet of the sandbox at a port.
@@ -109,7 +104,7 @@ impl Bridge {
     fn guest(&self, number: u32) -> Option<Guest> {
         let own = self.0.subnet.nth(number + 2)?;
         let IpAddr::V4(v4) = own else { return None };
-        let ethernet = ethernet_address(own);
+        let ethernet = ethernet_address(v4);
         let mut addresses = vec![own];
         if let Some(subnet) = &self.0.subnet6 {
             addresses.extend([subnet.nth(number + 2)?, IpAddr::V6(link_local(ethernet))]);
@@ -186,7 +181,7 @@ impl Bridge {
         drop(routes);
         used.retain(|address| {
             let is_free = !ports.iter().any(|port| bridge.is_at(*address, &port.name));
-            own.contains(address) || bridge.has(*address) && is_free
+            own.contains(address) || bridge.firewall.has(*address) && is_free
         });
         forget_connections(&mut *bridge.nft()?, |address| used.contains(&address))?;
         let mut routes = bridge.routes()?;
@@ -198,9 +193,8 @@ impl Bridge {
     }
 
     /// Which of its addresses are routed.
-    fn in_subnets<'a>(&self, guest: &'a Guest) -> impl Iterator<Item = IpAddr> + use<'a> {
-        let subnets = 1 + usize::from(self.0.subnet6.is_some());
-        guest.addresses.iter().copied().take(subnets)
+    fn in_subnets(&self, guest: &Guest) -> impl Iterator<Item = IpAddr> {
+        guest.addresses.iter().copied().filter(|&address| self.0.firewall.has(address))
     }
 
     /// Why something about the bridge failed: it may be gone.

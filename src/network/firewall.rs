@@ -193,19 +193,19 @@ impl Firewall {
         [self.routed(), self.bridged()]
     }
 
-    /// Takes the tables away, which must be there.
+    /// Takes the tables away, if somebody else has not.
     pub(super) fn remove(&self, batch: &mut Batch) {
         for table in self.tables() {
+            // It is there then, and can be removed.
+            batch.add_table(table);
             batch.delete_table(table);
         }
     }
 
     /// Makes the tables anew, whatever was in them.
     pub(super) fn install(&self, batch: &mut Batch) {
+        self.remove(batch);
         for table in self.tables() {
-            // It is there then, and can be removed.
-            batch.add_table(table);
-            batch.delete_table(table);
             batch.add_table(table);
         }
         self.install_routed(batch);
@@ -473,7 +473,7 @@ impl Firewall {
                 IpAddr::V6(_) => (EGRESS_6, TO_HOST_6, WHO_6),
             };
             f(self.bridged(), who, guest.who(address), goto(&guest.sent_chain()));
-            if self.subnets.iter().any(|subnet| subnet.contains(address)) {
+            if self.has(address) {
                 f(self.routed(), egress, octets(address), goto(guest.egress_chain()));
                 f(self.routed(), to_host, octets(address), jump(&guest.host_chain()));
             }
@@ -492,11 +492,13 @@ impl Firewall {
         guest: &'a Guest,
         published: &'a [Published],
     ) -> impl Iterator<Item = (IpAddr, &'a Published)> {
-        let own = guest
-            .addresses
-            .iter()
-            .filter(|&&address| self.subnets.iter().any(|subnet| subnet.contains(address)));
+        let own = guest.addresses.iter().filter(|&&address| self.has(address));
         own.flat_map(|&address| published.iter().map(move |published| (address, published)))
+    }
+
+    /// Whether this is an address of the bridge's subnets.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address))
     }
 
     /// Addresses that wide rules do not open.

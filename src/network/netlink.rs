@@ -67,18 +67,13 @@ impl Netlink {
     /// Makes requests that are carried out together or not at all: between a message that begins and one that ends them.
     pub(super) fn batch<M: Message>(
         &mut self,
-        [begin, end]: [M; 2],
+        bounds: [M; 2],
         messages: Vec<(M, u16)>,
     ) -> Result<(), Refused> {
-        let mut bytes = frame(begin, 0, self.next_number());
-        let (first, last) = (self.sequence, messages.len().saturating_sub(1));
-        for (number, (message, flags)) in messages.into_iter().enumerate() {
-            // All are refused if one is, and the last is acknowledged when the others have been looked at.
-            let flags = if number == last { flags | NLM_F_ACK } else { flags };
-            bytes.extend(frame(message, flags, self.next_number()));
-        }
-        let awaited = self.sequence;
-        bytes.extend(frame(end, 0, self.next_number()));
+        let first = self.sequence + 1;
+        let bytes = frames(bounds, messages, || self.next_number());
+        // The message that ends them has the last number, and is not answered.
+        let awaited = self.sequence - 1;
         self.send(&bytes)?;
         // What concerns all of them, a missing right or changes that could not be made in the end, is said of the first
         // message, and before the last is acknowledged.

@@ -129,6 +129,10 @@ pub(crate) fn what_cannot_be(_: &Scene) -> Result {
     run("nft delete table inet belljar_belljar0")?;
     let error = plain(&bridge).start().expect_err("its rules are gone");
     assert_eq!(error.step(), Step::Network, "{}", explain(&error));
+    // What somebody else has removed does not keep the rest from being removed.
+    drop(bridge);
+    assert!(!run("nft list ruleset")?.contains("belljar"));
+    assert!(!interfaces()?.contains_key("belljar0"));
     assert!(support::within(Duration::from_secs(5), || {
         interfaces().is_ok_and(|all| !all.keys().any(|name| name.starts_with("bj")))
     }));

@@ -7,7 +7,7 @@ use belljar::{Capability, Command, Container, Egress, ErrorKind, Network, Outcom
 use crate::scene::{
     CLIENT, HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, builder, client, nft, on, plain,
 };
-use crate::support::{self, Result, Scratch, explain, fail, succeed};
+use crate::support::{self, Result, explain, fail, succeed};
 
 pub(crate) fn outside_by_masquerade(scene: &Scene) -> Result {
     let _server = scene.serve_outside("0.0.0.0", 8000)?;
@@ -254,14 +254,12 @@ pub(crate) fn nobody_has_the_address_of_another(scene: &Scene) -> Result {
     let bridge = builder().masquerade().enable_forwarding().create()?;
     let victim = plain(&bridge).start()?;
     let there = victim.addresses()[0].to_string();
-    let gateway: String = std::fs::read_to_string("/sys/class/net/belljar0/address").unwrap_or_default();
-    let gateway =
-        if gateway.is_empty() { "02620a0a0001".to_owned() } else { gateway.trim().replace(':', "") };
+    let gateway = "02620a0a0001";
     let attack = |attacker: &Container| -> Result<String> {
         let listener = scene.script_outside(LISTEN)?;
         succeed(
             attacker
-                .output(Command::new("/usr/bin/python3").args(["-c", SPOOF, &there, OUTSIDE, &gateway]))?,
+                .output(Command::new("/usr/bin/python3").args(["-c", SPOOF, &there, OUTSIDE, gateway]))?,
         )?;
         listener.rest()
     };
@@ -336,7 +334,6 @@ except socket.timeout: print('silence')
 ";
 
 pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
-    let _scratch = Scratch::new();
     let bridge = builder().create()?;
     let sandbox =
         plain(&bridge).keep_capability(Capability::NetRaw).seccomp(Seccomp::new().allow(["socket"]));

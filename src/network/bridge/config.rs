@@ -61,17 +61,14 @@ impl Config {
         }
         if found.is_none() {
             self.refuse_used_subnet(routes)?;
-            let ethernet = ethernet_address(gateway(&self.subnet));
+            let IpAddr::V4(own) = gateway(&self.subnet) else {
+                return Err(Error::internal(Step::Network, "a first subnet that is not of IPv4"));
+            };
+            let ethernet = ethernet_address(own);
             routes.make_bridge(name, self.mtu, ethernet, MARK).map_err(|error| about("making", error))?;
             found = routes.interface(name).map_err(|error| about("looking for", error))?;
         }
-        let Some(found) = found else {
-            return Err(Error::message(
-                ErrorKind::NotFound,
-                Step::Network,
-                format!("the bridge {name} has vanished"),
-            ));
-        };
+        let found = found.ok_or_else(|| gone(name))?;
         if found.alias.as_deref() != Some(MARK) {
             let message = format!("there is a bridge {name} that is not the library's");
             return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message).with_hint(

@@ -39,7 +39,7 @@ const MARK: &str = "belljar";
 /// same. What a killed host has left is removed or taken over by the next [`create`](BridgeBuilder::create) in
 /// that network namespace, when the last of its sandboxes is gone.
 ///
-/// Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, that is a privileged host, and Linux 5.10 with bridge, veth and `nf_tables`. See
+/// Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, that is a privileged host, and bridge, veth and `nf_tables` of the kernel, tried from Linux 6.1 on. See
 /// [bridge(8)](https://man7.org/linux/man-pages/man8/bridge.8.html) and
 /// [veth(4)](https://man7.org/linux/man-pages/man4/veth.4.html).
 ///
@@ -246,11 +246,6 @@ impl Inner {
         // A thread that a forked copy does not have may have it for ever; and what a lock is for is the open file.
         let lock = Lock::open(&self.name)?;
         Ok(Turn { _among_processes: lock.into_turn()?, _among_threads: None })
-    }
-
-    /// Whether this is an address of its subnets.
-    pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.subnet.contains(address) || self.subnet6.is_some_and(|subnet| subnet.contains(address))
     }
 
     /// Whether this is the address of the sandbox at a port. Both subnets have the same numbers.
