@@ -648,3 +648,15 @@ pub(crate) fn a_published_port_answers_nobody_it_may_not_ask(scene: &Scene) -> R
     assert_eq!(counts.len(), 2, "{dropped}");
     Ok(())
 }
+
+pub(crate) fn what_another_bridge_publishes_is_of_the_host(scene: &Scene) -> Result {
+    let bridge = builder().enable_forwarding().create()?;
+    let other = belljar::Bridge::new("other0").subnet("10.11.0.0/24").masquerade().create()?;
+    let container = on(Network::bridge(&bridge).publish(8080, 8000)).start()?;
+    let _server = serving(&container, "0.0.0.0", 8000)?;
+    assert_eq!(scene.ask("tcp", HOST, 8080)?, OUTSIDE);
+    for address in [HOST, "10.10.0.1", "10.11.0.1"] {
+        assert_eq!(ask(&plain(&other), "tcp", address, 8080)?, "EHOSTUNREACH", "{address}");
+    }
+    Ok(())
+}

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         filter: nobody_goes_on_with_the_connections_of_another,
         filter: nobody_says_where_another_is + "nft",
         filter: a_published_port,
+        filter: what_another_bridge_publishes_is_of_the_host,
         filter: a_published_port_answers_nobody_it_may_not_ask + "nft",
         filter: frames_to_groups_are_no_way_around,
         filter: a_name_opens_nothing_that_is_protected,
