@@ -21,8 +21,8 @@ pub(super) const PORT_PREFIX: &str = "bj";
 /// What a sandbox calls its end.
 const INNER: &str = "eth0";
 
-/// How long an address is waited for where all are in use: the kernel takes network namespaces down in the background.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a wire is waited for whose sandbox has ended: the kernel takes network namespaces down in the background.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What was asked for.
 #[derive(Debug, Clone)]

@@ -132,10 +132,15 @@ impl Routes {
         self.0.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
+    /// Removes an interface, if it is there: the kernel takes a wire away by itself when the namespace of its other end goes,
+    /// in the background.
     pub(super) fn remove(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        self.0.request(RouteNetlinkMessage::DelLink(message), 0)
+        match self.0.request(RouteNetlinkMessage::DelLink(message), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Makes both ends, which are down: neither can be up without the other. Fails with `EEXIST` where there is an interface of

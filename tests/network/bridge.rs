@@ -1,6 +1,7 @@
 //! The bridge itself, and what a sandbox finds on it.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use belljar::{
@@ -8,7 +9,7 @@ use belljar::{
 };
 
 use crate::scene::{HOST, OUTSIDE, Scene, ask, builder, interfaces, ip, on, plain, run, serve_here};
-use crate::support::{self, Result, explain, succeed};
+use crate::support::{self, Result, explain, fail, succeed};
 
 pub(crate) fn the_gateway_and_nobody_else(_: &Scene) -> Result {
     let bridge = builder().create()?;
@@ -293,6 +294,34 @@ pub(crate) fn two_hosts_share_a_bridge(_: &Scene) -> Result {
     Ok(())
 }
 
+/// The kernel takes the wires of ended sandboxes away when it comes to that; so the last one may go just when its bridge does.
+pub(crate) fn a_wire_goes_while_its_bridge_does(_: &Scene) -> Result {
+    // With the namespaces of others to be taken down it takes the kernel longer.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    run("unshare --net true").expect("root may");
+                }
+            });
+        }
+        let left = (0..30).try_for_each(|_| -> Result {
+            let bridge = builder().create()?;
+            // The first wire is on its way when the second one's namespace comes to the kernel.
+            let containers = [plain(&bridge).start()?, plain(&bridge).start()?];
+            for container in containers {
+                drop(container);
+                interfaces()?;
+            }
+            drop(bridge);
+            if interfaces()?.contains_key("belljar0") { fail("the bridge is still there") } else { Ok(()) }
+        });
+        is_over.store(true, Ordering::Relaxed);
+        left
+    })
+}
+
 pub(crate) fn a_bridge_of_the_administrators(_: &Scene) -> Result {
     ip("link add br0 type bridge")?;
     ip("link set br0 up")?;
@@ -301,6 +330,17 @@ pub(crate) fn a_bridge_of_the_administrators(_: &Scene) -> Result {
     assert!(error.hint().is_some());
     assert!(interfaces()?.contains_key("br0"));
     assert!(!run("nft list ruleset")?.contains("belljar"));
+    // Nor is one of a host whose locks are elsewhere, as long as there are sandboxes on it.
+    ip("link add belljar0 type bridge")?;
+    ip("link set belljar0 alias belljar")?;
+    ip("link add bj0a0a0002 type veth peer name other")?;
+    ip("link set bj0a0a0002 master belljar0")?;
+    let error = builder().create().expect_err("there is a sandbox on it");
+    assert!(explain(&error).contains("sandboxes of another host"), "{}", explain(&error));
+    assert!(interfaces()?.contains_key("bj0a0a0002"));
+    ip("link del bj0a0a0002")?;
+    drop(builder().create()?);
+    assert!(!interfaces()?.contains_key("belljar0"));
     Ok(())
 }
 

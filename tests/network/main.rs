@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         bridge: two_hundred_on_one_bridge + "nft",
         bridge: a_killed_host_is_swept_up_after + "nft",
         bridge: two_hosts_share_a_bridge + "nft",
+        bridge: a_wire_goes_while_its_bridge_does + "unshare",
         bridge: a_bridge_of_the_administrators + "nft",
         bridge: an_end_that_is_heard_late_takes_nothing_from_the_next,
         bridge: a_wire_that_somebody_keeps_leads_nowhere,

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::{Bridge, Inner, MARK, failed, forget_connections, gone, not_taken, remove_bridge, remove_tables};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::network::attach::ethernet_address;
+use crate::network::attach::{PATIENCE, ethernet_address};
 use crate::network::cidr::Cidr;
 use crate::network::firewall::Firewall;
 use crate::network::lock::Lock;
@@ -75,19 +76,34 @@ impl Config {
                 "its other ports would be cut off from the host, and would reach sandboxes past the rules: choose another name",
             ));
         }
-        // Nobody has its lock, and yet there is a sandbox on it: of a host that sees another /run.
-        let all = routes.interfaces().map_err(|error| about("looking for ports of", error))?;
-        if all.iter().any(|port| port.bridge == Some(found.index)) {
-            let message = format!("the bridge {name} still has sandboxes of another host");
-            return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
-                .with_hint("wait for their end, or choose another name"));
-        }
+        self.await_end_of_sandboxes(routes, &found)?;
         let made = self.configure(routes, &found);
         if made.is_err() {
             remove_bridge(routes, &found).ok();
             Nft::open().and_then(|mut nft| remove_tables(&mut nft, &self.firewall())).ok();
         }
         made.map(|()| switched_on)
+    }
+
+    /// Nobody has its lock, and yet there may be a sandbox on it: of a killed host, whose wire the kernel has not come to yet, or
+    /// of a host that sees another /run.
+    fn await_end_of_sandboxes(&self, routes: &mut Routes, found: &Interface) -> Result<()> {
+        let name = &self.name;
+        let since = Instant::now();
+        loop {
+            let all = routes
+                .interfaces()
+                .map_err(|error| failed(format!("looking for ports of the bridge {name}"), error))?;
+            if !all.iter().any(|port| port.bridge == Some(found.index)) {
+                return Ok(());
+            }
+            if since.elapsed() > PATIENCE {
+                let message = format!("the bridge {name} still has sandboxes of another host");
+                return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
+                    .with_hint("wait for their end, or choose another name"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn configure(&self, routes: &mut Routes, found: &Interface) -> Result<()> {
