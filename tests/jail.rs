@@ -25,7 +25,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Case, Result, Scratch, fail, number, oracle, own_exe, slack, soak, timed, within};
+use support::{Case, Result, Scratch, fail, number, oracle, own_exe, raw, slack, soak, timed, within};
 
 fn main() -> ExitCode {
     let cases: &[Case] = cases![
@@ -1057,6 +1057,8 @@ fn nobody() -> Result {
 fn nothing_survives_a_signal() -> Result {
     let marks = [(Signal::SIGTERM, "71001"), (Signal::SIGKILL, "71002"), (Signal::SIGHUP, "71003")];
     for (signal, mark) in marks {
+        // Whoever runs the tests by nohup(1) ignores one of them, and programs inherit that.
+        raw::disposition(signal as i32, false);
         for options in [&[][..], &["--output", "1M"], &["--bare"], &["--share", "pid"]] {
             let sleep = format!("sleep {mark}.{}", std::process::id());
             let script = format!("{sleep} & setsid {sleep} & {sleep}");
