@@ -30,6 +30,7 @@ pub(crate) struct Wanted {
     pub(super) bridge: Bridge,
     pub(super) policy: Policy,
     pub(super) published: Vec<Published>,
+    pub(super) connections_max: u32,
     /// Bytes a second.
     pub(super) ingress_max: Option<Bytes>,
     pub(super) egress_max: Option<Bytes>,
@@ -61,8 +62,8 @@ pub struct Traffic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EgressCount {
-    /// The rule as it was written, after `allow` or `deny`; `deny protected` for all that is protected, and
-    /// `allow otherwise` or `deny otherwise` for what no rule was about.
+    /// The rule as it was written, after `allow` or `deny`; `deny protected` for all that is protected,
+    /// `allow otherwise` or `deny otherwise` for what no rule was about, and `deny more than … connections` for what was too much.
     pub rule: String,
     /// What began by it: of a connection that is allowed the first packet, of what is denied each.
     pub traffic: Traffic,
@@ -228,10 +229,16 @@ impl Wanted {
         for (what, rate) in [("receive", self.ingress_max), ("send", self.egress_max)] {
             lines.extend(rate.map(|rate| format!("  {what} at most {rate} a second")));
         }
+        lines.push(format!("  {}", self.beyond()));
         lines.extend(self.published.iter().map(|one| format!("  publish {one}")));
         lines.extend(self.policy.rules.iter().map(|rule| format!("  {} {}", rule.act, rule.text)));
         lines.push(format!("  {} otherwise, of what is not protected", self.policy.otherwise));
         lines
+    }
+
+    /// The rule about connections, before all others.
+    fn beyond(&self) -> String {
+        format!("deny more than {} connections", self.connections_max)
     }
 
     pub(crate) fn bridge(&self) -> &Bridge {
@@ -250,6 +257,7 @@ impl Attachment {
         bridge.firewall.admit(
             &mut batch,
             &self.guest,
+            self.wanted.connections_max,
             self.wanted.policy.otherwise,
             &self.rules,
             &self.wanted.published,
@@ -366,19 +374,24 @@ impl Attachment {
         let (Ok(counted), Ok(of_host)) = (of(self.guest.egress_chain()), of(&self.guest.host_chain())) else {
             return Vec::new();
         };
+        let rules_given = wanted.policy.rules.len();
         let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
-        let others = ["deny protected".to_owned(), format!("{} otherwise", wanted.policy.otherwise)];
+        let others =
+            ["deny protected".to_owned(), format!("{} otherwise", wanted.policy.otherwise), wanted.beyond()];
         let mut counts: Vec<EgressCount> =
             rules.chain(others).map(|rule| EgressCount { rule, traffic: Traffic::default() }).collect();
-        let (protection, otherwise) = (counts.len() - 2, counts.len() - 1);
+        let [protection, otherwise, beyond] = [0, 1, 2].map(|n| rules_given + n);
         let order = firewall.in_order(&self.rules);
         let number = |rule: &Resolved| match rule.origin {
             Origin::Rule(number) | Origin::Name(number) => number,
             Origin::Protection => protection,
             Origin::NameServer => otherwise,
         };
-        let routed = order.iter().map(|rule| number(rule)).chain([otherwise]).zip(counted);
-        let to_host = Firewall::about_the_host(&self.rules).map(number).zip(of_host);
+        // As `admit` has made them.
+        let in_order = order.iter().map(|rule| number(rule));
+        let routed = [beyond].into_iter().chain(in_order).chain([otherwise]).zip(counted);
+        let to_host =
+            [beyond].into_iter().chain(Firewall::about_the_host(&self.rules).map(number)).zip(of_host);
         for (number, count) in routed.chain(to_host) {
             if let Some(sum) = counts.get_mut(number) {
                 sum.traffic.packets += count.packets;

@@ -35,12 +35,17 @@ pub struct Bridged {
     bridge: Bridge,
     egress: Egress,
     published: Vec<Published>,
+    connections_max: u32,
     ingress_max: Option<Bytes>,
     egress_max: Option<Bytes>,
 }
 
 /// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
 const LEAST_RATE: u64 = 1000;
+
+/// How many connections a sandbox may have unless somebody says otherwise: the kernel's table has room for 65,536 on machines with
+/// 1 GiB of memory, and for 262,144 on those with more than 4 (nf_conntrack-sysctl of the kernel's documentation).
+const USUAL_CONNECTIONS: u32 = 4096;
 
 /// Refuses ports that cannot be published.
 pub(super) fn check_published(published: &[Published]) -> Result<()> {
@@ -61,6 +66,7 @@ impl Bridged {
             bridge: bridge.clone(),
             egress: Egress::default(),
             published: Vec::new(),
+            connections_max: USUAL_CONNECTIONS,
             ingress_max: None,
             egress_max: None,
         }
@@ -85,6 +91,17 @@ impl Bridged {
     /// The same by UDP.
     pub fn publish_udp(mut self, outer: u16, inner: u16) -> Self {
         self.published.push(Published { protocol: Protocol::Udp, outer, inner });
+        self
+    }
+
+    /// How many connections it may have begun that are not over, 4096 by default; and as many with services of the host, `ping`
+    /// included. Beyond that a program sees `EHOSTUNREACH`. The kernel remembers every connection that it routes, in a table that
+    /// is one for the machine (`net.netfilter.nf_conntrack_max`): whoever fills it, cuts off everybody. One of TCP is over
+    /// when both sides have closed it, one of UDP when nothing was sent for 30 seconds
+    /// (`net.netfilter.nf_conntrack_udp_timeout`), or two minutes where it was much. What comes by a
+    /// [published port](Self::publish) is not counted.
+    pub fn connections_max(mut self, connections: u32) -> Self {
+        self.connections_max = connections;
         self
     }
 
@@ -127,6 +144,10 @@ impl Bridged {
                 .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
             }
         }
+        if self.connections_max == 0 {
+            return Err(Error::invalid("a sandbox that may have no connection")
+                .with_hint("to let nothing out, use Egress::deny_all()"));
+        }
         if self.egress_max.is_some() && sandbox.keeps_any_of(capability::NET_ADMIN | capability::NET_RAW)? {
             return Err(Error::invalid(
                 "a sandbox that keeps CAP_NET_ADMIN or CAP_NET_RAW could get past egress_max()",
@@ -137,6 +158,7 @@ impl Bridged {
             bridge: self.bridge.clone(),
             policy: self.egress.parse()?,
             published: self.published.clone(),
+            connections_max: self.connections_max,
             ingress_max: self.ingress_max,
             egress_max: self.egress_max,
         })

@@ -21,8 +21,8 @@ use super::cidr::Cidr;
 use super::egress::{Act, Origin, Protocol, Resolved, Service};
 use super::nft::{
     Base, Batch, Expression, Family, Field, Header, Holds, NFPROTO_IPV4, NFPROTO_IPV6, Set, Table, Tracked,
-    Value, Verdict, counter, decide_by, is, is_for_this_host, is_in, is_not, is_port_of, is_tracked,
-    keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
+    Value, Verdict, counter, decide_by, is, is_beyond, is_for_this_host, is_in, is_not, is_port_of,
+    is_tracked, keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
 };
 use super::protected::{METADATA, OF_THE_WIRE};
 
@@ -62,6 +62,10 @@ const WHO_ASKS: Set = Set {
 };
 const PORTS: Set = Set { name: "ports", key: &[Field::InterfaceName], holds: Holds::Nothing };
 const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], holds: Holds::Verdict };
+
+/// Headers of IPv6 before others (RFC 7045): hop by hop, routing, fragment, authentication, destination, mobility, HIP, shim6.
+const LEADING: [u8; 8] = [0, 43, FRAGMENT, 51, 60, 135, 139, 140];
+const FRAGMENT: u8 = 44;
 
 /// The rules about one bridge.
 #[derive(Debug, Clone)]
@@ -368,17 +372,22 @@ impl Firewall {
                 ],
             ],
         );
-        rule(
-            "prerouting",
-            vec![
-                ethertype(0x86dd),
-                // Nor with headers that do so: hop by hop, routing, destination.
-                vec![payload(Header::Network, 6, 1, 0)],
-                [0, 43, 60].map(|next| is_not(0, [next])).to_vec(),
-                sender(),
-                vec![payload(Header::Network, 8, 16, 6), decide_by(WHO_6, 0)],
-            ],
-        );
+        // Nor with headers that do so, nor with one that others can be behind, but for that of a fragment: there is what follows
+        // when the host has put them together.
+        let behind_it = vec![is(0, [FRAGMENT]), payload(Header::Network, 40, 1, 0)];
+        for behind in [Vec::new(), behind_it] {
+            rule(
+                "prerouting",
+                vec![
+                    ethertype(0x86dd),
+                    vec![payload(Header::Network, 6, 1, 0)],
+                    behind,
+                    LEADING.map(|next| is_not(0, [next])).to_vec(),
+                    sender(),
+                    vec![payload(Header::Network, 8, 16, 6), decide_by(WHO_6, 0)],
+                ],
+            );
+        }
         rule(
             "prerouting",
             vec![vec![meta(MetaKey::Iifname, 0), is_in(PORTS, 0), counter(), verdict(Verdict::Drop)]],
@@ -403,6 +412,7 @@ impl Firewall {
         &self,
         batch: &mut Batch,
         guest: &Guest,
+        connections_max: u32,
         otherwise: Act,
         rules: &[Resolved],
         published: &[Published],
@@ -411,6 +421,11 @@ impl Firewall {
         for (table, chain) in self.chains(guest) {
             batch.add_chain(table, &chain, None);
             batch.flush_chain(table, &chain);
+        }
+        // First of all: what is not allowed is none of the connections that are there.
+        for chain in [guest.egress_chain(), &guest.host_chain()] {
+            let beyond = vec![is_beyond(connections_max), counter(), reject()];
+            batch.add_rule(routed, chain, beyond);
         }
         for rule in self.in_order(rules) {
             batch.add_rule(routed, guest.egress_chain(), [fits(&rule), decision(rule.act)].concat());

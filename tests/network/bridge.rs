@@ -7,6 +7,9 @@ use std::time::Duration;
 use belljar::{
     Bridge, BridgeBuilder, Bytes, Capability, Command, Container, Egress, ErrorKind, Network, Output, Step,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use crate::scene::{HOST, OUTSIDE, Scene, ask, builder, interfaces, ip, on, plain, run, serve_here};
 use crate::support::{self, Result, explain, fail, succeed};
@@ -117,6 +120,7 @@ pub(crate) fn what_cannot_be(_: &Scene) -> Result {
     plan(Network::bridge(&bridge).publish(0, 1));
     plan(Network::bridge(&bridge).publish(1, 2).publish(1, 3));
     plan(Network::bridge(&bridge).ingress_max(Bytes::new(10)));
+    plan(Network::bridge(&bridge).connections_max(0));
     let keeps = on(Network::bridge(&bridge).egress_max(Bytes::mib(1))).keep_capability(Capability::NetRaw);
     assert_eq!(keeps.plan().expect_err("it could undo it").kind(), ErrorKind::InvalidConfig);
     drop(keeps);
@@ -207,8 +211,7 @@ pub(crate) fn crash(_: &[std::ffi::OsString]) -> i32 {
     let Ok(bridge) = builder().create() else { return 1 };
     let Ok(container) = on(Network::bridge(&bridge)).start() else { return 2 };
     println!("{}", container.addresses()[0]);
-    let pid = nix::unistd::getpid();
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+    kill(nix::unistd::getpid(), Signal::SIGKILL).ok();
     3
 }
 
@@ -319,6 +322,42 @@ pub(crate) fn a_wire_goes_while_its_bridge_does(_: &Scene) -> Result {
         });
         is_over.store(true, Ordering::Relaxed);
         left
+    })
+}
+
+/// A copy of a host may be made while a thread, which it has not, hands an address out.
+pub(crate) fn a_forked_host_waits_for_no_thread(_: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let sandbox = plain(&bridge);
+    let run = || sandbox.status(Command::new("/bin/true")).is_ok_and(|outcome| outcome.success());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(run());
+                }
+            });
+        }
+        let waited = (0..20).try_for_each(|_| -> Result {
+            let copy = support::raw::fork()?;
+            if copy == 0 {
+                std::process::exit(i32::from(!run()));
+            }
+            let copy = Pid::from_raw(copy);
+            let mut status = WaitStatus::StillAlive;
+            support::within(Duration::from_secs(20), || {
+                status = waitpid(copy, Some(WaitPidFlag::WNOHANG)).unwrap_or(status);
+                status != WaitStatus::StillAlive
+            });
+            if status == WaitStatus::StillAlive {
+                kill(copy, Signal::SIGKILL)?;
+                waitpid(copy, None)?;
+            }
+            if status == WaitStatus::Exited(copy, 0) { Ok(()) } else { fail(format!("{status:?}")) }
+        });
+        is_over.store(true, Ordering::Relaxed);
+        waited
     })
 }
 

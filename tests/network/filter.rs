@@ -16,6 +16,9 @@ pub(crate) fn outside_by_masquerade(scene: &Scene) -> Result {
     for kind in ["tcp", "udp"] {
         assert_eq!(ask(&plain(&bridge), kind, OUTSIDE, 8000)?, HOST, "{kind}");
     }
+    // What the host says to itself is none of that.
+    let _service = crate::scene::serve_here("0.0.0.0", 7000)?;
+    assert_eq!(ask_here("tcp", "10.10.0.1", 7000)?, "10.10.0.1");
     drop(bridge);
     // Without it the outside, which knows no way back, hears the sandbox's own address.
     let bridge = builder().create()?;
@@ -196,6 +199,7 @@ pub(crate) fn what_went_over_the_wire_is_counted(scene: &Scene) -> Result {
             ("allow 192.0.2.3", 0),
             ("deny protected", 1),
             ("deny otherwise", 2),
+            ("deny more than 4096 connections", 0),
         ]
     );
     assert_eq!(outcome.egress[4].traffic.bytes, 200, "two packets of 20, 8 and 72 bytes");
@@ -658,5 +662,150 @@ pub(crate) fn what_another_bridge_publishes_is_of_the_host(scene: &Scene) -> Res
     for address in [HOST, "10.10.0.1", "10.11.0.1"] {
         assert_eq!(ask(&plain(&other), "tcp", address, 8080)?, "EHOSTUNREACH", "{address}");
     }
+    Ok(())
+}
+
+/// Begins as many connections as it is told, with a datagram from a new port each.
+const MANY: &str = "
+import socket, sys
+for n in range(int(sys.argv[1])):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try: s.sendto(b'x', ('192.0.2.2', 9))
+    except OSError: pass
+    s.close()
+";
+
+/// Opens connections by TCP until one is refused, and says how many that were; again, when they are closed.
+const OPEN: &str = "
+import errno, socket, sys, time
+def fill():
+    open, told = [], None
+    while told is None and len(open) < 50:
+        s = socket.socket()
+        s.settimeout(2)
+        try:
+            s.connect((sys.argv[1], int(sys.argv[2])))
+            s.recv(100)
+            open.append(s)
+        except OSError as e: told = errno.errorcode[e.errno]
+    print(len(open), told, flush=True)
+    for s in open: s.close()
+fill()
+time.sleep(0.5)
+fill()
+";
+
+pub(crate) fn connections_are_limited(scene: &Scene) -> Result {
+    let known = || -> Result<u32> {
+        Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?.trim().parse()?)
+    };
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let _service = crate::scene::serve_here("0.0.0.0", 7000)?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let many = |network: belljar::Bridged, number: u32| -> Result<Outcome> {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", MANY, &number.to_string()]);
+        let output = on(network).output(&command)?;
+        let outcome = output.outcome.clone();
+        succeed(output)?;
+        Ok(outcome)
+    };
+    let before = known()?;
+    // Unless somebody says otherwise: the table of this machine would have room for more.
+    let outcome = many(Network::bridge(&bridge), 6000)?;
+    let beyond = outcome.egress.last().expect("a rule");
+    assert_eq!(beyond.rule, "deny more than 4096 connections");
+    // Ports are chosen by chance, so that some come twice.
+    assert!(beyond.traffic.packets >= 1000, "{beyond:?}");
+    assert!((4000..=4100).contains(&(known()? - before)), "{} and {before}", known()?);
+    let before = known()?;
+    many(Network::bridge(&bridge).connections_max(10), 100)?;
+    assert!((1..=10).contains(&(known()? - before)), "{} and {before}", known()?);
+    // Those that are over do not count.
+    let network =
+        Network::bridge(&bridge).egress(Egress::allow_all().allow("10.10.0.1:7000")).connections_max(10);
+    for (address, port) in [(OUTSIDE, "8000"), ("10.10.0.1", "7000")] {
+        let mut command = Command::new("/usr/bin/python3");
+        command.args(["-c", OPEN, address, port]);
+        let told = succeed(on(network.clone()).output(&command)?)?;
+        assert_eq!(told, "10 EHOSTUNREACH\n10 EHOSTUNREACH\n", "{address}");
+    }
+    Ok(())
+}
+
+/// Packets to the gateway that say they are to go on from there: by an option of IPv4, by a header of IPv6, and by such a
+/// header in a fragment.
+const DETOUR: &str = r#"
+import fcntl, socket, struct, sys
+gateway, hardware, own6 = socket.inet_aton('10.10.0.1'), bytes.fromhex(sys.argv[1]), socket.inet_pton(socket.AF_INET6, sys.argv[2])
+outside, outside6 = socket.inet_aton(sys.argv[3]), socket.inet_pton(socket.AF_INET6, sys.argv[4])
+gateway6 = socket.inet_pton(socket.AF_INET6, 'fd00:10::1')
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+name = b'eth0'.ljust(256, b'\0')
+mine = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
+own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
+def checksum(b):
+    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+# Loose source and record route.
+data = struct.pack('>HHHH', 1234, 9, 14, 0) + b'option'
+head = struct.pack('>BBHHHBBH4s4s', 0x47, 0, 28 + len(data), 1, 0, 64, 17, 0, own, gateway) + bytes([131, 7, 4]) + outside + b'\0'
+wire.send(hardware + mine + b'\x08\0' + head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data)
+def packet(kind, rest):
+    wire.send(hardware + mine + b'\x86\xdd' + struct.pack('>IHBB', 6 << 28, len(rest), kind, 64) + own6 + gateway6 + rest)
+def route(text):
+    # Segments, of which one is left (RFC 8754); and an echo request, which the host takes from everybody.
+    echo = struct.pack('>BBHHH', 128, 0, 0, 1, 1) + text
+    echo = echo[:2] + struct.pack('>H', checksum(own6 + outside6 + struct.pack('>II', len(echo), 58) + echo)) + echo[4:]
+    return struct.pack('>BBBBBBH', 58, 4, 4, 1, 1, 0, 0) + outside6 + gateway6 + echo
+packet(43, route(b'header'))
+# The first of one.
+packet(44, struct.pack('>BBHI', 43, 0, 0, 77) + route(b'within'))
+"#;
+
+/// Tells what has come by a detour.
+const ARRIVED: &str = r#"
+import select, socket, time
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(('0.0.0.0', 9))
+i = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+print('ready', flush=True)
+end = time.time() + 2
+while time.time() < end:
+    for s in select.select([u, i], [], [], 0.1)[0]:
+        heard = s.recv(500)
+        if s is u or heard[0] == 128: print(heard[-6:].decode(), flush=True)
+"#;
+
+pub(crate) fn a_packet_does_not_say_its_way(scene: &Scene) -> Result {
+    let bridge = builder().subnet6("fd00:10::/64").enable_forwarding().create()?;
+    // Whoever configures a host like that has a use for it; by default no kernel does such a thing.
+    let keys =
+        ["ipv4/conf/all/accept_source_route", "ipv6/conf/all/seg6_enabled", "ipv6/conf/up1/seg6_enabled"];
+    for key in keys {
+        let write = format!("open('/proc/sys/net/{key}', 'w').write('1')");
+        scene.outside_script(&write, &[])?;
+        std::fs::write(format!("/proc/sys/net/{}", key.replace("up1", "belljar0")), "1")?;
+    }
+    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
+        .keep_capability(Capability::NetRaw)
+        .seccomp(Seccomp::new().allow(["socket"]))
+        .start()?;
+    let own = attacker.addresses()[1].to_string();
+    // So that the host knows where the outside is.
+    assert_eq!(scene.ask("tcp", HOST_6, 9)?, "ECONNREFUSED");
+    let attack = || -> Result<String> {
+        let listener = scene.script_outside(ARRIVED)?;
+        let mut detour = Command::new("/usr/bin/python3");
+        detour.args(["-c", DETOUR, "02620a0a0001", &own, OUTSIDE, OUTSIDE_6]);
+        succeed(attacker.output(&detour)?)?;
+        listener.rest()
+    };
+    assert_eq!(attack()?, "");
+    // What it does where nothing looks for that.
+    nft("delete table bridge belljar_belljar0")?;
+    assert_eq!(attack()?, "option\nheader\nwithin\n");
     Ok(())
 }

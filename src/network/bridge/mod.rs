@@ -104,7 +104,7 @@ pub(super) fn not_taken(failure: Failure) -> Error {
     let told = failed(format!("{} of the packet filter", failure.what), failure.source);
     match errno {
         Some(libc::ENOENT) => told.with_kind(ErrorKind::Unsupported).with_hint(
-            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_meta_bridge; or \
+            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_connlimit, nft_meta_bridge; or \
              somebody has removed the tables of the bridge, as `nft flush ruleset` does",
         ),
         _ => told,

@@ -137,6 +137,15 @@ pub(in crate::network) fn reject() -> Expression {
     other("reject", vec![word(TYPE, ICMPX_UNREACH), DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED])])
 }
 
+/// Goes on if a packet begins a connection and there are as many as that of those which have come to this rule and are not
+/// over.
+pub(in crate::network) fn is_beyond(connections: u32) -> Expression {
+    const COUNT: u16 = 1;
+    const FLAGS: u16 = 2;
+    const OVER: u32 = 1; // NFT_CONNLIMIT_F_INV
+    other("connlimit", vec![word(COUNT, connections), word(FLAGS, OVER)])
+}
+
 pub(in crate::network) fn masquerade() -> Expression {
     other("masq", Vec::new())
 }
