@@ -1,5 +1,6 @@
 //! More memory, processes, time and output than a limit allows.
 
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -275,21 +276,26 @@ fn fill(path: &str) -> Tried {
 fn memory_in_children(_: &Facts) -> Tried {
     const CHILDREN: usize = 8;
     let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let (reports, report) = nix::unistd::pipe().expect("a pipe");
     let mut children = Vec::new();
     for _ in 0..CHILDREN {
         match raw::fork() {
             Ok(0) => {
                 drop(writer);
-                crate::support::roles::alloc(&[(WANTED / CHILDREN).to_string().into()]);
+                let part = std::hint::black_box(vec![1_u8; WANTED / CHILDREN]);
+                drop(report);
                 // Holds it until all have theirs.
                 nix::unistd::read(&reader, &mut [0]).ok();
+                drop(part);
                 std::process::exit(0);
             }
             Ok(pid) => children.push(pid),
             Err(error) => return Tried::Denied(explain(&error)),
         }
     }
-    std::thread::sleep(Duration::from_millis(400));
+    // Until each has its part or has died for want of it: then the pipe has no other end any more.
+    drop(report);
+    let told = std::fs::File::from(reports).read_to_end(&mut Vec::new());
     drop(writer);
     let whole = children
         .into_iter()
@@ -298,6 +304,9 @@ fn memory_in_children(_: &Facts) -> Tried {
             matches!(waitpid(nix::unistd::Pid::from_raw(*pid), None), Ok(WaitStatus::Exited(_, 0)))
         })
         .count();
+    if let Err(error) = told {
+        return Tried::CouldNot(explain(&error));
+    }
     match whole {
         CHILDREN => Tried::Broke("all have theirs".into()),
         count => Tried::Denied(format!("{count} of {CHILDREN} live")),
