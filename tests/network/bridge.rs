@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use belljar::{
     Bridge, BridgeBuilder, Bytes, Capability, Command, Container, Egress, ErrorKind, Network, Output, Step,
+    UserMap,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -328,7 +329,8 @@ pub(crate) fn a_wire_goes_while_its_bridge_does(_: &Scene) -> Result {
 /// A copy of a host may be made while a thread, which it has not, hands an address out.
 pub(crate) fn a_forked_host_waits_for_no_thread(_: &Scene) -> Result {
     let bridge = builder().create()?;
-    let sandbox = plain(&bridge);
+    // With ids of its own each would lock the file of them, for as short a time as any other lock in a host.
+    let sandbox = plain(&bridge).user_map(UserMap::new().ids(0, 1_000_000, 65536));
     let run = || sandbox.status(Command::new("/bin/true")).is_ok_and(|outcome| outcome.success());
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {

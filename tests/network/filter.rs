@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belljar::{Capability, Command, Container, Egress, ErrorKind, Network, Outcome, Seccomp, Step};
+use belljar::{Capability, Command, Container, Egress, ErrorKind, Network, Outcome, Sandbox, Seccomp, Step};
 
 use crate::scene::{
     CLIENT, HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, builder, client, nft, on, plain,
@@ -212,30 +212,56 @@ pub(crate) fn what_went_over_the_wire_is_counted(scene: &Scene) -> Result {
     Ok(())
 }
 
-/// Takes the address of another, and what it takes to be believed; then sends.
-const SPOOF: &str = r#"
-import fcntl, socket, struct, sys, time
-address = sys.argv[1]
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-name = b'eth0'.ljust(16, b'\0')
-own = fcntl.ioctl(s.fileno(), 0x8915, name + b'\0' * 240)[20:24]
-hardware = fcntl.ioctl(s.fileno(), 0x8927, name + b'\0' * 240)[18:24]
+/// What scripts make frames with: the wire, this end's own addresses, and packets with their sums.
+const FRAMES: &str = r#"
+import fcntl, socket, struct, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(('eth0', 0))
-def frame(source, sender, text):
-    data = struct.pack('>HHHH', 1000, 9, 8 + len(text), 0) + text
-    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 0, 0, 64, 17, 0, sender, socket.inet_aton(sys.argv[2]))
-    total = sum(struct.unpack('>10H', head))
-    total = (total & 0xffff) + (total >> 16)
-    head = head[:10] + struct.pack('>H', ~total & 0xffff) + head[12:]
-    wire.send(bytes.fromhex(sys.argv[3]) + source + b'\x08\0' + head + data)
-other = socket.inet_aton(address)
-frame(hardware, other, b'address')
-frame(bytes([2, 98]) + other, other, b'both')
-frame(bytes([2, 98]) + other, own, b'hardware')
+name = b'eth0'.ljust(256, b'\0')
+hardware = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
+own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
+gateway, gateway_hardware = socket.inet_aton('10.10.0.1'), bytes.fromhex('02620a0a0001')
+def four(text): return socket.inet_aton(text)
+def six(text): return socket.inet_pton(socket.AF_INET6, text)
+def checksum(b):
+    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def udp(to_port, text): return struct.pack('>HHHH', 1000, to_port, 8 + len(text), 0) + text
+def ipv4(source, to, protocol, data, options=b''):
+    words = 5 + len(options) // 4
+    head = struct.pack('>BBHHHBBH4s4s', 0x40 + words, 0, 4 * words + len(data), 1, 0, 64, protocol, 0, source, to) + options
+    return head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data
+def ipv6(source, to, kind, data): return struct.pack('>IHBB', 6 << 28, len(data), kind, 255) + source + to + data
+def icmp6(source, to, body):
+    total = checksum(source + to + struct.pack('>II', len(body), 58) + body)
+    return body[:2] + struct.pack('>H', total) + body[4:]
+def send4(packet, to=gateway_hardware, source=hardware): wire.send(to + source + b'\x08\0' + packet)
+def send6(packet, to=gateway_hardware): wire.send(to + hardware + b'\x86\xdd' + packet)
+"#;
+
+/// A sandbox in which one may make frames.
+fn framing(sandbox: Sandbox) -> Sandbox {
+    sandbox.keep_capability(Capability::NetRaw).seccomp(Seccomp::new().allow(["socket"]))
+}
+
+/// A program that runs such a script.
+fn frames(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", &format!("{FRAMES}{script}")]).args(args);
+    command
+}
+
+/// Takes the address of another, and what it takes to be believed; then sends.
+const SPOOF: &str = r#"
+other, outside = four(sys.argv[1]), four(sys.argv[2])
+def tell(source, sender, text): send4(ipv4(sender, outside, 17, udp(9, text)), source=source)
+tell(hardware, other, b'address')
+tell(bytes([2, 98]) + other, other, b'both')
+tell(bytes([2, 98]) + other, own, b'hardware')
 # A tag of a VLAN before the packet.
-wire.send(bytes.fromhex(sys.argv[3]) + hardware + b'\x81\0\0\x01\x08\0' + b'\0' * 40)
-frame(hardware, own, b'honest')
+wire.send(gateway_hardware + hardware + b'\x81\0\0\x01\x08\0' + b'\0' * 40)
+tell(hardware, own, b'honest')
 "#;
 
 /// Tells every datagram that comes.
@@ -258,20 +284,14 @@ pub(crate) fn nobody_has_the_address_of_another(scene: &Scene) -> Result {
     let bridge = builder().masquerade().enable_forwarding().create()?;
     let victim = plain(&bridge).start()?;
     let there = victim.addresses()[0].to_string();
-    let gateway = "02620a0a0001";
     let attack = |attacker: &Container| -> Result<String> {
         let listener = scene.script_outside(LISTEN)?;
-        succeed(
-            attacker
-                .output(Command::new("/usr/bin/python3").args(["-c", SPOOF, &there, OUTSIDE, gateway]))?,
-        )?;
+        succeed(attacker.output(frames(SPOOF, &[&there, OUTSIDE]))?)?;
         listener.rest()
     };
     // The attacker may send itself, or "honest" would say nothing.
-    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("192.0.2.2:9/udp")))
-        .keep_capability(Capability::NetRaw)
-        .seccomp(Seccomp::new().allow(["socket"]))
-        .start()?;
+    let attacker =
+        framing(on(Network::bridge(&bridge).egress(Egress::deny_all().allow("192.0.2.2:9/udp")))).start()?;
     assert_eq!(attack(&attacker)?, "honest\n");
     // What the attack does where nothing looks at who sends.
     nft("delete table bridge belljar_belljar0")?;
@@ -320,14 +340,9 @@ pub(crate) fn a_published_port(scene: &Scene) -> Result {
 }
 
 /// A frame to everybody on the wire.
-const SHOUT: &str = "
-import socket
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-import fcntl
-hardware = fcntl.ioctl(wire.fileno(), 0x8927, b'eth0'.ljust(256, b'\\0'))[18:24]
-for n in range(5): wire.send(b'\\xff' * 6 + hardware + b'\\x88\\xb5' + b'hello, neighbour'.ljust(50))
-";
+const SHOUT: &str = r#"
+for n in range(5): wire.send(b'\xff' * 6 + hardware + b'\x88\xb5' + b'hello, neighbour'.ljust(50))
+"#;
 const OVERHEAR: &str = "
 import socket, time
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
@@ -339,8 +354,7 @@ except socket.timeout: print('silence')
 
 pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
     let bridge = builder().create()?;
-    let sandbox =
-        plain(&bridge).keep_capability(Capability::NetRaw).seccomp(Seccomp::new().allow(["socket"]));
+    let sandbox = framing(plain(&bridge));
     let [speaker, listener] = [sandbox.start()?, sandbox.start()?];
     let hear = || -> Result<String> {
         let mut command = Command::new("/usr/bin/python3");
@@ -352,7 +366,7 @@ pub(crate) fn frames_do_not_reach_a_neighbour(_: &Scene) -> Result {
                 .status(Command::new("/usr/bin/test").args(["-e", "/tmp/ready"]))
                 .is_ok_and(|outcome| outcome.success())
         });
-        succeed(speaker.output(Command::new("/usr/bin/python3").args(["-c", SHOUT]))?)?;
+        succeed(speaker.output(frames(SHOUT, &[]))?)?;
         succeed(child.wait_with_output()?)
     };
     assert_eq!(hear()?, "silence\n");
@@ -421,32 +435,21 @@ pub(crate) fn nobody_goes_on_with_the_connections_of_another(scene: &Scene) -> R
 
 /// Says that the gateway's neighbours are here, by ARP and by IPv6's neighbour advertisement.
 const POISON: &str = r#"
-import fcntl, socket, struct, sys
-own_ip, other, other6, gateway6 = sys.argv[1:5]
-gateway = bytes.fromhex(sys.argv[5])
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-hardware = fcntl.ioctl(wire.fileno(), 0x8927, b'eth0'.ljust(256, b'\0'))[18:24]
-victim = bytes([2, 98]) + socket.inet_aton(other)
+other, other6, own6, gateway6 = four(sys.argv[1]), six(sys.argv[2]), six(sys.argv[3]), six('fd00:10::1')
+victim = bytes([2, 98]) + other
 def arp(frame, sender, ip):
-    body = struct.pack('>HHBBH', 1, 0x800, 6, 4, 2) + sender + socket.inet_aton(ip) + gateway + socket.inet_aton('10.10.0.1')
-    wire.send(gateway + frame + b'\x08\x06' + body)
+    body = struct.pack('>HHBBH', 1, 0x800, 6, 4, 2) + sender + ip + gateway_hardware + gateway
+    wire.send(gateway_hardware + frame + b'\x08\x06' + body)
 arp(hardware, hardware, other)
 arp(victim, victim, other)
 # A frame of the victim, so that the switch learns where it is.
-arp(victim, hardware, own_ip)
-arp(hardware, victim, own_ip)
+arp(victim, hardware, own)
+arp(hardware, victim, own)
 def advertise(source):
-    body = b'\x88\0\0\0' + b'\x60\0\0\0' + socket.inet_pton(socket.AF_INET6, other6) + b'\x02\x01' + hardware
-    s, d = (socket.inet_pton(socket.AF_INET6, a) for a in (source, gateway6))
-    total = sum(struct.unpack('>%dH' % (len(body) // 2), body)) + sum(struct.unpack('>16H', s + d)) + len(body) + 58
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    body = body[:2] + struct.pack('>H', ~total & 0xffff) + body[4:]
-    wire.send(gateway + hardware + b'\x86\xdd' + struct.pack('>IHBB', 6 << 28, len(body), 58, 255) + s + d + body)
-own6 = sys.argv[6]
+    body = b'\x88\0\0\0' + b'\x60\0\0\0' + other6 + b'\x02\x01' + hardware
+    send6(ipv6(source, gateway6, 58, icmp6(source, gateway6, body)))
 advertise(own6)
-link = socket.inet_ntop(socket.AF_INET6, b'\xfe\x80' + bytes(6) + bytes([hardware[0] ^ 2]) + hardware[1:3] + b'\xff\xfe' + hardware[3:])
-advertise(link)
+advertise(b'\xfe\x80' + bytes(6) + bytes([hardware[0] ^ 2]) + hardware[1:3] + b'\xff\xfe' + hardware[3:])
 "#;
 
 pub(crate) fn nobody_says_where_another_is(_: &Scene) -> Result {
@@ -454,17 +457,9 @@ pub(crate) fn nobody_says_where_another_is(_: &Scene) -> Result {
     let victim = plain(&bridge).start()?;
     let server = serving(&victim, "::", 8000)?;
     let [v4, v6] = [0, 1].map(|n| victim.addresses()[n].to_string());
-    let attacker = plain(&bridge)
-        .keep_capability(Capability::NetRaw)
-        .seccomp(Seccomp::new().allow(["socket"]))
-        .start()?;
-    let [own, own6] = [0, 1].map(|n| attacker.addresses()[n].to_string());
-    let hardware = "02620a0a0001";
-    let poison = || -> Result {
-        let mut command = Command::new("/usr/bin/python3");
-        command.args(["-c", POISON, &own, &v4, &v6, "fd00:10::1", hardware, &own6]);
-        succeed(attacker.output(&command)?).map(drop)
-    };
+    let attacker = framing(plain(&bridge)).start()?;
+    let own6 = attacker.addresses()[1].to_string();
+    let poison = || -> Result { succeed(attacker.output(frames(POISON, &[&v4, &v6, &own6]))?).map(drop) };
     let reach = || -> Result<[String; 2]> { Ok([ask_here("tcp", &v4, 8000)?, ask_here("tcp", &v6, 8000)?]) };
     let fine = ["::ffff:10.10.0.1".to_owned(), "fd00:10::1".to_owned()];
     poison()?;
@@ -488,28 +483,15 @@ pub(crate) fn nobody_says_where_another_is(_: &Scene) -> Result {
 
 /// Frames to a group that no bridge sends on by itself: past its rules, unless something is done about that.
 const GROUPS: &str = r#"
-import fcntl, socket, struct, sys
 port, victim = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-name = b'eth0'.ljust(256, b'\0')
-hardware = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
-own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
-def checksum(b):
-    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-data = struct.pack('>HHHH', 1234, port, 12, 0) + b'hello'[:4]
-head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 1, 0, 64, 17, 0, own, socket.inet_aton('10.10.0.1'))
-packet = head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data
-source, group = (socket.inet_pton(socket.AF_INET6, a) for a in ('fe80::66', 'ff02::1'))
+packet = ipv4(own, gateway, 17, udp(port, b'hell'))
+source, group = six('fe80::66'), six('ff02::1')
 body = struct.pack('>BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + b'\1\1' + hardware
-body = body[:2] + struct.pack('>H', checksum(source + group + struct.pack('>II', len(body), 58) + body)) + body[4:]
-advertisement = struct.pack('>IHBB', 6 << 28, len(body), 58, 255) + source + group + body
+advertisement = ipv6(source, group, 58, icmp6(source, group, body))
 for n in (0, 2, 3, 0xe):
     to = bytes.fromhex('0180c20000') + bytes([n])
-    wire.send(to + hardware + b'\x08\0' + packet)
-    wire.send(to + hardware + b'\x86\xdd' + advertisement)
+    send4(packet, to)
+    send6(advertisement, to)
     wire.send(to + victim + b'\x88\xcc' + bytes(46))
 "#;
 
@@ -521,14 +503,11 @@ pub(crate) fn frames_to_groups_are_no_way_around(_: &Scene) -> Result {
     let std::net::IpAddr::V4(address) = victim.addresses()[0] else { return fail("an address of IPv4") };
     let hardware: String =
         [2, 98].iter().chain(&address.octets()).map(|byte| format!("{byte:02x}")).collect();
-    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
-        .keep_capability(Capability::NetRaw)
-        .seccomp(Seccomp::new().allow(["socket"]))
-        .start()?;
+    let attacker = framing(on(Network::bridge(&bridge).egress(Egress::deny_all()))).start()?;
     let mut listener = std::process::Command::new("python3");
     listener.args(["-c", LISTEN]);
     let listener = crate::scene::ready(listener)?;
-    succeed(attacker.output(Command::new("/usr/bin/python3").args(["-c", GROUPS, "9", &hardware]))?)?;
+    succeed(attacker.output(frames(GROUPS, &["9", &hardware]))?)?;
     assert_eq!(listener.rest()?, "", "a service of the host");
     assert_eq!(ask_here("tcp", &there, 8000)?, "10.10.0.1", "the switch knows where the victim is");
     let routes = crate::scene::ip("-6 route show default")?;
@@ -571,24 +550,11 @@ pub(crate) fn what_is_denied_is_denied_of_the_host_as_well(_: &Scene) -> Result 
 
 /// An error about a connection of somebody else, with a secret in what it quotes.
 const LEAK: &str = r#"
-import fcntl, socket, struct, sys
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-name = b'eth0'.ljust(256, b'\0')
-hardware = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
-own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
-def checksum(b):
-    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
-def packet(source, to, protocol, data):
-    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), 1, 0, 64, protocol, 0, source, to)
-    return head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data
-outside, host = (socket.inet_aton(a) for a in sys.argv[1:3])
-quoted = packet(outside, host, 17, struct.pack('>HHHH', 9, 4000, 40, 0) + b'a secret of the sandbox, quoted.')
+outside, host = four(sys.argv[1]), four(sys.argv[2])
+quoted = ipv4(outside, host, 17, struct.pack('>HHHH', 9, 4000, 40, 0) + b'a secret of the sandbox, quoted.')
 body = struct.pack('>BBHI', 3, 1, 0, 0) + quoted
 body = body[:2] + struct.pack('>H', checksum(body)) + body[4:]
-for n in range(3): wire.send(bytes.fromhex(sys.argv[3]) + hardware + b'\x08\0' + packet(own, outside, 1, body))
+for n in range(3): send4(ipv4(own, outside, 1, body))
 "#;
 
 /// Hears errors.
@@ -611,14 +577,9 @@ pub(crate) fn errors_about_connections_of_others_are_not_sent(scene: &Scene) -> 
                   s.sendto(b'x', ('192.0.2.2', 9)); s.recv(10)";
     let mut talk = std::process::Command::new("python3");
     support::run_helper(talk.args(["-c", script]), Duration::from_secs(10))?.succeed()?;
-    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
-        .keep_capability(Capability::NetRaw)
-        .seccomp(Seccomp::new().allow(["socket"]))
-        .start()?;
+    let attacker = framing(on(Network::bridge(&bridge).egress(Egress::deny_all()))).start()?;
     let listener = scene.script_outside(ERRORS)?;
-    let mut leak = Command::new("/usr/bin/python3");
-    leak.args(["-c", LEAK, OUTSIDE, HOST, "02620a0a0001"]);
-    succeed(attacker.output(&leak)?)?;
+    succeed(attacker.output(frames(LEAK, &[OUTSIDE, HOST]))?)?;
     assert_eq!(listener.rest()?, "");
     drop(answers);
     Ok(())
@@ -736,33 +697,16 @@ pub(crate) fn connections_are_limited(scene: &Scene) -> Result {
 /// Packets to the gateway that say they are to go on from there: by an option of IPv4, by a header of IPv6, and by such a
 /// header in a fragment.
 const DETOUR: &str = r#"
-import fcntl, socket, struct, sys
-gateway, hardware, own6 = socket.inet_aton('10.10.0.1'), bytes.fromhex(sys.argv[1]), socket.inet_pton(socket.AF_INET6, sys.argv[2])
-outside, outside6 = socket.inet_aton(sys.argv[3]), socket.inet_pton(socket.AF_INET6, sys.argv[4])
-gateway6 = socket.inet_pton(socket.AF_INET6, 'fd00:10::1')
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-name = b'eth0'.ljust(256, b'\0')
-mine = fcntl.ioctl(wire.fileno(), 0x8927, name)[18:24]
-own = fcntl.ioctl(wire.fileno(), 0x8915, name)[20:24]
-def checksum(b):
-    total = sum(struct.unpack('>%dH' % (len(b) // 2), b))
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    return ~total & 0xffff
+own6, outside, outside6, gateway6 = six(sys.argv[1]), four(sys.argv[2]), six(sys.argv[3]), six('fd00:10::1')
 # Loose source and record route.
-data = struct.pack('>HHHH', 1234, 9, 14, 0) + b'option'
-head = struct.pack('>BBHHHBBH4s4s', 0x47, 0, 28 + len(data), 1, 0, 64, 17, 0, own, gateway) + bytes([131, 7, 4]) + outside + b'\0'
-wire.send(hardware + mine + b'\x08\0' + head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data)
-def packet(kind, rest):
-    wire.send(hardware + mine + b'\x86\xdd' + struct.pack('>IHBB', 6 << 28, len(rest), kind, 64) + own6 + gateway6 + rest)
+send4(ipv4(own, gateway, 17, udp(9, b'option'), bytes([131, 7, 4]) + outside + b'\0'))
 def route(text):
     # Segments, of which one is left (RFC 8754); and an echo request, which the host takes from everybody.
-    echo = struct.pack('>BBHHH', 128, 0, 0, 1, 1) + text
-    echo = echo[:2] + struct.pack('>H', checksum(own6 + outside6 + struct.pack('>II', len(echo), 58) + echo)) + echo[4:]
+    echo = icmp6(own6, outside6, struct.pack('>BBHHH', 128, 0, 0, 1, 1) + text)
     return struct.pack('>BBBBBBH', 58, 4, 4, 1, 1, 0, 0) + outside6 + gateway6 + echo
-packet(43, route(b'header'))
+send6(ipv6(own6, gateway6, 43, route(b'header')))
 # The first of one.
-packet(44, struct.pack('>BBHI', 43, 0, 0, 77) + route(b'within'))
+send6(ipv6(own6, gateway6, 44, struct.pack('>BBHI', 43, 0, 0, 77) + route(b'within')))
 "#;
 
 /// Tells what has come by a detour.
@@ -789,18 +733,13 @@ pub(crate) fn a_packet_does_not_say_its_way(scene: &Scene) -> Result {
         scene.outside_script(&write, &[])?;
         std::fs::write(format!("/proc/sys/net/{}", key.replace("up1", "belljar0")), "1")?;
     }
-    let attacker = on(Network::bridge(&bridge).egress(Egress::deny_all()))
-        .keep_capability(Capability::NetRaw)
-        .seccomp(Seccomp::new().allow(["socket"]))
-        .start()?;
+    let attacker = framing(on(Network::bridge(&bridge).egress(Egress::deny_all()))).start()?;
     let own = attacker.addresses()[1].to_string();
     // So that the host knows where the outside is.
     assert_eq!(scene.ask("tcp", HOST_6, 9)?, "ECONNREFUSED");
     let attack = || -> Result<String> {
         let listener = scene.script_outside(ARRIVED)?;
-        let mut detour = Command::new("/usr/bin/python3");
-        detour.args(["-c", DETOUR, "02620a0a0001", &own, OUTSIDE, OUTSIDE_6]);
-        succeed(attacker.output(&detour)?)?;
+        succeed(attacker.output(frames(DETOUR, &[&own, OUTSIDE, OUTSIDE_6]))?)?;
         listener.rest()
     };
     assert_eq!(attack()?, "");
