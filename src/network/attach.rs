@@ -371,7 +371,10 @@ impl Attachment {
         let firewall = &wanted.bridge.0.firewall;
         let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
         let mut of = |chain: &str| nft.rule_counts(firewall.routed(), chain);
-        let (Ok(counted), Ok(of_host)) = (of(self.guest.egress_chain()), of(&self.guest.host_chain())) else {
+        let guest = &self.guest;
+        let (Ok(counted), Ok(of_host), Ok(of_limits)) =
+            (of(guest.egress_chain()), of(&guest.host_chain()), of(&guest.begin_chain()))
+        else {
             return Vec::new();
         };
         let rules_given = wanted.policy.rules.len();
@@ -389,10 +392,10 @@ impl Attachment {
         };
         // As `admit` has made them.
         let in_order = order.iter().map(|rule| number(rule));
-        let routed = [beyond].into_iter().chain(in_order).chain([otherwise]).zip(counted);
-        let to_host =
-            [beyond].into_iter().chain(Firewall::about_the_host(&self.rules).map(number)).zip(of_host);
-        for (number, count) in routed.chain(to_host) {
+        let routed = in_order.chain([otherwise]).zip(counted);
+        let to_host = Firewall::about_the_host(&self.rules).map(number).zip(of_host);
+        for (number, count) in routed.chain(to_host).chain(of_limits.into_iter().map(|count| (beyond, count)))
+        {
             if let Some(sum) = counts.get_mut(number) {
                 sum.traffic.packets += count.packets;
                 sum.traffic.bytes += count.bytes;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::attach::Wanted;
 use super::bridge::{self, Bridge};
 use super::egress::{Egress, Protocol};
-use super::firewall::Published;
+use super::firewall::{Published, USUAL_CONNECTIONS};
 use crate::capability;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
@@ -43,9 +43,8 @@ pub struct Bridged {
 /// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
 const LEAST_RATE: u64 = 1000;
 
-/// How many connections a sandbox may have unless somebody says otherwise: the kernel's table has room for 65,536 on machines with
-/// 1 GiB of memory, and for 262,144 on those with more than 4 (nf_conntrack-sysctl of the kernel's documentation).
-const USUAL_CONNECTIONS: u32 = 4096;
+/// As many as fit into the largest of the kernel's tables.
+const MOST_CONNECTIONS: u32 = 1 << 24;
 
 /// Refuses ports that cannot be published.
 pub(super) fn check_published(published: &[Published]) -> Result<()> {
@@ -94,12 +93,12 @@ impl Bridged {
         self
     }
 
-    /// How many connections it may have begun that are not over, 4096 by default; and as many with services of the host, `ping`
-    /// included. Beyond that a program sees `EHOSTUNREACH`. The kernel remembers every connection that it routes, in a table that
-    /// is one for the machine (`net.netfilter.nf_conntrack_max`): whoever fills it, cuts off everybody. One of TCP is over
-    /// when both sides have closed it, one of UDP when nothing was sent for 30 seconds
-    /// (`net.netfilter.nf_conntrack_udp_timeout`), or two minutes where it was much. What comes by a
-    /// [published port](Self::publish) is not counted.
+    /// How many connections it may have that it has begun, 4096 by default, with services of the host and its `ping` included.
+    /// Beyond that a program sees `EHOSTUNREACH`. The kernel remembers every connection that it routes, in a table that is one
+    /// for the machine (`net.netfilter.nf_conntrack_max`): whoever fills it, cuts off everybody. It remembers one of TCP for two
+    /// minutes after its end, and so a sandbox may begin at most 4096 in two minutes, or as many as this if it is more.
+    /// One of UDP is over when nothing was sent for 30 seconds (`net.netfilter.nf_conntrack_udp_timeout`), or for two minutes
+    /// where it was much. What comes by a [published port](Self::publish) is not counted.
     pub fn connections_max(mut self, connections: u32) -> Self {
         self.connections_max = connections;
         self
@@ -144,9 +143,11 @@ impl Bridged {
                 .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
             }
         }
-        if self.connections_max == 0 {
-            return Err(Error::invalid("a sandbox that may have no connection")
-                .with_hint("to let nothing out, use Egress::deny_all()"));
+        if !(1..=MOST_CONNECTIONS).contains(&self.connections_max) {
+            return Err(Error::invalid(format!("{} connections cannot be a limit", self.connections_max))
+                .with_hint(format!(
+                    "it is 1 to {MOST_CONNECTIONS}; to let nothing out, use Egress::deny_all()"
+                )));
         }
         if self.egress_max.is_some() && sandbox.keeps_any_of(capability::NET_ADMIN | capability::NET_RAW)? {
             return Err(Error::invalid(

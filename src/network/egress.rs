@@ -26,8 +26,8 @@ use crate::error::{Error, ErrorKind, Result, Step};
 ///
 /// What a rule allows may be answered. Some addresses are *protected*: those of the bridge itself, that is other sandboxes
 /// and the host; link-local ones, `169.254.0.0/16` and `fe80::/10`, among them those of the metadata services of clouds;
-/// `168.63.129.16`, `192.0.0.192`, `100.100.100.200`, `fd00:ec2::254` and `fd20:ce::254`, which are such services elsewhere; and
-/// multicast. They are denied
+/// `168.63.129.16`, `192.0.0.192`, `100.100.100.200`, `fd00:ec2::254`, `fd20:ce::254` and `fd00:42::42`, which are such services
+/// elsewhere; `64:ff9b::a9fe:0/112`, link-local ones by a translator of addresses; and multicast. They are denied
 /// whatever the rules say of wider networks: a rule opens one of them only by addresses all of which are in that range, and not
 /// by a name, whose owner says which addresses it has. Other
 /// addresses that the host itself has are services of the host, and are denied, too, but for a rule that names the one

@@ -21,8 +21,9 @@ use super::cidr::Cidr;
 use super::egress::{Act, Origin, Protocol, Resolved, Service};
 use super::nft::{
     Base, Batch, Expression, Family, Field, Header, Holds, NFPROTO_IPV4, NFPROTO_IPV6, Set, Table, Tracked,
-    Value, Verdict, counter, decide_by, is, is_beyond, is_for_this_host, is_in, is_not, is_port_of,
-    is_tracked, keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
+    Value, Verdict, are_more_than, counter, decide_by, is, is_for_this_host, is_in, is_more_often_than,
+    is_not, is_not_tracked, is_port_of, is_tracked, keep_bits, look_up, masquerade, meta, payload, reject,
+    send_to, verdict,
 };
 use super::protected::{METADATA, OF_THE_WIRE};
 
@@ -67,6 +68,17 @@ const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], hold
 const LEADING: [u8; 8] = [0, 43, FRAGMENT, 51, 60, 135, 139, 140];
 const FRAGMENT: u8 = 44;
 
+/// Fragments that a sandbox may send in a second. The host has room for 4 MiB of those that wait, for 30 seconds
+/// (`ipfrag_high_thresh`, `ipfrag_time`), of which each takes about 2,300 bytes.
+const FRAGMENTS: u32 = 16;
+
+/// How many connections a sandbox may have unless somebody says otherwise: the kernel's table has room for 65,536 on machines with
+/// 1 GiB of memory, and for 262,144 on those with more than 4 (nf_conntrack-sysctl of the kernel's documentation).
+pub(super) const USUAL_CONNECTIONS: u32 = 4096;
+
+/// For how many seconds the kernel remembers a connection that is over (`nf_conntrack_tcp_timeout_time_wait`).
+const REMEMBERED: u64 = 120;
+
 /// The rules about one bridge.
 #[derive(Debug, Clone)]
 pub(super) struct Firewall {
@@ -105,6 +117,11 @@ impl Guest {
 
     pub(super) fn received_chain(&self) -> String {
         format!("{}-received", self.port)
+    }
+
+    /// Through which whatever is allowed goes.
+    pub(super) fn begin_chain(&self) -> String {
+        format!("{}-begin", self.port)
     }
 
     pub(super) fn egress_chain(&self) -> &str {
@@ -244,7 +261,8 @@ impl Firewall {
         }
         let mut rule =
             |chain: &str, parts: Vec<Vec<Expression>>| batch.add_rule(table, chain, parts.concat());
-        let tracked = |what| is_tracked(what, 0).to_vec();
+        let tracked = |what| is_tracked(what, 0);
+        let begins_nothing = || is_not_tracked(Tracked::New, 0);
         let from = || self.comes_from_it();
         let goto = |chain: &str| vec![verdict(Verdict::Goto(chain.to_owned()))];
         let drop = || vec![counter(), verdict(Verdict::Drop)];
@@ -254,13 +272,13 @@ impl Firewall {
 
         rule("input", vec![from(), goto("from_bridge_to_host")]);
         rule("from_bridge_to_host", vec![tracked(Tracked::Established), accept()]);
-        rule("from_bridge_to_host", vec![source(Field::Ipv4), vec![decide_by(TO_HOST_4, 0)]]);
-        rule("from_bridge_to_host", vec![source(Field::Ipv6), vec![decide_by(TO_HOST_6, 0)]]);
-        // Is the gateway there? And how IPv6 finds it: neighbour solicitation and advertisement.
-        rule("from_bridge_to_host", vec![icmp(Field::Ipv4, 8), accept()]);
-        for kind in [128, 135, 136] {
+        // How IPv6 finds the gateway: neighbour solicitation and advertisement, of which nothing is tracked.
+        for kind in [135, 136] {
             rule("from_bridge_to_host", vec![icmp(Field::Ipv6, kind), accept()]);
         }
+        rule("from_bridge_to_host", vec![begins_nothing(), drop()]);
+        rule("from_bridge_to_host", vec![source(Field::Ipv4), vec![decide_by(TO_HOST_4, 0)]]);
+        rule("from_bridge_to_host", vec![source(Field::Ipv6), vec![decide_by(TO_HOST_6, 0)]]);
         rule("from_bridge_to_host", vec![vec![counter(), reject()]]);
 
         rule("sent", vec![from(), is_for_this_host(0).to_vec(), accept()]);
@@ -269,8 +287,10 @@ impl Firewall {
             rule("sent", vec![from(), icmp(Field::Ipv6, kind), to_the_wire(), accept()]);
         }
         rule("sent", vec![from(), goto("from_bridge")]);
-        // Errors about a connection are not let through: they would get to whoever it says it was about.
         rule("from_bridge", vec![tracked(Tracked::Established), accept()]);
+        // Errors about a connection would get to whoever they say it was about. And what the kernel does not track would leave with
+        // the sandbox's own address.
+        rule("from_bridge", vec![begins_nothing(), drop()]);
         // What another bridge publishes is a service of this host.
         rule("from_bridge", vec![tracked(Tracked::SentOn), vec![counter(), reject()]]);
         rule("from_bridge", vec![source(Field::Ipv4), vec![decide_by(EGRESS_4, 0)]]);
@@ -346,7 +366,6 @@ impl Firewall {
         );
         let mut rule =
             |chain: &str, parts: Vec<Vec<Expression>>| batch.add_rule(table, chain, parts.concat());
-        let ethertype = |number: u16| vec![payload(Header::Link, 12, 2, 0), is(0, number.to_be_bytes())];
         let sender = || vec![meta(MetaKey::Iifname, 0), payload(Header::Link, 6, 6, 4)];
         rule(
             "prerouting",
@@ -422,11 +441,11 @@ impl Firewall {
             batch.add_chain(table, &chain, None);
             batch.flush_chain(table, &chain);
         }
-        // First of all: what is not allowed is none of the connections that are there.
-        for chain in [guest.egress_chain(), &guest.host_chain()] {
-            let beyond = vec![is_beyond(connections_max), counter(), reject()];
-            batch.add_rule(routed, chain, beyond);
-        }
+        self.limit_connections(batch, guest, connections_max);
+        let decision = |act| match act {
+            Act::Allow => vec![counter(), verdict(Verdict::Goto(guest.begin_chain()))],
+            Act::Deny => vec![counter(), reject()],
+        };
         for rule in self.in_order(rules) {
             batch.add_rule(routed, guest.egress_chain(), [fits(&rule), decision(rule.act)].concat());
         }
@@ -435,6 +454,12 @@ impl Firewall {
         }
         let last = decision(otherwise);
         batch.add_rule(routed, guest.egress_chain(), last);
+        // Is the host there?
+        for (family, echo) in [(Field::Ipv4, 8), (Field::Ipv6, 128)] {
+            let goto = vec![verdict(Verdict::Goto(guest.begin_chain()))];
+            batch.add_rule(routed, &guest.host_chain(), [icmp(family, echo), goto].concat());
+        }
+        self.limit_fragments(batch, guest);
         for chain in [guest.sent_chain(), guest.received_chain()] {
             batch.add_rule(bridged, &chain, vec![counter(), verdict(Verdict::Accept)]);
         }
@@ -446,6 +471,29 @@ impl Firewall {
                 &published.key(),
                 Value::Bytes(published.value(address)),
             );
+        }
+    }
+
+    /// What is allowed may begin a connection as long as there are not too many: of those that are open, and of those that the
+    /// kernel remembers.
+    fn limit_connections(&self, batch: &mut Batch, guest: &Guest, connections_max: u32) {
+        let remembered = connections_max.max(USUAL_CONNECTIONS);
+        for limit in [is_more_often_than(remembered, REMEMBERED, remembered), are_more_than(connections_max)]
+        {
+            let first_of_it = is_not_tracked(Tracked::Noted, 0);
+            let too_many = vec![limit, counter(), reject()];
+            batch.add_rule(self.routed(), &guest.begin_chain(), [first_of_it, too_many].concat());
+        }
+        batch.add_rule(self.routed(), &guest.begin_chain(), accept());
+    }
+
+    /// Fragments wait for each other in room that all of them share, before any rule of that table.
+    fn limit_fragments(&self, batch: &mut Batch, guest: &Guest) {
+        let of_4 = vec![payload(Header::Network, 6, 2, 0), keep_bits(0, vec![0x3f, 0xff]), is_not(0, [0, 0])];
+        let of_6 = vec![payload(Header::Network, 6, 1, 0), is(0, [FRAGMENT])];
+        for fragment in [[ethertype(0x0800), of_4], [ethertype(0x86dd), of_6]] {
+            let too_many = vec![is_more_often_than(FRAGMENTS, 1, 4 * FRAGMENTS), verdict(Verdict::Drop)];
+            batch.add_rule(self.bridged(), &guest.sent_chain(), [fragment.concat(), too_many].concat());
         }
     }
 
@@ -470,10 +518,12 @@ impl Firewall {
         batch.delete_element(self.routed(), set, key);
     }
 
-    fn chains(&self, guest: &Guest) -> [(Table<'_>, String); 4] {
+    /// Each before those that it leads to.
+    fn chains(&self, guest: &Guest) -> [(Table<'_>, String); 5] {
         [
             (self.routed(), guest.egress_chain().to_owned()),
             (self.routed(), guest.host_chain()),
+            (self.routed(), guest.begin_chain()),
             (self.bridged(), guest.sent_chain()),
             (self.bridged(), guest.received_chain()),
         ]
@@ -488,9 +538,9 @@ impl Firewall {
                 IpAddr::V6(_) => (EGRESS_6, TO_HOST_6, WHO_6),
             };
             f(self.bridged(), who, guest.who(address), goto(&guest.sent_chain()));
+            f(self.routed(), to_host, octets(address), jump(&guest.host_chain()));
             if self.has(address) {
                 f(self.routed(), egress, octets(address), goto(guest.egress_chain()));
-                f(self.routed(), to_host, octets(address), jump(&guest.host_chain()));
             }
         }
         for address in guest.addresses.iter().filter(|address| address.is_ipv4()) {
@@ -523,15 +573,25 @@ impl Firewall {
 
     /// The rules that are asked about what is for this host, in order: what allows has to name the one address.
     pub(super) fn about_the_host(rules: &[Resolved]) -> impl Iterator<Item = &Resolved> {
-        rules.iter().filter(|rule| rule.is_precise() && (rule.act == Act::Deny || rule.addresses.is_one()))
+        rules.iter().filter(|rule| rule.act == Act::Deny || rule.is_precise() && rule.addresses.is_one())
     }
 
     /// The rules in the order in which they are asked: those that open what is protected, its protection, all others.
     pub(super) fn in_order<'a>(&self, rules: &'a [Resolved]) -> Vec<Cow<'a, Resolved>> {
         let protected: Vec<Cidr> = self.protected().collect();
-        let (within, others): (Vec<_>, Vec<_>) = rules.iter().partition(|rule| {
-            rule.is_precise() && protected.iter().any(|range| range.covers(&rule.addresses))
-        });
+        let (mut within, mut others) = (Vec::new(), Vec::new());
+        for rule in rules {
+            let is_within = protected.iter().any(|range| range.covers(&rule.addresses));
+            if is_within && (rule.act == Act::Deny || rule.is_precise()) {
+                within.push(Cow::Borrowed(rule));
+                continue;
+            }
+            // What denies more than a protected range denies that, too: what is opened after it there stays closed.
+            let covered =
+                protected.iter().filter(|range| rule.act == Act::Deny && rule.addresses.covers(range));
+            within.extend(covered.map(|range| Cow::Owned(Resolved { addresses: *range, ..rule.clone() })));
+            others.push(Cow::Borrowed(rule));
+        }
         let deny = |addresses: &Cidr| {
             Cow::Owned(Resolved {
                 act: Act::Deny,
@@ -540,8 +600,7 @@ impl Firewall {
                 service: Service::Everything,
             })
         };
-        let before = within.into_iter().map(Cow::Borrowed);
-        before.chain(protected.iter().map(deny)).chain(others.into_iter().map(Cow::Borrowed)).collect()
+        within.into_iter().chain(protected.iter().map(deny)).chain(others).collect()
     }
 }
 
@@ -553,12 +612,9 @@ fn accept() -> Vec<Expression> {
     vec![verdict(Verdict::Accept)]
 }
 
-/// What becomes of a packet, which is counted.
-fn decision(act: Act) -> Vec<Expression> {
-    match act {
-        Act::Allow => vec![counter(), verdict(Verdict::Accept)],
-        Act::Deny => vec![counter(), reject()],
-    }
+/// Whether a frame is of this kind.
+fn ethertype(number: u16) -> Vec<Expression> {
+    vec![payload(Header::Link, 12, 2, 0), is(0, number.to_be_bytes())]
 }
 
 fn of_family(family: Field) -> Vec<Expression> {

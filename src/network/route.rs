@@ -113,7 +113,11 @@ impl Routes {
                 LinkInfo::Kind(InfoKind::Bridge),
                 // Frames to these groups, all but three of them, are like any other. By default they go to the host past the
                 // rules about frames, and say where their sender is.
-                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::GroupFwdMask(0xfff8)])),
+                LinkInfo::Data(InfoData::Bridge(vec![
+                    InfoBridge::GroupFwdMask(0xfff8),
+                    // Nor does anybody join a group.
+                    InfoBridge::MulticastSnooping(false),
+                ])),
             ]),
         ];
         self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
@@ -185,6 +189,8 @@ impl Routes {
                     InfoBridgePort::UnicastFlood(false),
                     InfoBridgePort::MulticastFlood(false),
                     InfoBridgePort::BroadcastFlood(false),
+                    // Of the groups, those that a bridge as a whole may not send on, but for that of pauses.
+                    InfoBridgePort::GroupFwdMask(0xfffd),
                 ])),
             ]),
         ];

@@ -122,6 +122,7 @@ pub(crate) fn what_cannot_be(_: &Scene) -> Result {
     plan(Network::bridge(&bridge).publish(1, 2).publish(1, 3));
     plan(Network::bridge(&bridge).ingress_max(Bytes::new(10)));
     plan(Network::bridge(&bridge).connections_max(0));
+    plan(Network::bridge(&bridge).connections_max(u32::MAX));
     let keeps = on(Network::bridge(&bridge).egress_max(Bytes::mib(1))).keep_capability(Capability::NetRaw);
     assert_eq!(keeps.plan().expect_err("it could undo it").kind(), ErrorKind::InvalidConfig);
     drop(keeps);

@@ -733,6 +733,8 @@ pub(crate) fn a_packet_does_not_say_its_way(scene: &Scene) -> Result {
         scene.outside_script(&write, &[])?;
         std::fs::write(format!("/proc/sys/net/{}", key.replace("up1", "belljar0")), "1")?;
     }
+    // A sum over the last destination is wrong at the first, for which the kernel would track no connection.
+    std::fs::write("/proc/sys/net/netfilter/nf_conntrack_checksum", "0")?;
     let attacker = framing(on(Network::bridge(&bridge).egress(Egress::deny_all()))).start()?;
     let own = attacker.addresses()[1].to_string();
     // So that the host knows where the outside is.
@@ -746,5 +748,172 @@ pub(crate) fn a_packet_does_not_say_its_way(scene: &Scene) -> Result {
     // What it does where nothing looks for that.
     nft("delete table bridge belljar_belljar0")?;
     assert_eq!(attack()?, "option\nheader\nwithin\n");
+    Ok(())
+}
+
+pub(crate) fn what_a_rule_denies_stays_denied_where_others_open_it(scene: &Scene) -> Result {
+    let _servers = [scene.serve_outside("0.0.0.0", 80)?, scene.serve_outside("0.0.0.0", 81)?];
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let container = plain(&bridge).start()?;
+    let server = serving(&container, "0.0.0.0", 8000)?;
+    let there = server.0.addresses()[0].to_string();
+    let metadata = "169.254.169.254";
+    std::fs::write("/etc/hosts", format!("{there} neighbour.test\n"))?;
+    let denied = "EHOSTUNREACH";
+    for (egress, address, port, wanted) in [
+        (Egress::allow_all().deny("0.0.0.0/0:80").allow(metadata), metadata, 80, denied),
+        (Egress::allow_all().deny("0.0.0.0/0:80").allow(metadata), metadata, 81, HOST),
+        (Egress::allow_all().allow(metadata).deny("0.0.0.0/0:80"), metadata, 80, HOST),
+        (Egress::deny_all().deny("0.0.0.0/0:8000").allow("10.10.0.0/24"), &there, 8000, denied),
+        (Egress::deny_all().deny("neighbour.test").allow("10.10.0.0/24"), &there, 8000, denied),
+    ] {
+        let sandbox = on(Network::bridge(&bridge).egress(egress.clone()));
+        assert_eq!(ask(&sandbox, "tcp", address, port)?, wanted, "{egress:?} {address}:{port}");
+    }
+    let open = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("10.10.0.0/24")));
+    assert!(ask(&open, "tcp", &there, 8000)?.starts_with("10.10.0."));
+    Ok(())
+}
+
+/// Fragments of datagrams that are never whole, as many as there is room for.
+const PIECES: &str = r#"
+data = b'x' * 1000
+for n in range(6000):
+    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(data), n, 0x2000, 64, 17, 0, own, gateway)
+    send4(head[:10] + struct.pack('>H', checksum(head)) + head[12:] + data)
+"#;
+
+/// Hears one datagram that comes in fragments.
+const HEAR_LARGE: &str = "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(('0.0.0.0', 9))
+s.settimeout(2)
+print('ready', flush=True)
+try: print(len(s.recv(5000)))
+except socket.timeout: print('nothing')
+";
+
+const SEND_LARGE: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b'x' * 4000, (sys.argv[1], 9))
+";
+
+pub(crate) fn fragments_of_one_leave_room_for_others(scene: &Scene) -> Result {
+    let bridge = builder().create()?;
+    let attacker = framing(on(Network::bridge(&bridge).egress(Egress::deny_all()))).start()?;
+    let hear = || -> Result<String> {
+        succeed(attacker.output(frames(PIECES, &[]))?)?;
+        let mut listener = std::process::Command::new("python3");
+        listener.args(["-c", HEAR_LARGE]);
+        let listener = crate::scene::ready(listener)?;
+        scene.outside_script(SEND_LARGE, &[HOST])?;
+        listener.rest()
+    };
+    assert_eq!(hear()?, "4000\n");
+    // Without the limit there is none.
+    nft("delete table bridge belljar_belljar0")?;
+    assert_eq!(hear()?, "nothing\n");
+    Ok(())
+}
+
+/// What belongs to no connection: a wrong sum, flags that no connection begins with, errors and redirections.
+const STRAY: &str = r#"
+outside = four(sys.argv[1])
+def wrong(text): return udp(9, text)[:6] + b'\1\1' + text
+send4(ipv4(own, outside, 17, wrong(b'wrong sum')))
+tcp = struct.pack('>HHIIBBHHH', 1000, 9, 0, 0, 0x50, 3, 100, 0, 0)
+total = checksum(own + outside + struct.pack('>HH', 6, len(tcp)) + tcp)
+send4(ipv4(own, outside, 6, tcp[:16] + struct.pack('>H', total) + tcp[18:]))
+for kind in (3, 5):
+    body = struct.pack('>BBHI', kind, 1, 0, 0) + ipv4(outside, own, 17, udp(9, b'quoted'))
+    send4(ipv4(own, outside, 1, body[:2] + struct.pack('>H', checksum(body)) + body[4:]))
+send4(ipv4(own, outside, 17, udp(9, b'good')))
+"#;
+
+/// Tells from whom packets have come, of those that are not the host's.
+const FROM_WHOM: &str = r#"
+import socket, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x800))
+wire.bind(('up1', 0x800))
+wire.settimeout(0.1)
+print('ready', flush=True)
+end, senders = time.time() + 2, {}
+while time.time() < end:
+    try: packet, who = wire.recvfrom(2000)
+    except socket.timeout: continue
+    if who[2] != 4:
+        sender = socket.inet_ntoa(packet[12:16])
+        senders[sender] = senders.get(sender, 0) + 1
+print(sorted(senders.items()))
+"#;
+
+pub(crate) fn nothing_leaves_with_an_address_of_the_bridge(scene: &Scene) -> Result {
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let attacker = framing(plain(&bridge)).start()?;
+    let listener = scene.script_outside(FROM_WHOM)?;
+    succeed(attacker.output(frames(STRAY, &[OUTSIDE]))?)?;
+    assert_eq!(listener.rest()?, format!("[('{HOST}', 1)]\n"));
+    Ok(())
+}
+
+/// The host's neighbour table is one for the machine, and who asks for addresses is noted in it.
+const ASK_AROUND: &str = r#"
+for n in range(100):
+    other = bytes([10, 10, 0, 100 + n])
+    body = struct.pack('>HHBBH', 1, 0x800, 6, 4, 1) + bytes([2, 98]) + other + other + bytes(6) + gateway
+    for group in (0, 2, 3, 0xe):
+        to = bytes.fromhex('0180c20000') + bytes([group])
+        wire.send(to + hardware + b'\x08\x06' + body)
+"#;
+
+pub(crate) fn nobody_is_noted_as_a_neighbour(_: &Scene) -> Result {
+    // As the host's own settings may be.
+    for key in ["all", "default"] {
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{key}/rp_filter"), "0")?;
+    }
+    let bridge = builder().create()?;
+    let attacker = framing(plain(&bridge)).start()?;
+    succeed(attacker.output(frames(ASK_AROUND, &[]))?)?;
+    let known = crate::scene::ip("neigh show")?;
+    let learned: Vec<&str> = known.lines().filter(|line| !line.contains("PERMANENT")).collect();
+    assert!(learned.iter().all(|line| !line.contains("10.10.0.")), "{known}");
+    Ok(())
+}
+
+/// Connections with the host's own address on the wire, and whether the gateway is found afterwards.
+const CROWD: &str = r#"
+gateway6, own6, link = six('fd00:10::1'), six(sys.argv[1]), six(sys.argv[2])
+for n in range(300):
+    echo = struct.pack('>BBHHH', 128, 0, 0, n, 1)
+    for source in (own6, link): send6(ipv6(source, gateway6, 58, icmp6(source, gateway6, echo)))
+"#;
+
+pub(crate) fn a_crowd_does_not_lose_its_gateway(_: &Scene) -> Result {
+    let known = || -> Result<u32> {
+        Ok(std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")?.trim().parse()?)
+    };
+    let _server = crate::scene::serve_here("::", 7000)?;
+    let bridge = builder().subnet6("fd00:10::/64").enable_forwarding().create()?;
+    let network =
+        Network::bridge(&bridge).egress(Egress::deny_all().allow("[fd00:10::1]:7000")).connections_max(20);
+    let attacker = framing(on(network)).start()?;
+    let [own, own6] = [0, 1].map(|n| attacker.addresses()[n]);
+    let std::net::IpAddr::V4(own) = own else { return fail("an address of IPv4") };
+    let [a, b, c, d] = own.octets();
+    let link = format!("fe80::62:{a:x}ff:fe{b:02x}:{c:x}{d:02x}");
+    let before = known()?;
+    let crowd = frames(CROWD, &[&own6.to_string(), &link]);
+    succeed(attacker.output(&crowd)?)?;
+    let after = known()?;
+    assert!((1..=25).contains(&(after - before)), "{before} {after}");
+    // It has no room for more, and still asks where the gateway is.
+    assert_eq!(
+        succeed(attacker.output(client("tcp", "fd00:10::1", 7000))?)?.trim(),
+        "EACCES",
+        "it has as many as it may"
+    );
+    drop(attacker);
     Ok(())
 }

@@ -137,13 +137,24 @@ pub(in crate::network) fn reject() -> Expression {
     other("reject", vec![word(TYPE, ICMPX_UNREACH), DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED])])
 }
 
-/// Goes on if a packet begins a connection and there are as many as that of those which have come to this rule and are not
-/// over.
-pub(in crate::network) fn is_beyond(connections: u32) -> Expression {
+/// Goes on if there are more connections than that of those which have come to this rule and are not over.
+pub(in crate::network) fn are_more_than(connections: u32) -> Expression {
     const COUNT: u16 = 1;
     const FLAGS: u16 = 2;
     const OVER: u32 = 1; // NFT_CONNLIMIT_F_INV
     other("connlimit", vec![word(COUNT, connections), word(FLAGS, OVER)])
+}
+
+/// Goes on if packets come to this rule more often than that, but for so many at once.
+pub(in crate::network) fn is_more_often_than(times: u32, in_seconds: u64, at_once: u32) -> Expression {
+    const RATE: u16 = 1;
+    const UNIT: u16 = 2;
+    const BURST: u16 = 3;
+    const FLAGS: u16 = 5;
+    const OVER: u32 = 1; // NFT_LIMIT_F_INV
+    let long = |kind, value: u64| DefaultNla::new(kind, value.to_be_bytes().to_vec());
+    let rate = [long(RATE, times.into()), long(UNIT, in_seconds)];
+    other("limit", rate.into_iter().chain([word(BURST, at_once), word(FLAGS, OVER)]).collect())
 }
 
 pub(in crate::network) fn masquerade() -> Expression {
@@ -191,6 +202,10 @@ pub(in crate::network) fn is_for_this_host(scratch: u32) -> [Expression; 2] {
 /// What connection tracking knows of a packet.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::network) enum Tracked {
+    /// It could begin a connection. What could not, belongs to none.
+    New,
+    /// It is in the table: not the first of its connection.
+    Noted,
     /// It belongs to a connection that both sides know.
     Established,
     /// It does, or is an error about one.
@@ -199,21 +214,32 @@ pub(in crate::network) enum Tracked {
     SentOn,
 }
 
-pub(in crate::network) fn is_tracked(as_what: Tracked, scratch: u32) -> [Expression; 3] {
+fn tracked(as_what: Tracked, scratch: u32) -> [Expression; 2] {
     const REGISTER: u16 = 1;
     const KEY: u16 = 2;
     const STATE: u32 = 0;
     const STATUS: u32 = 2;
     let (key, bits) = match as_what {
-        // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
-        Tracked::Established => (STATE, 2_u32),
+        // NF_CT_STATE_BIT of IP_CT_NEW, IP_CT_ESTABLISHED and IP_CT_RELATED.
+        Tracked::New => (STATE, 8_u32),
+        Tracked::Established => (STATE, 2),
         Tracked::Known => (STATE, 2 | 4),
-        // IPS_DST_NAT
-        Tracked::SentOn => (STATUS, 1_u32 << 5),
+        // IPS_CONFIRMED and IPS_DST_NAT.
+        Tracked::Noted => (STATUS, 1 << 3),
+        Tracked::SentOn => (STATUS, 1 << 5),
     };
     [
         other("ct", vec![word(REGISTER, register(scratch).into()), word(KEY, key)]),
         keep_bits(scratch, bits.to_ne_bytes().to_vec()),
-        is_not(scratch, 0_u32.to_ne_bytes()),
     ]
+}
+
+/// Goes on if that is so.
+pub(in crate::network) fn is_tracked(as_what: Tracked, scratch: u32) -> Vec<Expression> {
+    [&tracked(as_what, scratch)[..], &[is_not(scratch, 0_u32.to_ne_bytes())]].concat()
+}
+
+/// Goes on if it is not.
+pub(in crate::network) fn is_not_tracked(as_what: Tracked, scratch: u32) -> Vec<Expression> {
+    [&tracked(as_what, scratch)[..], &[is(scratch, 0_u32.to_ne_bytes())]].concat()
 }

@@ -15,8 +15,9 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub(super) use self::expression::{
-    Header, NFPROTO_IPV4, NFPROTO_IPV6, Tracked, counter, decide_by, is, is_beyond, is_for_this_host, is_in,
-    is_not, is_port_of, is_tracked, keep_bits, look_up, masquerade, meta, payload, reject, send_to, verdict,
+    Header, NFPROTO_IPV4, NFPROTO_IPV6, Tracked, are_more_than, counter, decide_by, is, is_for_this_host,
+    is_in, is_more_often_than, is_not, is_not_tracked, is_port_of, is_tracked, keep_bits, look_up,
+    masquerade, meta, payload, reject, send_to, verdict,
 };
 use super::netlink::{Netlink, Refused, frames};
 
