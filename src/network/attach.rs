@@ -8,7 +8,7 @@ use super::bridge::{Bridge, Turn, failed, forget_connections, gone, not_taken};
 use super::cidr::{Cidr, bits_of};
 use super::egress::{Origin, Policy, Resolved};
 use super::firewall::{Firewall, Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
-use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Nft};
+use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Element, Nft};
 use super::route::{Mark, Routes, Wire};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
@@ -290,7 +290,7 @@ impl Attachment {
             for element in listed {
                 let Some(to) = leads_to(&element.value) else { continue };
                 // No other sandbox has this address.
-                let is_own = self.addresses().any(|own| own == to);
+                let is_own = self.is_led_to(&element);
                 let is_wanted = self.wanted.published.iter().any(|own| own.key() == element.key);
                 if is_wanted && !is_own && ports.is_none() {
                     let all = bridge.routes()?.interfaces();
@@ -303,6 +303,20 @@ impl Attachment {
             }
         }
         nft.commit(stale).map_err(not_taken)
+    }
+
+    /// Whether a published port leads to it.
+    fn is_led_to(&self, published: &Element) -> bool {
+        leads_to(&published.value).is_some_and(|to| self.addresses().any(|own| own == to))
+    }
+
+    /// The turn, unless another sandbox has its address: the kernel may have taken the wire away by itself, and given the address
+    /// to the next. What has the name of the port is that one's then.
+    fn turn(&self) -> Option<Turn<'_>> {
+        let bridge = &self.wanted.bridge.0;
+        let turn = bridge.turn().ok()?;
+        let found = bridge.routes().ok()?.interface(&self.guest.port).ok()?;
+        found.is_none_or(|found| found.index == self.port).then_some(turn)
     }
 
     /// What is to be done inside: addresses, ways out, how much may be sent.
@@ -354,8 +368,9 @@ impl Attachment {
         self.wanted.bridge.in_subnets(&self.guest)
     }
 
-    /// What it has sent and received; `None` if the rules that count are gone.
+    /// What it has sent and received; `None` if the rules that count are gone, or another's.
     pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
+        let _turn = self.turn()?;
         let firewall = &self.wanted.bridge.0.firewall;
         let mut nft = self.wanted.bridge.0.nft().ok()?;
         let mut of = |chain: String| {
@@ -369,6 +384,7 @@ impl Attachment {
     pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
         let wanted = &self.wanted;
         let firewall = &wanted.bridge.0.firewall;
+        let Some(_turn) = self.turn() else { return Vec::new() };
         let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
         let mut of = |chain: &str| nft.rule_counts(firewall.routed(), chain);
         let guest = &self.guest;
@@ -410,21 +426,21 @@ impl Drop for Attachment {
         if self.owner != std::process::id() {
             return;
         }
+        // What cannot be removed goes with the table, and is replaced by the next that has the address.
+        let Some(_turn) = self.turn() else { return };
         let bridge = &self.wanted.bridge.0;
-        // What cannot be removed goes with the table, and is replaced by the next that has the address. That may have happened
-        // already: the kernel has taken the wire away by itself.
-        let Ok(_turn) = bridge.turn() else { return };
-        let found = bridge.routes().map(|mut routes| routes.interface(&self.guest.port));
-        match found {
-            Ok(Ok(Some(other))) if other.index != self.port => {}
-            Ok(Ok(_)) => {
-                let mut batch = Batch::default();
-                bridge.firewall.dismiss(&mut batch, &self.guest, &self.wanted.published);
-                if let Ok(mut nft) = bridge.nft() {
-                    nft.commit(batch).ok();
+        let Ok(mut nft) = bridge.nft() else { return };
+        let mut batch = Batch::default();
+        bridge.firewall.dismiss(&mut batch, &self.guest);
+        // Its ports may be published for another by now.
+        if !self.wanted.published.is_empty() {
+            for set in [PUBLISHED_4, PUBLISHED_6] {
+                let listed = nft.elements(bridge.firewall.routed(), set).unwrap_or_default();
+                for own in listed.iter().filter(|element| self.is_led_to(element)) {
+                    bridge.firewall.withdraw(&mut batch, set, &own.key);
                 }
             }
-            _ => {}
         }
+        nft.commit(batch).ok();
     }
 }

@@ -497,16 +497,13 @@ impl Firewall {
         }
     }
 
-    /// Takes back what [`admit`](Self::admit) has made, but that its port is one: nothing comes from that without the rest.
-    pub(super) fn dismiss(&self, batch: &mut Batch, guest: &Guest, published: &[Published]) {
+    /// Takes back what [`admit`](Self::admit) has made, but for published ports, which others may have by now, and but that its port is one: nothing comes from that without the rest.
+    pub(super) fn dismiss(&self, batch: &mut Batch, guest: &Guest) {
         self.each_element(guest, |table, set, key, _| {
             if set.name != PORTS.name {
                 batch.delete_element(table, set, &key);
             }
         });
-        for (address, published) in self.published_of(guest, published) {
-            batch.delete_element(self.routed(), published_set(address), &published.key());
-        }
         for (table, chain) in self.chains(guest) {
             batch.flush_chain(table, &chain);
             batch.delete_chain(table, &chain);

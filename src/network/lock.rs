@@ -84,6 +84,16 @@ impl Lock {
         }
     }
 
+    /// Gives it up, and takes it alone if nobody else has it. Of several that end at the same time one is the last.
+    pub(super) fn is_last(&self) -> Result<bool> {
+        if self.take_alone()? {
+            return Ok(true);
+        }
+        // Another one that ends just now may have found this one's, and would be the last without it.
+        self.byte(USE, libc::F_UNLCK, Wait::No).map_err(|errno| self.failed("unlocking", errno.into()))?;
+        Ok(self.take_alone()? && self.is_current()?)
+    }
+
     /// Waits until nobody has it alone.
     pub(super) fn share(&self) -> Result<()> {
         self.byte(USE, libc::F_RDLCK, Wait::Yes).map_err(|errno| self.failed("locking", errno.into()))

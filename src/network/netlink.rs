@@ -2,18 +2,31 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 
 /// What can be sent and received.
 pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Debug {}
 impl<M: NetlinkSerializable + NetlinkDeserializable + Debug> Message for M {}
+
+/// How long the kernel has for an answer. It takes milliseconds; without an end a lost answer would hold everybody up who waits
+/// for a turn.
+const PATIENCE: TimeVal = TimeVal::new(20, 0);
+
+/// In bytes. A rule takes about 500.
+const ROOM: usize = 8 << 20;
+
+/// How often a list is asked for that changes meanwhile.
+const TRIES: usize = 200;
 
 /// A netlink socket. It belongs to the network namespace that it was opened in, and asks about that.
 #[derive(Debug)]
@@ -41,6 +54,13 @@ impl Netlink {
     pub(super) fn open(protocol: isize) -> io::Result<Self> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
+        // Of a refusal its reason is enough, without the request.
+        socket.set_cap_ack(true)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &PATIENCE)?;
+        // What is carried out together is sent in one piece, and each part of it may be answered. Where that is not allowed, there
+        // is as much room as for everybody.
+        setsockopt(&socket, sockopt::SndBufForce, &ROOM).ok();
+        setsockopt(&socket, sockopt::RcvBufForce, &ROOM).ok();
         Ok(Self { socket, sequence: 0 })
     }
 
@@ -61,7 +81,7 @@ impl Netlink {
     pub(super) fn request<M: Message>(&mut self, message: M, flags: u16) -> io::Result<()> {
         let number = self.next_number();
         self.send(&frame(message, flags | NLM_F_ACK, number))?;
-        self.outcomes::<M>(number, number).map_err(|refused| refused.source)
+        self.outcome::<M>(number, number).map_err(|refused| refused.source)
     }
 
     /// Makes requests that are carried out together or not at all: between a message that begins and one that ends them.
@@ -77,7 +97,7 @@ impl Netlink {
         self.send(&bytes)?;
         // What concerns all of them, a missing right or changes that could not be made in the end, is said of the first
         // message, and before the last is acknowledged.
-        self.outcomes::<M>(first, awaited)
+        self.outcome::<M>(first, awaited)
     }
 
     /// Asks for one thing; `None` if there is no such thing.
@@ -104,7 +124,7 @@ impl Netlink {
     /// Asks for all of something, again if it has changed meanwhile.
     pub(super) fn dump<M: Message + Clone>(&mut self, message: M) -> io::Result<Vec<M>> {
         const NLM_F_DUMP_INTR: u16 = 0x10;
-        'again: loop {
+        'again: for _ in 0..TRIES {
             let number = self.next_number();
             self.send(&frame(message.clone(), NLM_F_DUMP, number))?;
             let (mut found, mut is_whole) = (Vec::new(), true);
@@ -127,10 +147,24 @@ impl Netlink {
                 }
             }
         }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, "the list changes all the time"))
+    }
+
+    /// The same, and leaves nothing unread where one was refused.
+    fn outcome<M: Message>(&self, first: u32, last: u32) -> Result<(), Refused> {
+        let outcome = self.await_outcome::<M>(first, last);
+        if outcome.is_err() {
+            // The other parts were refused, too. The kernel answers nothing more to a socket whose queue has run over, until
+            // that is empty.
+            let descriptor = self.socket.as_raw_fd();
+            let mut bytes = [0; 4096];
+            while let Ok(_) | Err(Errno::ENOBUFS) = recv(descriptor, &mut bytes, MsgFlags::MSG_DONTWAIT) {}
+        }
+        outcome
     }
 
     /// Waits for the acknowledgement of the request `last`, or the refusal of one from `first` on.
-    fn outcomes<M: Message>(&self, first: u32, last: u32) -> Result<(), Refused> {
+    fn await_outcome<M: Message>(&self, first: u32, last: u32) -> Result<(), Refused> {
         loop {
             for reply in self.receive::<M>()? {
                 let NetlinkPayload::Error(error) = reply.payload else { continue };

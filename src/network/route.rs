@@ -121,11 +121,18 @@ impl Routes {
             ]),
         ];
         self.0.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
+        let named = |attributes: Vec<LinkAttribute>| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+            message.attributes.extend(attributes);
+            message
+        };
         // Not heeded when a link is made.
-        let mut message = LinkMessage::default();
-        message.attributes =
-            vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::IfAlias(alias.to_owned())];
-        self.0.request(RouteNetlinkMessage::SetLink(message), 0)
+        let marked = named(vec![LinkAttribute::IfAlias(alias.to_owned())]);
+        self.0.request(RouteNetlinkMessage::SetLink(marked), 0).inspect_err(|_| {
+            // Without it, it would be a stranger's.
+            self.0.request(RouteNetlinkMessage::DelLink(named(Vec::new())), 0).ok();
+        })
     }
 
     pub(super) fn set_up(&mut self, index: u32, mtu: Option<u32>) -> io::Result<()> {
@@ -249,7 +256,11 @@ impl Routes {
         message.header.family = family(address);
         message.header.ifindex = index;
         message.attributes = vec![NeighbourAttribute::Destination(neighbour(address))];
-        self.0.request(RouteNetlinkMessage::DelNeighbour(message), 0)
+        match self.0.request(RouteNetlinkMessage::DelNeighbour(message), 0) {
+            // Somebody else has.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            removed => removed,
+        }
     }
 
     /// The addresses of which that was said.

@@ -404,6 +404,82 @@ pub(crate) fn an_end_that_is_heard_late_takes_nothing_from_the_next(_: &Scene) -
     Ok(())
 }
 
+pub(crate) fn an_end_that_is_heard_late_closes_nobodys_port(scene: &Scene) -> Result {
+    let bridge = builder().enable_forwarding().create()?;
+    let sandbox = on(Network::bridge(&bridge).publish(8080, 8000));
+    let late = sandbox.spawn(Command::new("/bin/true"))?;
+    // The port is free again although nobody has waited for its program, and the next sandbox has another address.
+    let mut next = None;
+    assert!(support::within(Duration::from_secs(5), || {
+        next = sandbox.start().ok();
+        next.is_some()
+    }));
+    let next = next.expect("it has started");
+    assert_ne!(next.addresses()[0].to_string(), "10.10.0.2");
+    let mut server = Command::new("/usr/bin/python3");
+    server.args(["-c", crate::scene::SERVER, "0.0.0.0", "8000"]);
+    let _server = next.spawn(&server)?;
+    let ask = || {
+        support::within(Duration::from_secs(5), || {
+            scene.ask("tcp", HOST, 8080).is_ok_and(|heard| heard == OUTSIDE)
+        })
+    };
+    assert!(ask());
+    assert!(late.wait_with_output()?.outcome.success());
+    assert!(ask());
+    Ok(())
+}
+
+/// What is counted is its own, and nothing of the next one that has its address.
+pub(crate) fn counts_that_are_heard_late_are_of_nobody_else(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let bridge = Bridge::new("belljar0").subnet("10.10.0.0/30").masquerade().enable_forwarding().create()?;
+    let late = plain(&bridge).spawn(Command::new("/bin/true"))?;
+    let mut next = None;
+    assert!(support::within(Duration::from_secs(5), || {
+        next = plain(&bridge).start().ok();
+        next.is_some()
+    }));
+    let next = next.expect("it has started");
+    let output = next.output(crate::scene::client("tcp", OUTSIDE, 8000))?;
+    assert!(output.outcome.usage.sent.expect("counted").packets > 0);
+    assert_eq!(succeed(output)?.trim(), HOST);
+    let outcome = late.wait_with_output()?.outcome;
+    assert!(outcome.usage.sent.is_none() && outcome.egress.is_empty(), "{outcome:?}");
+    Ok(())
+}
+
+pub(crate) fn of_two_that_end_at_once_one_is_the_last(_: &Scene) -> Result {
+    for _ in 0..100 {
+        let both = [builder().create()?, builder().create()?];
+        let together = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for bridge in both {
+                scope.spawn(|| {
+                    together.wait();
+                    drop(bridge);
+                });
+            }
+        });
+        assert!(!interfaces()?.contains_key("belljar0"));
+    }
+    Ok(())
+}
+
+pub(crate) fn a_thousand_rules(scene: &Scene) -> Result {
+    let _server = scene.serve_outside("0.0.0.0", 8000)?;
+    let bridge = builder().masquerade().enable_forwarding().create()?;
+    let many = (0..999)
+        .fold(Egress::deny_all(), |egress, n| egress.allow(format!("198.51.{}.{}:443", n / 250, n % 250)));
+    let sandbox = on(Network::bridge(&bridge).egress(many.allow(format!("{OUTSIDE}:8000"))));
+    let output = sandbox.output(crate::scene::client("tcp", OUTSIDE, 8000))?;
+    let counted = output.outcome.egress.clone();
+    assert_eq!(succeed(output)?.trim(), HOST);
+    assert_eq!(counted.len(), 1003);
+    assert_eq!(counted[999].traffic.packets, 1, "{:?}", counted[999]);
+    Ok(())
+}
+
 /// Somebody who keeps a network namespace keeps the wire in it, and no way to anywhere.
 pub(crate) fn a_wire_that_somebody_keeps_leads_nowhere(_: &Scene) -> Result {
     let bridge = builder().create()?;

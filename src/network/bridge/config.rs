@@ -54,29 +54,19 @@ impl Config {
         let name = &self.name;
         let about = |what: &str, error| failed(format!("{what} the bridge {name}"), error);
         let switched_on = self.forwarding()?;
-        let mut found = routes.interface(name).map_err(|error| about("looking for", error))?;
-        if let Some(other) = found.as_ref().filter(|found| !found.is_bridge) {
-            let message = format!("the interface {} is there, and is no bridge", other.name);
-            return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message)
-                .with_hint("give the bridge another name"));
+        if let Some(left) = routes.interface(name).map_err(|error| about("looking for", error))? {
+            refuse_stranger(&left)?;
+            self.await_end_of_sandboxes(routes, &left)?;
+            remove_bridge(routes, &left).map_err(|error| about("removing what is left of", error))?;
         }
-        if found.is_none() {
-            self.refuse_used_subnet(routes)?;
-            let IpAddr::V4(own) = gateway(&self.subnet) else {
-                return Err(Error::internal(Step::Network, "a first subnet that is not of IPv4"));
-            };
-            let ethernet = ethernet_address(own);
-            routes.make_bridge(name, self.mtu, ethernet, MARK).map_err(|error| about("making", error))?;
-            found = routes.interface(name).map_err(|error| about("looking for", error))?;
-        }
+        self.refuse_used_subnet(routes)?;
+        let IpAddr::V4(own) = gateway(&self.subnet) else {
+            return Err(Error::internal(Step::Network, "a first subnet that is not of IPv4"));
+        };
+        let ethernet = ethernet_address(own);
+        routes.make_bridge(name, self.mtu, ethernet, MARK).map_err(|error| about("making", error))?;
+        let found = routes.interface(name).map_err(|error| about("looking for", error))?;
         let found = found.ok_or_else(|| gone(name))?;
-        if found.alias.as_deref() != Some(MARK) {
-            let message = format!("there is a bridge {name} that is not the library's");
-            return Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message).with_hint(
-                "its other ports would be cut off from the host, and would reach sandboxes past the rules: choose another name",
-            ));
-        }
-        self.await_end_of_sandboxes(routes, &found)?;
         let made = self.configure(routes, &found);
         if made.is_err() {
             remove_bridge(routes, &found).ok();
@@ -206,6 +196,25 @@ impl Config {
             name: self.name,
         })))
     }
+}
+
+/// Whatever has the bridge's name must be one that the library has made.
+fn refuse_stranger(found: &Interface) -> Result<()> {
+    let refuse = |message, hint: &'static str| {
+        Err(Error::message(ErrorKind::InvalidConfig, Step::Network, message).with_hint(hint))
+    };
+    let name = &found.name;
+    if !found.is_bridge {
+        let message = format!("the interface {name} is there, and is no bridge");
+        return refuse(message, "give the bridge another name");
+    }
+    if found.alias.as_deref() != Some(MARK) {
+        return refuse(
+            format!("there is a bridge {name} that is not the library's"),
+            "its other ports would be cut off from the host, and would reach sandboxes past the rules: choose another name",
+        );
+    }
+    Ok(())
 }
 
 /// Whether the host forwards what comes by IPv4.

@@ -103,6 +103,7 @@ pub(super) fn not_taken(failure: Failure) -> Error {
     let errno = failure.source.raw_os_error();
     let told = failed(format!("{} of the packet filter", failure.what), failure.source);
     match errno {
+        Some(libc::EMSGSIZE) => told.with_hint("there are too many rules for one sandbox: use wider ranges"),
         Some(libc::ENOENT) => told.with_kind(ErrorKind::Unsupported).with_hint(
             "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_connlimit, nft_meta_bridge; or \
              somebody has removed the tables of the bridge, as `nft flush ruleset` does",
@@ -179,7 +180,7 @@ fn remove_tables(nft: &mut Nft, firewall: &Firewall) -> io::Result<()> {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody can be told of a failure; what stays is swept by the next one.
-        if self.owner != std::process::id() || !self.lock.take_alone().unwrap_or(false) {
+        if self.owner != std::process::id() || !self.lock.is_last().unwrap_or(false) {
             return;
         }
         let (Ok(mut routes), Ok(mut nft)) = (self.routes(), self.nft()) else { return };
