@@ -59,6 +59,17 @@ pub(crate) fn play(args: &[OsString]) -> i32 {
     }
 }
 
+/// What both are like, under /proc/sys/net/ipv4.
+const SETTINGS: [(&str, &str); 7] = [
+    ("ip_forward", "0"),
+    ("conf/all/rp_filter", "0"),
+    ("conf/default/rp_filter", "0"),
+    ("conf/all/arp_ignore", "0"),
+    ("conf/default/arp_ignore", "0"),
+    ("conf/all/accept_source_route", "0"),
+    ("conf/default/accept_source_route", "1"),
+];
+
 /// The two namespaces.
 pub(crate) struct Scene {
     outside: Process,
@@ -103,6 +114,14 @@ impl Scene {
                 && std::fs::read_to_string(format!("/proc/{pid}/comm"))
                     .is_ok_and(|name| name.trim() == "sleep")
         });
+        // Those of IPv4 are copied from the machine's own. Sources that lead elsewhere and routes in packets are not refused by the
+        // kernel itself: that is for the rules.
+        for (key, value) in SETTINGS {
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value)?;
+        }
+        let write =
+            format!("for key, value in {SETTINGS:?}: open('/proc/sys/net/ipv4/' + key, 'w').write(value)");
+        scene.outside_script(&write, &[])?;
         ip("link set lo up")?;
         ip(&format!("link add up0 type veth peer name up1 netns {pid}"))?;
         ip(&format!("addr add {HOST}/24 dev up0"))?;

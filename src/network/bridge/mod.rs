@@ -105,7 +105,7 @@ pub(super) fn not_taken(failure: Failure) -> Error {
     match errno {
         Some(libc::EMSGSIZE) => told.with_hint("there are too many rules for one sandbox: use wider ranges"),
         Some(libc::ENOENT) => told.with_kind(ErrorKind::Unsupported).with_hint(
-            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_connlimit, nft_meta_bridge; or \
+            "the kernel lacks a part of nf_tables: the modules nft_ct, nft_nat, nft_masq, nft_fib_inet, nft_reject_inet, nft_connlimit, nft_limit, nft_meta_bridge; or \
              somebody has removed the tables of the bridge, as `nft flush ruleset` does",
         ),
         _ => told,
