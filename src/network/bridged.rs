@@ -78,10 +78,10 @@ impl Bridged {
         self
     }
 
-    /// Whatever comes by TCP to this port of the host, at any address but loopback ones, goes to a port of the sandbox. A port is
-    /// published once: a second sandbox that publishes it does not start. Nobody needs that on the host itself, which
-    /// reaches every sandbox by its [address](crate::Container::addresses). The host must
-    /// [forward](crate::BridgeBuilder::enable_forwarding).
+    /// Whatever comes by TCP to this port of the host, at any address but loopback ones, goes to a port of the sandbox: from
+    /// outside and from the host itself, not from sandboxes, for which it is a service of the host. A port is published once: a
+    /// second sandbox that publishes it does not start. Nobody needs that on the host itself, which reaches every sandbox by its
+    /// [address](crate::Container::addresses). The host must [forward](crate::BridgeBuilder::enable_forwarding).
     pub fn publish(mut self, outer: u16, inner: u16) -> Self {
         self.published.push(Published { protocol: Protocol::Tcp, outer, inner });
         self
