@@ -9,6 +9,8 @@ use std::process::{Command as HostCommand, Stdio as HostStdio};
 use std::time::Duration;
 
 use belljar::{Capability, Command, Container, ErrorKind, Network, Sandbox, Step, UserMode, UserModeProgram};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::filter::NAME_SERVER;
 use crate::scene::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, client, ip, run};
@@ -390,7 +392,7 @@ fn a_killed_program(program: UserModeProgram) -> Result {
     };
     assert_eq!(asks(&container)?, HOST);
     let [pid] = helpers()[..] else { return fail(format!("{:?}", helpers())) };
-    run(&format!("kill -KILL {pid}"))?;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
     assert!(no_helper_is_left());
     // The interface goes with it, and nothing else does.
     assert_eq!(asks(&container)?, "ENETUNREACH", "{program}");
@@ -400,7 +402,7 @@ fn a_killed_program(program: UserModeProgram) -> Result {
     let container = on(by(program)).start()?;
     let [pid] = helpers()[..] else { return fail(format!("{:?}", helpers())) };
     let keeper = support::oracle::status_of(&pid.to_string()).remove("PPid").unwrap_or_default();
-    run(&format!("kill -KILL {keeper}"))?;
+    kill(Pid::from_raw(keeper.parse()?), Signal::SIGKILL)?;
     drop(container);
     let is_gone = || !std::path::Path::new(&format!("/proc/{pid}")).exists();
     assert!(within(Duration::from_secs(5), is_gone), "{program}");
