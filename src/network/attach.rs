@@ -134,10 +134,10 @@ impl Bridge {
                 let made = self.0.routes()?.make_wire(&wire);
                 match made {
                     Ok(()) => {
-                        let found = self.0.routes()?.interface(&guest.port);
+                        let found = self.0.routes()?.number(&guest.port);
                         let found = found.map_err(|error| self.explain("looking for a wire to", error))?;
-                        let index = found.ok_or_else(|| gone(&self.0.name))?.index;
-                        return Ok((guest, index, turn));
+                        let port = found.ok_or_else(|| gone(&self.0.name))?;
+                        return Ok((guest, port, turn));
                     }
                     Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
                     Err(error) => return Err(self.explain("making a wire to", error)),
@@ -315,8 +315,8 @@ impl Attachment {
     fn turn(&self) -> Option<Turn<'_>> {
         let bridge = &self.wanted.bridge.0;
         let turn = bridge.turn().ok()?;
-        let found = bridge.routes().ok()?.interface(&self.guest.port).ok()?;
-        found.is_none_or(|found| found.index == self.port).then_some(turn)
+        let found = bridge.routes().ok()?.number(&self.guest.port).ok()?;
+        found.is_none_or(|found| found == self.port).then_some(turn)
     }
 
     /// What is to be done inside: addresses, ways out, how much may be sent.

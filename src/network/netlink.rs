@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
@@ -14,9 +14,11 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use crate::sys;
+
 /// What can be sent and received.
-pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Debug {}
-impl<M: NetlinkSerializable + NetlinkDeserializable + Debug> Message for M {}
+pub(super) trait Message: NetlinkSerializable + Reply {}
+impl<M: NetlinkSerializable + Reply> Message for M {}
 
 /// How long the kernel has for an answer. It takes milliseconds; without an end a lost answer would hold everybody up who waits
 /// for a turn.
@@ -27,6 +29,23 @@ const ROOM: usize = 8 << 20;
 
 /// How often a list is asked for that changes meanwhile.
 const TRIES: usize = 200;
+
+/// What can be received.
+pub(super) trait Reply: NetlinkDeserializable + Debug {}
+impl<R: NetlinkDeserializable + Debug> Reply for R {}
+
+/// A message of which not all has to be understood. Those who decode nf_tables write each value out, for errors that do not occur;
+/// that took as long as all that the kernel does for a sandbox's rules.
+#[derive(Debug)]
+pub(super) struct Raw(pub(super) Vec<u8>);
+
+impl NetlinkDeserializable for Raw {
+    type Error = std::convert::Infallible;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
+        Ok(Self(payload.to_vec()))
+    }
+}
 
 /// A netlink socket. It belongs to the network namespace that it was opened in, and asks about that.
 #[derive(Debug)]
@@ -77,6 +96,11 @@ impl Netlink {
         })
     }
 
+    /// The number of an interface of its network namespace.
+    pub(super) fn interface_number(&self, name: &str) -> io::Result<Option<u32>> {
+        sys::interface_number(self.socket.as_fd(), name)
+    }
+
     /// Makes one request, and waits until it was carried out.
     pub(super) fn request<M: Message>(&mut self, message: M, flags: u16) -> io::Result<()> {
         let number = self.next_number();
@@ -123,13 +147,18 @@ impl Netlink {
 
     /// Asks for all of something, again if it has changed meanwhile.
     pub(super) fn dump<M: Message + Clone>(&mut self, message: M) -> io::Result<Vec<M>> {
+        self.dump_as(message)
+    }
+
+    /// The same, understood as something else.
+    pub(super) fn dump_as<M: Message + Clone, R: Reply>(&mut self, message: M) -> io::Result<Vec<R>> {
         const NLM_F_DUMP_INTR: u16 = 0x10;
         'again: for _ in 0..TRIES {
             let number = self.next_number();
             self.send(&frame(message.clone(), NLM_F_DUMP, number))?;
             let (mut found, mut is_whole) = (Vec::new(), true);
             loop {
-                for reply in self.receive::<M>()? {
+                for reply in self.receive::<R>()? {
                     if reply.header.sequence_number != number {
                         continue;
                     }
@@ -194,7 +223,7 @@ impl Netlink {
     }
 
     /// The messages of one datagram of the kernel.
-    fn receive<M: Message>(&self) -> io::Result<Vec<NetlinkMessage<M>>> {
+    fn receive<M: Reply>(&self) -> io::Result<Vec<NetlinkMessage<M>>> {
         let bytes = loop {
             match self.socket.recv_from_full() {
                 Ok((bytes, sender)) if sender.port_number() == 0 => break bytes,

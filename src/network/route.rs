@@ -73,6 +73,11 @@ impl Routes {
         Ok(all.into_iter().filter_map(interface).collect())
     }
 
+    /// The number of an interface, without waiting for namespaces that are taken down.
+    pub(super) fn number(&self, name: &str) -> io::Result<Option<u32>> {
+        self.0.interface_number(name)
+    }
+
     pub(super) fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
         let mut message = LinkMessage::default();
         message.attributes = vec![LinkAttribute::IfName(name.to_owned())];

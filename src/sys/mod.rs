@@ -6,6 +6,8 @@
 mod bpf;
 mod btrfs;
 mod fd;
+#[cfg(feature = "net")]
+mod interface;
 mod launch;
 mod listener;
 mod loop_device;
@@ -26,6 +28,8 @@ pub(crate) use btrfs::{
     create_subvolume, destroy_subvolume, make_subvolume_writable, share_content, snapshot_subvolume,
 };
 pub(crate) use fd::{above_stdio, is_inheritable, lock};
+#[cfg(feature = "net")]
+pub(crate) use interface::interface_number;
 pub(crate) use launch::{Entrance, LaunchFailure, Launched, launch, try_clone};
 pub(crate) use listener::{
     SeccompNotification, answer_notification, answer_with_fd, continue_notification, has_thread,

@@ -4,7 +4,7 @@ mod expression;
 
 use std::io;
 
-use netlink_packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, ExpressionAttribute, Hook, HookNumber, InetHookNumber,
     ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
@@ -19,7 +19,7 @@ pub(super) use self::expression::{
     is_in, is_more_often_than, is_not, is_not_tracked, is_port_of, is_tracked, keep_bits, look_up,
     masquerade, meta, payload, reject, send_to, verdict,
 };
-use super::netlink::{Netlink, Refused, frames};
+use super::netlink::{Netlink, Raw, Refused, frames};
 
 /// Whose packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,17 +322,13 @@ impl Nft {
         let attributes =
             vec![RuleAttribute::Table(table.name.to_owned()), RuleAttribute::Chain(chain.to_owned())];
         let asked = NfTablesMessage::GetRule(RuleMessage { attributes });
-        let rules = self.0.dump(message_of(table.family, asked))?;
+        let rules: Vec<Raw> = self.0.dump_as(message_of(table.family, asked))?;
         let mut counts = Vec::new();
-        for rule in rules {
-            let netlink_packet_netfilter::NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) =
-                rule.inner
-            else {
-                continue;
-            };
-            for attribute in rule.attributes {
-                let RuleAttribute::Expressions(expressions) = attribute else { continue };
-                counts.extend(expressions.iter().find_map(count_of));
+        for Raw(rule) in rules {
+            // Behind the family, the version and the number of a table.
+            let attributes = nested(rule.get(4..).unwrap_or_default());
+            for (_, expressions) in attributes.filter(|(kind, _)| *kind == RULE_EXPRESSIONS) {
+                counts.extend(nested(expressions).find_map(|(_, expression)| count_of(expression)));
             }
         }
         Ok(counts)
@@ -435,21 +431,16 @@ fn count_in(data: &[u8]) -> Count {
     count
 }
 
+// <linux/netfilter/nf_tables.h>
+const RULE_EXPRESSIONS: u16 = 4;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
 const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
 
-fn count_of(expression: &Expression) -> Option<Count> {
-    let ListAttribute::Element(attributes) = expression else { return None };
-    let is_counter =
-        attributes.iter().any(|one| matches!(one, ExpressionAttribute::Name(name) if name == "counter"));
-    if !is_counter {
-        return None;
-    }
-    let data = attributes.iter().find_map(|one| match one {
-        ExpressionAttribute::Data(data) => Some(data),
-        _ => None,
-    })?;
-    let mut bytes = vec![0; data.buffer_len()];
-    data.emit(&mut bytes);
-    Some(count_in(&bytes))
+/// What an expression has counted, if it is one that counts.
+fn count_of(expression: &[u8]) -> Option<Count> {
+    let is_counter = nested(expression).any(|part| part == (EXPRESSION_NAME, b"counter\0"));
+    let (_, data) = nested(expression).find(|(kind, _)| *kind == EXPRESSION_DATA)?;
+    is_counter.then(|| count_in(data))
 }
