@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::bridge::{Bridge, Turn, failed, forget_connections, gone, not_taken};
 use super::cidr::{Cidr, bits_of};
 use super::egress::{Origin, Policy, Resolved};
-use super::firewall::{Firewall, Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
+use super::firewall::{Admission, Firewall, Guest, PUBLISHED_4, PUBLISHED_6, Published, leads_to};
 use super::nft::{ADDING_A_NEW_ELEMENT, Batch, Count, Element, Nft};
 use super::route::{Mark, Routes, Wire};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -31,6 +31,7 @@ pub(crate) struct Wanted {
     pub(super) policy: Policy,
     pub(super) published: Vec<Published>,
     pub(super) connections_max: u32,
+    pub(super) remembered_max: u32,
     /// Bytes a second.
     pub(super) ingress_max: Option<Bytes>,
     pub(super) egress_max: Option<Bytes>,
@@ -65,7 +66,8 @@ pub struct EgressCount {
     /// The rule as it was written, after `allow` or `deny`; `deny protected` for all that is protected,
     /// `allow otherwise` or `deny otherwise` for what no rule was about, and `deny more than … connections` for what was too much.
     pub rule: String,
-    /// What began by it: of a connection that is allowed the first packet, of what is denied each.
+    /// What began by it: of a connection that is allowed the first packet, of what is denied each. What was too much counts at the
+    /// rule that allowed it, too.
     pub traffic: Traffic,
 }
 
@@ -256,11 +258,16 @@ impl Attachment {
         let mut batch = Batch::default();
         bridge.firewall.admit(
             &mut batch,
-            &self.guest,
-            self.wanted.connections_max,
-            self.wanted.policy.otherwise,
-            &self.rules,
-            &self.wanted.published,
+            &Admission {
+                guest: &self.guest,
+                mark: &self.mark(),
+                mtu: bridge.mtu,
+                connections_max: self.wanted.connections_max,
+                remembered_max: self.wanted.remembered_max,
+                otherwise: self.wanted.policy.otherwise,
+                rules: &self.rules,
+                published: &self.wanted.published,
+            },
         );
         match bridge.nft()?.commit(batch) {
             Err(failure)
@@ -310,13 +317,10 @@ impl Attachment {
         leads_to(&published.value).is_some_and(|to| self.addresses().any(|own| own == to))
     }
 
-    /// The turn, unless another sandbox has its address: the kernel may have taken the wire away by itself, and given the address
-    /// to the next. What has the name of the port is that one's then.
-    fn turn(&self) -> Option<Turn<'_>> {
-        let bridge = &self.wanted.bridge.0;
-        let turn = bridge.turn().ok()?;
-        let found = bridge.routes().ok()?.number(&self.guest.port).ok()?;
-        found.is_none_or(|found| found == self.port).then_some(turn)
+    /// By which its rules are known: the kernel may have taken the wire away by itself, and given the address to the next, whose rules
+    /// have the same places.
+    fn mark(&self) -> String {
+        format!("port {}", self.port)
     }
 
     /// What is to be done inside: addresses, ways out, how much may be sent.
@@ -370,11 +374,11 @@ impl Attachment {
 
     /// What it has sent and received; `None` if the rules that count are gone, or another's.
     pub(crate) fn traffic(&self) -> Option<[Traffic; 2]> {
-        let _turn = self.turn()?;
         let firewall = &self.wanted.bridge.0.firewall;
+        let mark = self.mark();
         let mut nft = self.wanted.bridge.0.nft().ok()?;
         let mut of = |chain: String| {
-            let counts = nft.rule_counts(firewall.bridged(), &chain).ok()?;
+            let counts = nft.rule_counts(firewall.bridged(), &chain, &mark).ok()?;
             counts.first().copied().map(Traffic::from)
         };
         Some([of(self.guest.sent_chain())?, of(self.guest.received_chain())?])
@@ -384,15 +388,18 @@ impl Attachment {
     pub(crate) fn egress_counts(&self) -> Vec<EgressCount> {
         let wanted = &self.wanted;
         let firewall = &wanted.bridge.0.firewall;
-        let Some(_turn) = self.turn() else { return Vec::new() };
+        let mark = self.mark();
         let Ok(mut nft) = wanted.bridge.0.nft() else { return Vec::new() };
-        let mut of = |chain: &str| nft.rule_counts(firewall.routed(), chain);
+        let mut of = |chain: &str| nft.rule_counts(firewall.routed(), chain, &mark);
         let guest = &self.guest;
         let (Ok(counted), Ok(of_host), Ok(of_limits)) =
             (of(guest.egress_chain()), of(&guest.host_chain()), of(&guest.begin_chain()))
         else {
             return Vec::new();
         };
+        if of_limits.is_empty() {
+            return Vec::new();
+        }
         let rules_given = wanted.policy.rules.len();
         let rules = wanted.policy.rules.iter().map(|rule| format!("{} {}", rule.act, rule.text));
         let others =
@@ -427,9 +434,12 @@ impl Drop for Attachment {
             return;
         }
         // What cannot be removed goes with the table, and is replaced by the next that has the address.
-        let Some(_turn) = self.turn() else { return };
         let bridge = &self.wanted.bridge.0;
-        let Ok(mut nft) = bridge.nft() else { return };
+        let (Ok(_turn), Ok(mut nft)) = (bridge.turn(), bridge.nft()) else { return };
+        let rules = nft.rule_counts(bridge.firewall.routed(), &self.guest.begin_chain(), &self.mark());
+        if rules.is_ok_and(|rules| rules.is_empty()) {
+            return;
+        }
         let mut batch = Batch::default();
         bridge.firewall.dismiss(&mut batch, &self.guest);
         // Its ports may be published for another by now.

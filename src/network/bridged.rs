@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::attach::Wanted;
 use super::bridge::{self, Bridge};
+use super::conntrack;
 use super::egress::{Egress, Protocol};
-use super::firewall::{Published, USUAL_CONNECTIONS};
+use super::firewall::Published;
 use crate::capability;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::limits::Bytes;
@@ -35,7 +36,7 @@ pub struct Bridged {
     bridge: Bridge,
     egress: Egress,
     published: Vec<Published>,
-    connections_max: u32,
+    connections_max: Option<u32>,
     ingress_max: Option<Bytes>,
     egress_max: Option<Bytes>,
 }
@@ -43,8 +44,8 @@ pub struct Bridged {
 /// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
 const LEAST_RATE: u64 = 1000;
 
-/// As many as fit into the largest of the kernel's tables.
-const MOST_CONNECTIONS: u32 = 1 << 24;
+/// The kernel goes through a list of them for each that is new, at most once in 4 ms: that of 40,000 takes all of these.
+const MOST_CONNECTIONS: u32 = 1 << 15;
 
 /// Refuses ports that cannot be published.
 pub(super) fn check_published(published: &[Published]) -> Result<()> {
@@ -65,7 +66,7 @@ impl Bridged {
             bridge: bridge.clone(),
             egress: Egress::default(),
             published: Vec::new(),
-            connections_max: USUAL_CONNECTIONS,
+            connections_max: None,
             ingress_max: None,
             egress_max: None,
         }
@@ -93,14 +94,18 @@ impl Bridged {
         self
     }
 
-    /// How many connections it may have that it has begun, 4096 by default, with services of the host and its `ping` included.
-    /// Beyond that a program sees `EHOSTUNREACH`. The kernel remembers every connection that it routes, in a table that is one
-    /// for the machine (`net.netfilter.nf_conntrack_max`): whoever fills it, cuts off everybody. It remembers one of TCP for two
-    /// minutes after its end, and so a sandbox may begin at most 4096 in two minutes, or as many as this if it is more.
-    /// One of UDP is over when nothing was sent for 30 seconds (`net.netfilter.nf_conntrack_udp_timeout`), or for two minutes
-    /// where it was much. What comes by a [published port](Self::publish) is not counted.
+    /// How many connections it may have that it has begun, 1 to 32768, with services of the host and its `ping` included. Beyond that
+    /// a program sees `EHOSTUNREACH`, by IPv6 `EACCES`. By default that is 4096, or a sixteenth of `net.netfilter.nf_conntrack_max`
+    /// if it is less: the kernel remembers every connection that it routes, in a table of that size, which is one for the
+    /// machine, and whoever fills it cuts off everybody.
+    ///
+    /// It remembers one of TCP for two minutes after its end. So a sandbox may begin no more than the default, or as many as this
+    /// if it is more, at once, and as many again in each two minutes; attempts that are refused for this limit count. One of UDP is
+    /// over when nothing was sent for 30 seconds (`net.netfilter.nf_conntrack_udp_timeout`), or for two minutes where it was
+    /// much. What comes by a [published port](Self::publish) is not counted. [`Outcome::egress`](crate::Outcome::egress) says how
+    /// much was refused.
     pub fn connections_max(mut self, connections: u32) -> Self {
-        self.connections_max = connections;
+        self.connections_max = Some(connections);
         self
     }
 
@@ -143,8 +148,10 @@ impl Bridged {
                 .with_hint("rates are in bytes a second; to let nothing out, use Egress::deny_all()"));
             }
         }
-        if !(1..=MOST_CONNECTIONS).contains(&self.connections_max) {
-            return Err(Error::invalid(format!("{} connections cannot be a limit", self.connections_max))
+        let fair_share = conntrack::fair_share();
+        let connections_max = self.connections_max.unwrap_or(fair_share);
+        if !(1..=MOST_CONNECTIONS).contains(&connections_max) {
+            return Err(Error::invalid(format!("{connections_max} connections cannot be a limit"))
                 .with_hint(format!(
                     "it is 1 to {MOST_CONNECTIONS}; to let nothing out, use Egress::deny_all()"
                 )));
@@ -159,7 +166,8 @@ impl Bridged {
             bridge: self.bridge.clone(),
             policy: self.egress.parse()?,
             published: self.published.clone(),
-            connections_max: self.connections_max,
+            connections_max,
+            remembered_max: connections_max.max(fair_share),
             ingress_max: self.ingress_max,
             egress_max: self.egress_max,
         })

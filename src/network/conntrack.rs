@@ -11,6 +11,17 @@ use netlink_packet_netfilter::{
 
 use super::netlink::Netlink;
 
+/// How many connections a sandbox may have unless somebody says otherwise.
+const USUAL: u32 = 4096;
+
+/// That, or a small part of what the kernel's table has room for: 262,144 connections on machines with more than 4 GiB of memory,
+/// 65,536 with more than 1, and down to 4,096 below.
+pub(super) fn fair_share() -> u32 {
+    let room = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
+    let room = room.ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|room| *room > 0);
+    room.map_or(USUAL, |room| (room / 16).clamp(1, USUAL))
+}
+
 const CTA_ZONE: u16 = 18;
 
 /// Forgets every connection that one of these addresses has begun, and every one that it has answered: what is allowed

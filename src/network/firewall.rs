@@ -68,16 +68,9 @@ const RECEIVED: Set = Set { name: "received", key: &[Field::InterfaceName], hold
 const LEADING: [u8; 8] = [0, 43, FRAGMENT, 51, 60, 135, 139, 140];
 const FRAGMENT: u8 = 44;
 
-/// Fragments that a sandbox may send in a second. The host has room for 4 MiB of those that wait, for 30 seconds
-/// (`ipfrag_high_thresh`, `ipfrag_time`), of which each takes about 2,300 bytes.
-const FRAGMENTS: u32 = 16;
-
-/// How many connections a sandbox may have unless somebody says otherwise: the kernel's table has room for 65,536 on machines with
-/// 1 GiB of memory, and for 262,144 on those with more than 4 (nf_conntrack-sysctl of the kernel's documentation).
-pub(super) const USUAL_CONNECTIONS: u32 = 4096;
-
-/// For how many seconds the kernel remembers a connection that is over (`nf_conntrack_tcp_timeout_time_wait`).
-const REMEMBERED: u64 = 120;
+/// How much of the host's room for fragments that wait for others, 4 MiB, one sandbox may take (`ipfrag_high_thresh`; they wait for
+/// 30 seconds, and by IPv6 for 60).
+const FRAGMENTS: u32 = 1 << 20;
 
 /// The rules about one bridge.
 #[derive(Debug, Clone)]
@@ -96,6 +89,21 @@ pub(super) struct Guest {
     pub(super) ethernet: [u8; 6],
     /// Its own, of IPv6 its link-local one last.
     pub(super) addresses: Vec<IpAddr>,
+}
+
+/// A sandbox that is to be let in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admission<'a> {
+    pub(super) guest: &'a Guest,
+    /// By which its rules are known from those of others that had its address.
+    pub(super) mark: &'a str,
+    pub(super) mtu: u32,
+    pub(super) connections_max: u32,
+    /// How many it may begin at once, and again in each two minutes: the kernel remembers for so long those that are over.
+    pub(super) remembered_max: u32,
+    pub(super) otherwise: Act,
+    pub(super) rules: &'a [Resolved],
+    pub(super) published: &'a [Published],
 }
 
 /// A port of the host that leads into a sandbox.
@@ -427,41 +435,35 @@ impl Firewall {
     }
 
     /// Lets a sandbox in, in place of whoever had its port before.
-    pub(super) fn admit(
-        &self,
-        batch: &mut Batch,
-        guest: &Guest,
-        connections_max: u32,
-        otherwise: Act,
-        rules: &[Resolved],
-        published: &[Published],
-    ) {
+    pub(super) fn admit(&self, batch: &mut Batch, admission: &Admission<'_>) {
+        let &Admission { guest, mark, otherwise, rules, published, .. } = admission;
         let (routed, bridged) = (self.routed(), self.bridged());
         for (table, chain) in self.chains(guest) {
             batch.add_chain(table, &chain, None);
             batch.flush_chain(table, &chain);
         }
-        self.limit_connections(batch, guest, connections_max);
+        self.limit_connections(batch, admission);
         let decision = |act| match act {
             Act::Allow => vec![counter(), verdict(Verdict::Goto(guest.begin_chain()))],
             Act::Deny => vec![counter(), reject()],
         };
         for rule in self.in_order(rules) {
-            batch.add_rule(routed, guest.egress_chain(), [fits(&rule), decision(rule.act)].concat());
+            let decided = [fits(&rule), decision(rule.act)].concat();
+            batch.add_marked_rule(routed, guest.egress_chain(), mark, decided);
         }
         for rule in Self::about_the_host(rules) {
-            batch.add_rule(routed, &guest.host_chain(), [fits(rule), decision(rule.act)].concat());
+            let decided = [fits(rule), decision(rule.act)].concat();
+            batch.add_marked_rule(routed, &guest.host_chain(), mark, decided);
         }
-        let last = decision(otherwise);
-        batch.add_rule(routed, guest.egress_chain(), last);
+        batch.add_marked_rule(routed, guest.egress_chain(), mark, decision(otherwise));
         // Is the host there?
         for (family, echo) in [(Field::Ipv4, 8), (Field::Ipv6, 128)] {
             let goto = vec![verdict(Verdict::Goto(guest.begin_chain()))];
             batch.add_rule(routed, &guest.host_chain(), [icmp(family, echo), goto].concat());
         }
-        self.limit_fragments(batch, guest);
+        self.limit_fragments(batch, admission);
         for chain in [guest.sent_chain(), guest.received_chain()] {
-            batch.add_rule(bridged, &chain, vec![counter(), verdict(Verdict::Accept)]);
+            batch.add_marked_rule(bridged, &chain, mark, vec![counter(), verdict(Verdict::Accept)]);
         }
         self.each_element(guest, |table, set, key, value| batch.add_element(table, set, &key, value));
         for (address, published) in self.published_of(guest, published) {
@@ -476,24 +478,31 @@ impl Firewall {
 
     /// What is allowed may begin a connection as long as there are not too many: of those that are open, and of those that the
     /// kernel remembers.
-    fn limit_connections(&self, batch: &mut Batch, guest: &Guest, connections_max: u32) {
-        let remembered = connections_max.max(USUAL_CONNECTIONS);
-        for limit in [is_more_often_than(remembered, REMEMBERED, remembered), are_more_than(connections_max)]
-        {
+    fn limit_connections(&self, batch: &mut Batch, admission: &Admission<'_>) {
+        let begin = admission.guest.begin_chain();
+        let remembered = admission.remembered_max;
+        // The kernel goes through a list for the second, to which each that it refuses is added, too: so the first is first.
+        for limit in [
+            is_more_often_than(remembered.div_ceil(2), MINUTE, remembered),
+            are_more_than(admission.connections_max),
+        ] {
             let first_of_it = is_not_tracked(Tracked::Noted, 0);
-            let too_many = vec![limit, counter(), reject()];
-            batch.add_rule(self.routed(), &guest.begin_chain(), [first_of_it, too_many].concat());
+            let too_many = [first_of_it, vec![limit, counter(), reject()]].concat();
+            batch.add_marked_rule(self.routed(), &begin, admission.mark, too_many);
         }
-        batch.add_rule(self.routed(), &guest.begin_chain(), accept());
+        batch.add_rule(self.routed(), &begin, accept());
     }
 
     /// Fragments wait for each other in room that all of them share, before any rule of that table.
-    fn limit_fragments(&self, batch: &mut Batch, guest: &Guest) {
+    fn limit_fragments(&self, batch: &mut Batch, admission: &Admission<'_>) {
+        // Each takes its bytes, half as many again, and a kilobyte. So many may come at once, and as many in the minute after that.
+        let in_a_minute = (FRAGMENTS / 2 / (1024 + admission.mtu * 3 / 2)).max(1);
         let of_4 = vec![payload(Header::Network, 6, 2, 0), keep_bits(0, vec![0x3f, 0xff]), is_not(0, [0, 0])];
         let of_6 = vec![payload(Header::Network, 6, 1, 0), is(0, [FRAGMENT])];
         for fragment in [[ethertype(0x0800), of_4], [ethertype(0x86dd), of_6]] {
-            let too_many = vec![is_more_often_than(FRAGMENTS, 1, 4 * FRAGMENTS), verdict(Verdict::Drop)];
-            batch.add_rule(self.bridged(), &guest.sent_chain(), [fragment.concat(), too_many].concat());
+            let too_many = vec![is_more_often_than(in_a_minute, MINUTE, in_a_minute), verdict(Verdict::Drop)];
+            let chain = admission.guest.sent_chain();
+            batch.add_rule(self.bridged(), &chain, [fragment.concat(), too_many].concat());
         }
     }
 
@@ -608,6 +617,9 @@ fn family_of(address: IpAddr) -> Field {
 fn accept() -> Vec<Expression> {
     vec![verdict(Verdict::Accept)]
 }
+
+/// In seconds.
+const MINUTE: u64 = 60;
 
 /// Whether a frame is of this kind.
 fn ethertype(number: u16) -> Vec<Expression> {

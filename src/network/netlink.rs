@@ -103,6 +103,7 @@ impl Netlink {
 
     /// Makes one request, and waits until it was carried out.
     pub(super) fn request<M: Message>(&mut self, message: M, flags: u16) -> io::Result<()> {
+        self.begin_anew();
         let number = self.next_number();
         self.send(&frame(message, flags | NLM_F_ACK, number))?;
         self.outcome::<M>(number, number).map_err(|refused| refused.source)
@@ -114,6 +115,7 @@ impl Netlink {
         bounds: [M; 2],
         messages: Vec<(M, u16)>,
     ) -> Result<(), Refused> {
+        self.begin_anew();
         let first = self.sequence + 1;
         let bytes = frames(bounds, messages, || self.next_number());
         // The message that ends them has the last number, and is not answered.
@@ -126,6 +128,7 @@ impl Netlink {
 
     /// Asks for one thing; `None` if there is no such thing.
     pub(super) fn get<M: Message>(&mut self, message: M) -> io::Result<Option<M>> {
+        self.begin_anew();
         let number = self.next_number();
         self.send(&frame(message, 0, number))?;
         loop {
@@ -153,6 +156,7 @@ impl Netlink {
     /// The same, understood as something else.
     pub(super) fn dump_as<M: Message + Clone, R: Reply>(&mut self, message: M) -> io::Result<Vec<R>> {
         const NLM_F_DUMP_INTR: u16 = 0x10;
+        self.begin_anew();
         'again: for _ in 0..TRIES {
             let number = self.next_number();
             self.send(&frame(message.clone(), NLM_F_DUMP, number))?;
@@ -183,11 +187,8 @@ impl Netlink {
     fn outcome<M: Message>(&self, first: u32, last: u32) -> Result<(), Refused> {
         let outcome = self.await_outcome::<M>(first, last);
         if outcome.is_err() {
-            // The other parts were refused, too. The kernel answers nothing more to a socket whose queue has run over, until
-            // that is empty.
-            let descriptor = self.socket.as_raw_fd();
-            let mut bytes = [0; 4096];
-            while let Ok(_) | Err(Errno::ENOBUFS) = recv(descriptor, &mut bytes, MsgFlags::MSG_DONTWAIT) {}
+            // The other parts were refused, too.
+            self.drain();
         }
         outcome
     }
@@ -213,17 +214,36 @@ impl Netlink {
     }
 
     fn next_number(&mut self) -> u32 {
-        // It starts at 1 and a socket makes a few requests: it does not come around.
         self.sequence += 1;
         self.sequence
+    }
+
+    /// Numbers begin anew long before they come around. Nothing is unread between two requests.
+    fn begin_anew(&mut self) {
+        if self.sequence > u32::MAX / 2 {
+            self.sequence = 0;
+        }
+    }
+
+    /// Reads what is left of answers that nobody waits for. The kernel answers nothing more to a socket whose queue has run
+    /// over, until that is empty.
+    fn drain(&self) {
+        let mut bytes = [0; 4096];
+        while let Ok(_) | Err(Errno::ENOBUFS) =
+            recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
+        {}
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map(drop)
     }
 
-    /// The messages of one datagram of the kernel.
+    /// The messages of one datagram of the kernel; if it cannot be understood, nothing of it is left.
     fn receive<M: Reply>(&self) -> io::Result<Vec<NetlinkMessage<M>>> {
+        self.try_receive().inspect_err(|_| self.drain())
+    }
+
+    fn try_receive<M: Reply>(&self) -> io::Result<Vec<NetlinkMessage<M>>> {
         let bytes = loop {
             match self.socket.recv_from_full() {
                 Ok((bytes, sender)) if sender.port_number() == 0 => break bytes,

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         filter: what_a_rule_denies_stays_denied_where_others_open_it,
         filter: fragments_of_one_leave_room_for_others + "nft",
         filter: nothing_leaves_with_an_address_of_the_bridge,
-        filter: nobody_is_noted_as_a_neighbour,
+        filter: nobody_is_noted_as_a_neighbour + "nft",
         filter: a_packet_does_not_say_its_way + "nft",
         user_mode: a_user_mode_network_leads_outside + "pasta" + "slirp4netns",
         user_mode: a_user_mode_program_has_nothing_of_the_host + "pasta" + "slirp4netns",

@@ -11,9 +11,10 @@ pub(crate) fn syscall(number: i64, args: [usize; 6]) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// `fork(2)` for single-threaded roles.
+/// `fork(2)` for roles. Where there are other threads, the copy may wait for ever for a lock that one of them has.
 pub(crate) fn fork() -> io::Result<i32> {
-    // SAFETY: roles are single-threaded, so the child may do whatever the parent may.
+    // SAFETY: it takes nothing. Where roles have one thread the copy may do whatever the parent may; where a test is about others, it
+    // uses what fork(3) of the C library keeps whole, and locks that it is the test's to find free.
     let pid = unsafe { libc::fork() };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }

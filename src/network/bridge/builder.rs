@@ -81,8 +81,8 @@ impl BridgeBuilder {
         self
     }
 
-    /// Makes the bridge, or takes the one of that name that another process has made or a killed one has left. First removes what
-    /// killed hosts have left in this network namespace.
+    /// Makes the bridge, or takes the one of that name that another process has made. First removes what killed hosts have left in
+    /// this network namespace; for a bridge of that name it waits up to two seconds for the end of their sandboxes.
     ///
     /// # Errors
     ///

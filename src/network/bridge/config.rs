@@ -58,6 +58,7 @@ impl Config {
             refuse_stranger(&left)?;
             self.await_end_of_sandboxes(routes, &left)?;
             remove_bridge(routes, &left).map_err(|error| about("removing what is left of", error))?;
+            Nft::open().and_then(|mut nft| remove_tables(&mut nft, &self.firewall())).ok();
         }
         self.refuse_used_subnet(routes)?;
         let IpAddr::V4(own) = gateway(&self.subnet) else {

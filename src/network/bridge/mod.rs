@@ -36,7 +36,7 @@ const MARK: &str = "belljar";
 /// instance, drops what is forwarded (`DOCKER-USER` is where to allow it).
 ///
 /// Bridge, tables and addresses are removed with the last handle of the last process that uses it; clones are handles of the
-/// same. What a killed host has left is removed or taken over by the next [`create`](BridgeBuilder::create) in
+/// same. What a killed host has left is removed by the next [`create`](BridgeBuilder::create) in
 /// that network namespace, when the last of its sandboxes is gone.
 ///
 /// Needs `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`, that is a privileged host, and bridge, veth and `nf_tables` of the kernel, tried from Linux 6.1 on. See

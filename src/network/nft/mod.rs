@@ -214,11 +214,33 @@ impl Batch {
     }
 
     pub(super) fn add_rule(&mut self, table: Table<'_>, chain: &str, expressions: Vec<Expression>) {
-        let attributes = vec![
+        self.push_rule(table, chain, expressions, Vec::new());
+    }
+
+    /// With a mark, by which it is known whose it is. nft(8) shows it as a comment.
+    pub(super) fn add_marked_rule(
+        &mut self,
+        table: Table<'_>,
+        chain: &str,
+        mark: &str,
+        expressions: Vec<Expression>,
+    ) {
+        self.push_rule(table, chain, expressions, vec![RuleAttribute::UserData(comment(mark))]);
+    }
+
+    fn push_rule(
+        &mut self,
+        table: Table<'_>,
+        chain: &str,
+        expressions: Vec<Expression>,
+        more: Vec<RuleAttribute>,
+    ) {
+        let mut attributes = vec![
             RuleAttribute::Table(table.name.to_owned()),
             RuleAttribute::Chain(chain.to_owned()),
             RuleAttribute::Expressions(expressions),
         ];
+        attributes.extend(more);
         let message = NfTablesMessage::NewRule(RuleMessage { attributes });
         self.push(table.family, message, NLM_F_CREATE | NLM_F_APPEND, "adding a rule");
     }
@@ -248,6 +270,13 @@ impl Batch {
             }
         }
         attributes.push(SetAttribute::Flags(flags));
+        if set.key == [Field::InterfaceName] {
+            // How nft(8) is to write the key: as this machine does.
+            const KEY_BYTE_ORDER: [u8; 2] = [0, 4];
+            const OF_THE_HOST: u32 = 1;
+            attributes
+                .push(SetAttribute::UserData([&KEY_BYTE_ORDER[..], &OF_THE_HOST.to_ne_bytes()].concat()));
+        }
         self.push(
             table.family,
             NfTablesMessage::NewSet(SetMessage { attributes }),
@@ -317,8 +346,14 @@ impl Nft {
         })
     }
 
-    /// What the rules of a chain have counted, in order; of those that count.
-    pub(super) fn rule_counts(&mut self, table: Table<'_>, chain: &str) -> io::Result<Vec<Count>> {
+    /// What the rules of a chain have counted, in order; of those that have this mark, and count.
+    pub(super) fn rule_counts(
+        &mut self,
+        table: Table<'_>,
+        chain: &str,
+        mark: &str,
+    ) -> io::Result<Vec<Count>> {
+        let mark = comment(mark);
         let attributes =
             vec![RuleAttribute::Table(table.name.to_owned()), RuleAttribute::Chain(chain.to_owned())];
         let asked = NfTablesMessage::GetRule(RuleMessage { attributes });
@@ -326,8 +361,11 @@ impl Nft {
         let mut counts = Vec::new();
         for Raw(rule) in rules {
             // Behind the family, the version and the number of a table.
-            let attributes = nested(rule.get(4..).unwrap_or_default());
-            for (_, expressions) in attributes.filter(|(kind, _)| *kind == RULE_EXPRESSIONS) {
+            let attributes = || nested(rule.get(4..).unwrap_or_default());
+            if !attributes().any(|part| part == (RULE_USERDATA, &mark)) {
+                continue;
+            }
+            for (_, expressions) in attributes().filter(|(kind, _)| *kind == RULE_EXPRESSIONS) {
                 counts.extend(nested(expressions).find_map(|(_, expression)| count_of(expression)));
             }
         }
@@ -433,10 +471,17 @@ fn count_in(data: &[u8]) -> Count {
 
 // <linux/netfilter/nf_tables.h>
 const RULE_EXPRESSIONS: u16 = 4;
+const RULE_USERDATA: u16 = 7;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
+
+/// A comment as nft(8) writes it: its kind, its length, and a text that ends with a zero.
+fn comment(text: &str) -> Vec<u8> {
+    let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
+    [&[0, length], text.as_bytes(), &[0]].concat()
+}
 
 /// What an expression has counted, if it is one that counts.
 fn count_of(expression: &[u8]) -> Option<Count> {
