@@ -477,6 +477,21 @@ pub(crate) fn of_two_that_end_at_once_one_is_the_last(_: &Scene) -> Result {
     Ok(())
 }
 
+/// Whoever saves the rules of a machine saves these with them.
+pub(crate) fn rules_can_be_saved(_: &Scene) -> Result {
+    let bridge = builder().subnet6("fd00:10::/64").masquerade().enable_forwarding().create()?;
+    let egress = Egress::allow_all().deny("10.0.0.0/8:80").allow("[2001:db8::]/64:53/udp");
+    let network = Network::bridge(&bridge).egress(egress).publish(8080, 80).publish_udp(53, 53);
+    let container = on(network).start()?;
+    let scratch = support::Scratch::new();
+    let rules = run("nft list ruleset")?;
+    assert!(rules.contains("comment \"port "), "{rules}");
+    let saved = scratch.file("rules", format!("flush ruleset\n{rules}"));
+    run(&format!("nft --file {}", saved.display()))?;
+    assert!(container.status(Command::new("/bin/true"))?.success());
+    Ok(())
+}
+
 pub(crate) fn a_thousand_rules(scene: &Scene) -> Result {
     let _server = scene.serve_outside("0.0.0.0", 8000)?;
     let bridge = builder().masquerade().enable_forwarding().create()?;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         bridge: counts_that_are_heard_late_are_of_nobody_else,
         bridge: of_two_that_end_at_once_one_is_the_last,
         bridge: a_thousand_rules,
+        bridge: rules_can_be_saved + "nft",
         bridge: a_wire_that_somebody_keeps_leads_nowhere,
         bridge: a_host_that_has_lost_its_power,
         bridge: every_kind_of_start,
