@@ -620,14 +620,12 @@ fn nothing_stays_after_many() -> Result {
         Ok(())
     };
     (0..5).try_for_each(|_| round())?;
-    let before = Ledger::now();
+    // The descriptor of the payload that waits comes with whatever is heard next, and so one may be there or not: what there is
+    // after a few rounds is what there may be after many.
+    let before: Vec<Ledger> = (0..10).map(|_| round().map(|()| Ledger::now())).collect::<Result<_>>()?;
     (0..50).try_for_each(|_| round())?;
-    // The descriptor of the payload that waits comes with whatever is heard next, and so one may be there or not.
-    let mut after = Ledger::now();
-    if after.fds.abs_diff(before.fds) == 1 {
-        after.fds = before.fds;
-    }
-    assert_eq!(after, before);
+    let again = || round().is_ok() && before.contains(&Ledger::now());
+    assert!((0..10).any(|_| again()), "{:?}, before {before:?}", Ledger::now());
     container.close()?;
     assert_eq!(sandboxes(), (0, 0));
     Ok(())

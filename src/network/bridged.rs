@@ -44,7 +44,7 @@ pub struct Bridged {
 /// The least bytes a second: a packet of 1500 bytes then takes a second and a half.
 const LEAST_RATE: u64 = 1000;
 
-/// The kernel goes through a list of them for each that is new, at most once in 4 ms: that of 40,000 takes all of these.
+/// The kernel goes through a list of them at a new one, in the midst of everything else.
 const MOST_CONNECTIONS: u32 = 1 << 15;
 
 /// Refuses ports that cannot be published.

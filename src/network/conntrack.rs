@@ -15,7 +15,7 @@ use super::netlink::Netlink;
 const USUAL: u32 = 4096;
 
 /// That, or a small part of what the kernel's table has room for: 262,144 connections on machines with more than 4 GiB of memory,
-/// 65,536 with more than 1, and down to 4,096 below.
+/// 65,536 with more than 1, and less with less (nf_conntrack_init_start of the kernel).
 pub(super) fn fair_share() -> u32 {
     let room = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max");
     let room = room.ok().and_then(|text| text.trim().parse::<u32>().ok()).filter(|room| *room > 0);

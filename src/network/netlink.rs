@@ -34,8 +34,8 @@ const TRIES: usize = 200;
 pub(super) trait Reply: NetlinkDeserializable + Debug {}
 impl<R: NetlinkDeserializable + Debug> Reply for R {}
 
-/// A message of which not all has to be understood. Those who decode nf_tables write each value out, for errors that do not occur;
-/// that took as long as all that the kernel does for a sandbox's rules.
+/// A message of which not all has to be understood. The crate that decodes nf_tables writes each value out, for errors that do
+/// not occur.
 #[derive(Debug)]
 pub(super) struct Raw(pub(super) Vec<u8>);
 

@@ -202,7 +202,8 @@ impl Firewall {
         }
     }
 
-    /// Takes back what [`admit`](Self::admit) has made, but for published ports, which others may have by now, and but that its port is one: nothing comes from that without the rest.
+    /// Takes back what [`admit`](Self::admit) has made, but for published ports, which others may have by now, and but that its
+    /// port is one: nothing comes from that without the rest.
     pub(in crate::network) fn dismiss(&self, batch: &mut Batch, guest: &Guest) {
         self.each_element(guest, |table, set, key, _| {
             if set.name != PORTS.name {
