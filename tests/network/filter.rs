@@ -140,6 +140,21 @@ pub(crate) fn the_metadata_service_is_closed(scene: &Scene) -> Result {
     Ok(())
 }
 
+pub(crate) fn metadata_services_by_ipv6_are_closed(scene: &Scene) -> Result {
+    let bridge = builder().subnet6("fd00:10::/64").masquerade().enable_forwarding().create()?;
+    let _server = scene.serve_outside("::", 80)?;
+    let services = ["fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "64:ff9b::a9fe:a9fe"];
+    for service in services {
+        crate::scene::ip(&format!("-6 route add {service} via {OUTSIDE_6}"))?;
+        scene.outside(&format!("ip addr add {service}/128 dev lo"))?;
+        assert_eq!(ask_here("tcp", service, 80)?, HOST_6, "the host reaches it");
+        assert_eq!(ask(&plain(&bridge), "tcp", service, 80)?, "EACCES", "{service}");
+        let open = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(format!("[{service}]:80"))));
+        assert_eq!(ask(&open, "tcp", service, 80)?, HOST_6, "{service}");
+    }
+    Ok(())
+}
+
 /// Answers one name.
 pub(crate) const NAME_SERVER: &str = r#"
 import socket

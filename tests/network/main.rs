@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         filter: sandboxes_are_apart,
         filter: the_first_rule_that_fits_decides,
         filter: the_metadata_service_is_closed,
+        filter: metadata_services_by_ipv6_are_closed,
         filter: names_are_found,
         filter: what_went_over_the_wire_is_counted,
         filter: nobody_has_the_address_of_another + "nft",
