@@ -10,10 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use nix::fcntl::{FcntlArg, fcntl};
-
 use super::{Extent, Ids, Maps, Writer};
 use crate::error::{Error, Result, Step};
+use crate::sys;
 
 const LOCK_FILE: &str = "/run/belljar.ids";
 /// systemd: "Container UID Range".
@@ -214,23 +213,10 @@ fn promised(path: &'static str) -> Result<Vec<(u32, u32)>> {
     Ok(ranges)
 }
 
-/// Locks or unlocks one byte. `Ok(false)`: somebody else has it.
-fn lock(file: &File, byte: u32, kind: libc::c_int) -> Result<bool> {
-    let kind = libc::c_short::try_from(kind).map_err(|_| Error::internal(Step::IdBlock, "bad lock kind"))?;
-    let range = libc::flock {
-        l_type: kind,
-        l_whence: 0, // SEEK_SET
-        l_start: i64::from(byte),
-        l_len: 1,
-        l_pid: 0, // must be 0 for open-file-description locks
-    };
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&range)) {
-        Ok(_) => Ok(true),
-        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),
-        Err(errno) => {
-            Err(Error::os(Step::IdBlock, format!("locking {LOCK_FILE}"), errno).with_path(LOCK_FILE))
-        }
-    }
+/// Locks or unlocks the byte of a block. `Ok(false)`: another process has it.
+fn lock(file: &File, block: u32, kind: libc::c_int) -> Result<bool> {
+    sys::try_lock_byte(file, i64::from(block), kind)
+        .map_err(|errno| Error::os(Step::IdBlock, format!("locking {LOCK_FILE}"), errno).with_path(LOCK_FILE))
 }
 
 #[cfg(test)]

@@ -7,9 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
@@ -19,12 +16,6 @@ const PREFIX: &str = "belljar.bridge.";
 /// The bytes of the file that are locked: by those who use the bridge, and by whoever hands addresses out.
 const USE: i64 = 0;
 const TURN: i64 = 1;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    Yes,
-    No,
-}
 
 /// A lock of a bridge of this network namespace, by locks of an open file: they end with the last copy of the descriptor.
 #[derive(Debug)]
@@ -77,11 +68,8 @@ impl Lock {
 
     /// Whether nobody else had it; nobody else gets it then. Where somebody has it, this one keeps what it had.
     pub(super) fn take_alone(&self) -> Result<bool> {
-        match self.byte(USE, libc::F_WRLCK, Wait::No) {
-            Ok(()) => Ok(true),
-            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-            Err(errno) => Err(self.failed("locking", errno.into())),
-        }
+        sys::try_lock_byte(&self.file, USE, libc::F_WRLCK)
+            .map_err(|errno| self.failed("locking", errno.into()))
     }
 
     /// Gives it up, and takes it alone if nobody else has it. Of several that end at the same time one is the last.
@@ -90,13 +78,14 @@ impl Lock {
             return Ok(true);
         }
         // Another one that ends just now may have found this one's, and would be the last without it.
-        self.byte(USE, libc::F_UNLCK, Wait::No).map_err(|errno| self.failed("unlocking", errno.into()))?;
+        sys::try_lock_byte(&self.file, USE, libc::F_UNLCK)
+            .map_err(|errno| self.failed("unlocking", errno.into()))?;
         Ok(self.take_alone()? && self.is_current()?)
     }
 
     /// Waits until nobody has it alone.
     pub(super) fn share(&self) -> Result<()> {
-        self.byte(USE, libc::F_RDLCK, Wait::Yes).map_err(|errno| self.failed("locking", errno.into()))
+        sys::lock_byte(&self.file, USE, libc::F_RDLCK).map_err(|errno| self.failed("locking", errno.into()))
     }
 
     /// Whether the file is still the one of that name: whoever takes a bridge down removes its file.
@@ -119,23 +108,7 @@ impl Lock {
     }
 
     fn await_turn(&self) -> Result<()> {
-        self.byte(TURN, libc::F_WRLCK, Wait::Yes).map_err(|errno| self.failed("locking", errno.into()))
-    }
-
-    /// A lock of one byte, which belongs to the open file and changes its kind in one step (fcntl(2)).
-    fn byte(&self, byte: i64, kind: libc::c_int, wait: Wait) -> nix::Result<()> {
-        let l_type = libc::c_short::try_from(kind).map_err(|_| Errno::EINVAL)?;
-        let range = libc::flock { l_type, l_whence: 0, l_start: byte, l_len: 1, l_pid: 0 };
-        loop {
-            let locked = match wait {
-                Wait::Yes => fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&range)),
-                Wait::No => fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range)),
-            };
-            match locked {
-                Err(Errno::EINTR) => {}
-                other => return other.map(drop),
-            }
-        }
+        sys::lock_byte(&self.file, TURN, libc::F_WRLCK).map_err(|errno| self.failed("locking", errno.into()))
     }
 
     /// What those who share it have agreed on.
@@ -182,7 +155,7 @@ impl Drop for Turn<'_> {
             Held::Shared(lock) => lock,
             Held::Own(lock) => lock,
         };
-        lock.byte(TURN, libc::F_UNLCK, Wait::No).ok();
+        sys::try_lock_byte(&lock.file, TURN, libc::F_UNLCK).ok();
     }
 }
 

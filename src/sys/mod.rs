@@ -27,7 +27,9 @@ pub(crate) use bpf::{BpfInstruction, attach_device_program, code as bpf_code};
 pub(crate) use btrfs::{
     create_subvolume, destroy_subvolume, make_subvolume_writable, share_content, snapshot_subvolume,
 };
-pub(crate) use fd::{above_stdio, is_inheritable, lock};
+#[cfg(feature = "net")]
+pub(crate) use fd::lock_byte;
+pub(crate) use fd::{above_stdio, is_inheritable, lock, try_lock_byte};
 #[cfg(feature = "net")]
 pub(crate) use interface::interface_number;
 pub(crate) use launch::{Entrance, LaunchFailure, Launched, launch, try_clone};
