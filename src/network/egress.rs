@@ -24,15 +24,21 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// | `[fd00::5]:443`, `[fd00::]/64:443`, `fd00::/64` | the same of IPv6 |
 /// | `example.org:443` | TCP to that port of what the host resolves the name to when the sandbox starts |
 ///
-/// What a rule allows may be answered. Some addresses are *protected*: those of the bridge itself, that is other sandboxes
-/// and the host; link-local ones, `169.254.0.0/16` and `fe80::/10`, among them those of the metadata services of clouds;
-/// `168.63.129.16`, `192.0.0.192`, `100.100.100.200`, `fd00:ec2::254`, `fd20:ce::254` and `fd00:42::42`, which are such services
-/// elsewhere; `64:ff9b::a9fe:0/112`, link-local ones by a translator of addresses; and multicast. They are denied
-/// whatever the rules say of wider networks: a rule opens one of them only by addresses all of which are in that range, and not
-/// by a name, whose owner says which addresses it has. Other
-/// addresses that the host itself has are services of the host, and are denied, too, but for a rule that names the one
-/// address. With [`allow_all`](Self::allow_all) the sandbox's name servers may be asked though they are in such a range, where
-/// clouds have theirs.
+/// What a rule allows may be answered.
+///
+/// # Protected addresses
+///
+/// - those of the bridge itself, that is other sandboxes and the host;
+/// - `169.254.0.0/16` and `fe80::/10`, link-local ones, among them those where most clouds have their metadata services, which
+///   hand out credentials; and `64:ff9b::a9fe:0/112`, the same by a translator of addresses;
+/// - `168.63.129.16`, `192.0.0.192`, `100.100.100.200`, `fd00:ec2::/32`, `fd20:ce::254`, `fd00:c1::a9fe:a9fe`,
+///   `fd00:100::100:200`, `fd00:42::42` and `fd00:a9fe:a9fe::1`, where the others have them;
+/// - multicast, broadcast and what is reserved, `224.0.0.0/3` and `ff00::/8`.
+///
+/// They are denied whatever the rules say of wider networks: a rule opens one of them only by addresses all of which are in
+/// that range, and not by a name, whose owner says which addresses it has. Other addresses that the host itself has are
+/// services of the host, and are denied, too, but for a rule that names the one address. With [`allow_all`](Self::allow_all)
+/// the sandbox's name servers may be asked though they are in such a range, where clouds have theirs.
 ///
 /// The kernel decides by `nf_tables`; what is denied is answered by ICMP "administratively prohibited", so that a program sees
 /// `EHOSTUNREACH` at once and does not wait. See [nft(8)](https://man7.org/linux/man-pages/man8/nft.8.html).

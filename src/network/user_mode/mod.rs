@@ -32,9 +32,8 @@ use crate::sandbox::Sandbox;
 ///
 /// - the host's loopback interface, unless [`host_loopback`](Self::host_loopback) is called. What the host serves at its other
 ///   addresses is in reach: with `slirp4netns` at all of them, with `pasta` at all but the one that the sandbox has as well;
-/// - `169.254.0.0/16`, `168.63.129.16`, `192.0.0.192`, `100.100.100.200`, `fd00:ec2::254`, `fd20:ce::254`, `fd00:42::42`,
-///   `fe80::a9fe:a9fe` and `64:ff9b::a9fe:0/112`, where clouds have their metadata services, unless
-///   [`metadata_services`](Self::metadata_services) is called.
+/// - the addresses where clouds have their metadata services, which are those that [`Egress`](crate::Egress#protected-addresses)
+///   names but for most of `fe80::/10`, unless [`metadata_services`](Self::metadata_services) is called.
 ///
 /// Neither program keeps to the first by itself: a socket that is bound to `eth0` (`SO_BINDTODEVICE`, which needs no privilege)
 /// sends to `127.0.0.1` by it, and the program connects there. So both are enforced by a table of `nf_tables` in the network
