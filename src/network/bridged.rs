@@ -94,10 +94,10 @@ impl Bridged {
         self
     }
 
-    /// How many connections it may have that it has begun, 1 to 32768, with services of the host and its `ping` included. Beyond that
-    /// a program sees `EHOSTUNREACH`, by IPv6 `EACCES`. By default that is 4096, or a sixteenth of `net.netfilter.nf_conntrack_max`
-    /// if it is less: the kernel remembers every connection that it routes, in a table of that size, which is one for the
-    /// machine, and whoever fills it cuts off everybody.
+    /// How many connections it may have that it has begun, 1 to 32768, with services of the host and its `ping` included. Beyond
+    /// that a program is answered as where a rule [denies](crate::Egress). By default that is 4096, or a sixteenth of
+    /// `net.netfilter.nf_conntrack_max` if it is less: the kernel remembers every connection that it routes, in a table of that
+    /// size, which is one for the machine, and whoever fills it cuts off everybody.
     ///
     /// It remembers one of TCP for two minutes after its end. So a sandbox may begin no more than the default, or as many as this
     /// if it is more, at once, and as many again in each two minutes; attempts that are refused for this limit count. One of UDP is

@@ -40,8 +40,10 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// services of the host, and are denied, too, but for a rule that names the one address. With [`allow_all`](Self::allow_all)
 /// the sandbox's name servers may be asked though they are in such a range, where clouds have theirs.
 ///
-/// The kernel decides by `nf_tables`; what is denied is answered by ICMP "administratively prohibited", so that a program sees
-/// `EHOSTUNREACH` at once and does not wait. See [nft(8)](https://man7.org/linux/man-pages/man8/nft.8.html).
+/// The kernel decides by `nf_tables`. A program that is denied a connection by TCP hears `ECONNREFUSED` at once, by a reset, as
+/// where nobody listens; anything else is answered by ICMP "administratively prohibited", `EHOSTUNREACH` and by IPv6
+/// `EACCES`. [`Outcome::egress`](crate::Outcome::egress) tells what was denied. See
+/// [nft(8)](https://man7.org/linux/man-pages/man8/nft.8.html).
 ///
 /// # Examples
 ///

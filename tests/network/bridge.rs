@@ -12,7 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::scene::{HOST, OUTSIDE, Scene, ask, builder, interfaces, ip, on, plain, run, serve_here};
+use crate::scene::{
+    DENIED, HOST, OUTSIDE, PROHIBITED, Scene, ask, builder, interfaces, ip, on, plain, run, serve_here,
+};
 use crate::support::{self, Result, explain, fail, succeed};
 
 pub(crate) fn the_gateway_and_nobody_else(_: &Scene) -> Result {
@@ -21,14 +23,14 @@ pub(crate) fn the_gateway_and_nobody_else(_: &Scene) -> Result {
     let _server = serve_here("0.0.0.0", 7000)?;
     // A service of the host is closed at each of its addresses, but for a rule that names the address.
     for address in ["10.10.0.1", HOST] {
-        assert_eq!(ask(&plain(&bridge), "tcp", address, 7000)?, "EHOSTUNREACH", "{address}");
-        assert_eq!(ask(&plain(&bridge), "udp", address, 7000)?, "EHOSTUNREACH", "{address}");
+        assert_eq!(ask(&plain(&bridge), "tcp", address, 7000)?, DENIED, "{address}");
+        assert_eq!(ask(&plain(&bridge), "udp", address, 7000)?, PROHIBITED, "{address}");
         let open = on(Network::bridge(&bridge).egress(Egress::deny_all().allow(format!("{address}:7000"))));
         assert!(ask(&open, "tcp", address, 7000)?.starts_with("10.10.0."), "{address}");
-        assert_eq!(ask(&open, "udp", address, 7000)?, "EHOSTUNREACH", "{address}");
+        assert_eq!(ask(&open, "udp", address, 7000)?, PROHIBITED, "{address}");
     }
     let wide = on(Network::bridge(&bridge).egress(Egress::deny_all().allow("0.0.0.0/0")));
-    assert_eq!(ask(&wide, "tcp", "10.10.0.1", 7000)?, "EHOSTUNREACH");
+    assert_eq!(ask(&wide, "tcp", "10.10.0.1", 7000)?, DENIED);
     Ok(())
 }
 
@@ -199,7 +201,7 @@ pub(crate) fn two_hundred_on_one_bridge(_: &Scene) -> Result {
     for container in all.iter().step_by(40) {
         assert_eq!(
             succeed(container.output(crate::scene::client("tcp", "10.10.0.1", 7000))?)?.trim(),
-            "EHOSTUNREACH"
+            DENIED
         );
     }
     drop(all);

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         filter: outside_by_ipv6,
         filter: sandboxes_are_apart,
         filter: the_first_rule_that_fits_decides,
+        filter: who_is_denied_does_not_wait,
         filter: the_metadata_service_is_closed,
         filter: metadata_services_by_ipv6_are_closed,
         filter: names_are_found,

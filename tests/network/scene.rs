@@ -150,7 +150,7 @@ impl Scene {
     pub(crate) fn script_outside(&self, script: &str) -> Result<Process> {
         let pid = self.outside.0.id().to_string();
         let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "python3", "-c", script]);
+        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3", "-c", script]);
         ready(command)
     }
 
@@ -158,7 +158,7 @@ impl Scene {
     pub(crate) fn outside_script(&self, script: &str, args: &[&str]) -> Result<String> {
         let pid = self.outside.0.id().to_string();
         let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "python3", "-c", script]).args(args);
+        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3", "-c", script]).args(args);
         run_helper(&mut command, Duration::from_secs(20))?.succeed()
     }
 
@@ -166,7 +166,18 @@ impl Scene {
     pub(crate) fn ask(&self, kind: &str, address: &str, port: u16) -> Result<String> {
         let pid = self.outside.0.id().to_string();
         let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "python3", "-c", CLIENT, kind, address, &port.to_string()]);
+        command.args([
+            "--net",
+            "-t",
+            &pid,
+            "--",
+            "/usr/bin/python3",
+            "-c",
+            CLIENT,
+            kind,
+            address,
+            &port.to_string(),
+        ]);
         Ok(run_helper(&mut command, Duration::from_secs(20))?.succeed()?.trim().to_owned())
     }
 
@@ -174,14 +185,14 @@ impl Scene {
     pub(crate) fn serve_outside(&self, address: &str, port: u16) -> Result<Process> {
         let pid = self.outside.0.id().to_string();
         let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "python3"]);
+        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3"]);
         serve(command, address, port)
     }
 }
 
 /// The same on the host.
 pub(crate) fn serve_here(address: &str, port: u16) -> Result<Process> {
-    serve(HostCommand::new("python3"), address, port)
+    serve(HostCommand::new("/usr/bin/python3"), address, port)
 }
 
 fn serve(mut command: HostCommand, address: &str, port: u16) -> Result<Process> {
@@ -252,6 +263,12 @@ while True:
     connection.close()
 "#;
 
+/// What a client hears that is denied: by TCP the same as where nobody listens, so somebody does wherever that is looked for.
+pub(crate) const DENIED: &str = "ECONNREFUSED";
+/// By UDP, and outside.
+pub(crate) const PROHIBITED: &str = "EHOSTUNREACH";
+pub(crate) const PROHIBITED_6: &str = "EACCES";
+
 /// Asks such a server, by "udp", "tcp" or "tcp-first", where the client speaks first; and prints what it says, or the name of what went wrong.
 pub(crate) const CLIENT: &str = r#"
 import errno, socket, sys
@@ -282,7 +299,7 @@ pub(crate) fn ask(sandbox: &Sandbox, kind: &str, address: &str, port: u16) -> Re
 
 /// What a client on the host hears.
 pub(crate) fn ask_here(kind: &str, address: &str, port: u16) -> Result<String> {
-    let mut command = HostCommand::new("python3");
+    let mut command = HostCommand::new("/usr/bin/python3");
     command.args(["-c", CLIENT, kind, address, &port.to_string()]);
     Ok(run_helper(&mut command, Duration::from_secs(20))?.succeed()?.trim().to_owned())
 }

@@ -12,8 +12,8 @@ use belljar::{Capability, Command, Container, ErrorKind, Network, Sandbox, Step,
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::filter::NAME_SERVER;
-use crate::scene::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, client, ip, run};
+use crate::filter::{NAME_SERVER, PATIENT};
+use crate::scene::{DENIED, HOST, HOST_6, OUTSIDE, OUTSIDE_6, SERVER, Scene, ask, ask_here, client, ip, run};
 use crate::support::{self, Result, Scratch, explain, fail, succeed, within};
 
 const PROGRAMS: [UserModeProgram; 2] = [UserModeProgram::Pasta, UserModeProgram::Slirp4netns];
@@ -182,7 +182,7 @@ for attack in attacks: attack.join()
 /// What the host's loopback interface hears of an attack.
 fn heard_on_loopback(sandbox: &Sandbox, addresses: &[&str]) -> Result<String> {
     let mut listener =
-        HostCommand::new("python3").args(["-c", LOOPBACK]).stdout(HostStdio::piped()).spawn()?;
+        HostCommand::new("/usr/bin/python3").args(["-c", LOOPBACK]).stdout(HostStdio::piped()).spawn()?;
     let mut lines = BufReader::new(listener.stdout.take().expect("piped"));
     let mut line = String::new();
     lines.read_line(&mut line)?;
@@ -255,6 +255,9 @@ fn metadata_is_closed(program: UserModeProgram) -> Result {
     let closed = on(by(program));
     assert_ne!(ask(&closed, "tcp", METADATA, 80)?, HOST);
     assert_ne!(ask(&closed, "udp", METADATA, 80)?, HOST);
+    let mut patient = Command::new("/usr/bin/python3");
+    patient.args(["-c", PATIENT, METADATA]);
+    assert_eq!(succeed(closed.output(&patient)?)?, format!("{DENIED} at once\n"));
     assert_eq!(bound(&closed)?, "no");
     // But for a name server.
     let closed = on(by(program).dns([METADATA.parse().expect("an address")]));

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Firewall;
-use super::conditions::{FRAGMENT, accept, ethernet_key, ethertype, fits, icmp, interface_name, octets};
+use super::conditions::{
+    FRAGMENT, accept, ethernet_key, ethertype, fits, icmp, interface_name, octets, refuse,
+};
 use super::{
     EGRESS_4, EGRESS_6, PORTS, PUBLISHED_4, PUBLISHED_6, RECEIVED, TO_HOST_4, TO_HOST_6, WHO_4, WHO_6,
     WHO_ASKS,
@@ -14,7 +16,7 @@ use crate::network::cidr::Cidr;
 use crate::network::egress::{Act, Origin, Protocol, Resolved, Service};
 use crate::network::nft::{
     Batch, Field, Header, Set, Table, Tracked, Value, Verdict, are_more_than, counter, is,
-    is_more_often_than, is_not, is_not_tracked, keep_bits, payload, reject, verdict,
+    is_more_often_than, is_not, is_not_tracked, keep_bits, payload, verdict,
 };
 
 /// How much of the host's room for fragments that wait for others, 4 MiB, one sandbox may take (`ipfrag_high_thresh`; they wait for
@@ -141,7 +143,7 @@ impl Firewall {
         self.limit_connections(batch, admission);
         let decision = |act| match act {
             Act::Allow => vec![counter(), verdict(Verdict::Goto(guest.begin_chain()))],
-            Act::Deny => vec![counter(), reject()],
+            Act::Deny => vec![counter(), refuse()],
         };
         for rule in self.in_order(rules) {
             let decided = [fits(&rule), decision(rule.act)].concat();
@@ -183,7 +185,7 @@ impl Firewall {
             are_more_than(admission.connections_max),
         ] {
             let first_of_it = is_not_tracked(Tracked::Noted, 0);
-            let too_many = [first_of_it, vec![limit, counter(), reject()]].concat();
+            let too_many = [first_of_it, vec![limit, counter(), refuse()]].concat();
             batch.add_marked_rule(self.routed(), &begin, admission.mark, too_many);
         }
         batch.add_rule(self.routed(), &begin, accept());

@@ -22,7 +22,7 @@ use super::nft::{Batch, Family, Field, Holds, Set, Table};
 use super::protected::{METADATA, OF_THE_WIRE};
 
 pub(super) use self::admission::{Admission, Guest, Published, leads_to};
-pub(super) use self::conditions::{fits, interface_name};
+pub(super) use self::conditions::{add_refusal, fits, interface_name, refuse};
 
 /// Chain of each sandbox for what is routed, by its address.
 const EGRESS_4: Set = Set { name: "egress4", key: &[Field::Ipv4], holds: Holds::Verdict };

@@ -4,7 +4,8 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use super::Firewall;
 use super::conditions::{
-    FRAGMENT, accept, comes_from, ethertype, icmp, interface_name, of_family, source, to_the_wire,
+    FRAGMENT, accept, add_refusal, comes_from, ethertype, icmp, interface_name, of_family, refuse, source,
+    to_the_wire,
 };
 use super::{
     EGRESS_4, EGRESS_6, PORTS, PUBLISHED_4, PUBLISHED_6, RECEIVED, TO_HOST_4, TO_HOST_6, WHO_4, WHO_6,
@@ -39,6 +40,7 @@ impl Firewall {
         }
         let filter = |hook, priority| Some(Base { kind: "filter", hook, priority });
         let nat = |hook, priority| Some(Base { kind: "nat", hook, priority });
+        add_refusal(batch, table);
         for (name, base) in [
             ("from_bridge_to_host", None),
             ("from_bridge", None),
@@ -76,7 +78,7 @@ impl Firewall {
         rule("from_bridge_to_host", vec![begins_nothing(), drop()]);
         rule("from_bridge_to_host", vec![source(Field::Ipv4), vec![decide_by(TO_HOST_4, 0)]]);
         rule("from_bridge_to_host", vec![source(Field::Ipv6), vec![decide_by(TO_HOST_6, 0)]]);
-        rule("from_bridge_to_host", vec![vec![counter(), reject()]]);
+        rule("from_bridge_to_host", vec![vec![counter(), refuse()]]);
 
         rule("sent", vec![from(), is_for_this_host(0).to_vec(), accept()]);
         // By IPv6 a neighbour is asked for by a group of the wire, in which this host is.
@@ -88,7 +90,7 @@ impl Firewall {
         // Errors about a connection would get to whoever they say it was about. And what the kernel does not track would leave with
         // the sandbox's own address.
         rule("from_bridge", vec![begins_nothing(), drop()]);
-        // What another bridge publishes is a service of this host.
+        // What another bridge publishes is a service of this host. A reset does not get back to who asked for its address.
         rule("from_bridge", vec![tracked(Tracked::SentOn), vec![counter(), reject()]]);
         rule("from_bridge", vec![source(Field::Ipv4), vec![decide_by(EGRESS_4, 0)]]);
         rule("from_bridge", vec![source(Field::Ipv6), vec![decide_by(EGRESS_6, 0)]]);
@@ -102,6 +104,7 @@ impl Firewall {
             rule("forward", vec![comes_from(&range), drop()]);
         }
         rule("forward", vec![tracked(Tracked::SentOn), accept()]);
+        // A reset would be from the sandbox's own address.
         rule("forward", vec![vec![counter(), reject()]]);
 
         // Two sandboxes reach each other by way of this host, which would tell them of a shorter one.

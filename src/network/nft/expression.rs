@@ -128,13 +128,22 @@ pub(in crate::network) fn counter() -> Expression {
     other("counter", Vec::new())
 }
 
+/// The attribute of "reject" that says by what.
+const REJECT_BY: u16 = 1;
+
 /// Answers "administratively prohibited", of IPv4 or IPv6.
 pub(in crate::network) fn reject() -> Expression {
-    const TYPE: u16 = 1;
     const CODE: u16 = 2;
     const ICMPX_UNREACH: u32 = 2;
     const ICMPX_ADMIN_PROHIBITED: u8 = 3;
-    other("reject", vec![word(TYPE, ICMPX_UNREACH), DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED])])
+    let code = DefaultNla::new(CODE, vec![ICMPX_ADMIN_PROHIBITED]);
+    other("reject", vec![word(REJECT_BY, ICMPX_UNREACH), code])
+}
+
+/// Answers a segment of TCP by a reset.
+pub(in crate::network) fn reset() -> Expression {
+    const TCP_RST: u32 = 1;
+    other("reject", vec![word(REJECT_BY, TCP_RST)])
 }
 
 /// Goes on if there are more connections than that of those which have come to this rule and are not over.

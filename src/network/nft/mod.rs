@@ -17,7 +17,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 pub(super) use self::expression::{
     Header, NFPROTO_IPV4, NFPROTO_IPV6, Tracked, are_more_than, counter, decide_by, is, is_for_this_host,
     is_in, is_more_often_than, is_not, is_not_tracked, is_port_of, is_tracked, keep_bits, look_up,
-    masquerade, meta, payload, reject, send_to, verdict,
+    masquerade, meta, payload, reject, reset, send_to, verdict,
 };
 use super::netlink::{Netlink, Raw, Refused, frames};
 

@@ -7,8 +7,8 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use crate::network::cidr::Cidr;
 use crate::network::egress::{Act, Origin, Protocol, Resolved, Service};
-use crate::network::firewall::{fits, interface_name};
-use crate::network::nft::{Base, Batch, Family, Table, Verdict, is_not, meta, reject, verdict};
+use crate::network::firewall::{add_refusal, fits, interface_name, refuse};
+use crate::network::nft::{Base, Batch, Family, Table, Verdict, is_not, meta, verdict};
 use crate::network::protected::METADATA;
 
 const TABLE: Table<'_> = Table { family: Family::Inet, name: "belljar" };
@@ -29,6 +29,7 @@ pub(super) fn rules(metadata_services: bool, servers: &[IpAddr]) -> Batch {
     };
     let mut batch = Batch::default();
     batch.add_table(TABLE);
+    add_refusal(&mut batch, TABLE);
     // Routes would not do: by a socket that is bound to an interface, the kernel sends where none leads.
     let base = Base { kind: "filter", hook: InetHookNumber::LocalOut, priority: 0 };
     batch.add_chain(TABLE, CHAIN, Some(base));
@@ -38,7 +39,7 @@ pub(super) fn rules(metadata_services: bool, servers: &[IpAddr]) -> Batch {
     };
     let leaves = || vec![meta(MetaKey::Oifname, 0), is_not(0, interface_name("lo"))];
     for addresses in LOOPBACK {
-        rule(leaves(), [to(addresses, Service::Everything), vec![reject()]].concat());
+        rule(leaves(), [to(addresses, Service::Everything), vec![refuse()]].concat());
     }
     if !metadata_services {
         // Some clouds have their name server there.
@@ -49,7 +50,7 @@ pub(super) fn rules(metadata_services: bool, servers: &[IpAddr]) -> Batch {
             }
         }
         for addresses in METADATA {
-            rule(to(addresses, Service::Everything), vec![reject()]);
+            rule(to(addresses, Service::Everything), vec![refuse()]);
         }
     }
     batch
