@@ -1,7 +1,7 @@
 //! A problem whose answer is a conversation: the submission and the problem's interactor run at once, each in a sandbox
 //! and with a verdict of its own, and what one prints the other reads.
 
-use belljar::{Command, Output, Plan, Stdio, Verdict};
+use belljar::{Command, Output, Plan, Sandbox, Stdio, Verdict};
 
 use crate::Result;
 use crate::grader::INPUT;
@@ -25,17 +25,18 @@ enum Ending {
 /// Lets a submission and the interactor talk, and says what the submission's part is worth.
 pub(crate) fn play(
     plan: &Plan,
-    submission: Command,
+    mut submission: Command,
     limits: &Limits,
     interactor: &Program<'_>,
     test: &Test,
 ) -> Result<(Finding, Output)> {
-    let mut command = interactor.command();
-    command.arg(INPUT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::capture(HELPER.output));
+    submission.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::capture(limits.output));
+    // It comes first: when somebody is there to talk to, nobody but the submission has its ends of the pipes any more. Were
+    // it the other way round, one that closes its standard input could be answered all the same, as long as this process
+    // had not got to close its copy.
+    let mut player = plan.spawn(&submission)?;
     let sandbox = policy::with_file(interactor.sandbox(&HELPER), INPUT, &test.input);
-    // It comes first: the clock of the submission runs from the moment at which there is somebody to talk to.
-    let mut interactor = sandbox.spawn(&command)?;
-    let mut player = join(plan, submission, limits, interactor.stdin.take(), interactor.stdout.take())?;
+    let interactor = join(&sandbox, interactor.command(), player.stdout.take(), player.stdin.take())?;
 
     // The submission ends by its limits at the latest, and the interactor then reads the end of the pipe.
     let said = interactor.wait_with_output()?;
@@ -59,17 +60,15 @@ pub(crate) fn play(
     Ok((finding, output))
 }
 
-/// Starts the submission at the other ends of the interactor's pipes.
+/// Starts the interactor at the other ends of the submission's pipes.
 fn join(
-    plan: &Plan,
+    sandbox: &Sandbox,
     mut command: Command,
-    limits: &Limits,
-    to: Option<impl Into<Stdio>>,
     from: Option<impl Into<Stdio>>,
+    to: Option<impl Into<Stdio>>,
 ) -> Result<belljar::Child> {
-    let (Some(to), Some(from)) = (to, from) else { return Err("the interactor has no pipes".into()) };
-    command.stdin(from).stdout(to).stderr(Stdio::capture(limits.output));
-    // The command goes with its copies of the ends, and then only the submission has them: when it ends, or closes
-    // one, the interactor learns of it.
-    Ok(plan.spawn(&command)?)
+    let (Some(from), Some(to)) = (from, to) else { return Err("the submission has no pipes".into()) };
+    command.arg(INPUT).stdin(from).stdout(to).stderr(Stdio::capture(HELPER.output));
+    // The command goes with its copies of the ends, and then only the interactor has them.
+    Ok(sandbox.spawn(&command)?)
 }
