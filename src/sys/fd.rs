@@ -41,6 +41,7 @@ pub(crate) fn try_lock_byte(file: &File, byte: i64, kind: libc::c_int) -> nix::R
 }
 
 /// The same, once nobody else has it.
+#[cfg(feature = "net")]
 pub(crate) fn lock_byte(file: &File, byte: i64, kind: libc::c_int) -> nix::Result<()> {
     let range = one_byte(byte, kind)?;
     loop {
