@@ -41,8 +41,9 @@ use crate::error::{Error, ErrorKind, Result, Step};
 /// the sandbox's name servers may be asked though they are in such a range, where clouds have theirs.
 ///
 /// The kernel decides by `nf_tables`. A program that is denied a connection by TCP hears `ECONNREFUSED` at once, by a reset, as
-/// where nobody listens; anything else is answered by ICMP "administratively prohibited", `EHOSTUNREACH` and by IPv6
-/// `EACCES`. [`Outcome::egress`](crate::Outcome::egress) tells what was denied. See
+/// where nobody listens. Anything else, and what is on or published by another bridge, is answered by ICMP "administratively
+/// prohibited", `EHOSTUNREACH` and by IPv6 `EACCES`, as often as the kernel sends such (`icmp_ratelimit`, icmp(7)); a program
+/// that waits in `connect` hears it a second later. [`Outcome::egress`](crate::Outcome::egress) tells what was denied. See
 /// [nft(8)](https://man7.org/linux/man-pages/man8/nft.8.html).
 ///
 /// # Examples
