@@ -5,9 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Firewall;
-use super::conditions::{
-    FRAGMENT, accept, ethernet_key, ethertype, fits, icmp, interface_name, octets, refuse,
-};
+use super::conditions::{FRAGMENT, accept, ethernet_key, ethertype, fits, icmp, interface_name, octets};
+use super::refusal::refuse;
 use super::{
     EGRESS_4, EGRESS_6, PORTS, PUBLISHED_4, PUBLISHED_6, RECEIVED, TO_HOST_4, TO_HOST_6, WHO_4, WHO_6,
     WHO_ASKS,

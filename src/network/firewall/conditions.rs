@@ -1,14 +1,14 @@
-//! What of a packet a rule looks at, how that is written, and what is answered to who is denied.
+//! What of a packet a rule looks at, and how that is written.
 
 use std::net::IpAddr;
 
 use netlink_packet_netfilter::nftables::MetaKey;
 
 use crate::network::cidr::Cidr;
-use crate::network::egress::{Protocol, Resolved, Service};
+use crate::network::egress::{Resolved, Service};
 use crate::network::nft::{
-    Batch, Expression, Field, Header, NFPROTO_IPV4, NFPROTO_IPV6, Table, Verdict, is, is_port_of, keep_bits,
-    meta, payload, reject, reset, verdict,
+    Expression, Field, Header, NFPROTO_IPV4, NFPROTO_IPV6, Verdict, is, is_port_of, keep_bits, meta, payload,
+    verdict,
 };
 
 pub(super) const FRAGMENT: u8 = 44;
@@ -38,23 +38,6 @@ pub(super) fn family_of(address: IpAddr) -> Field {
 
 pub(super) fn accept() -> Vec<Expression> {
     vec![verdict(Verdict::Accept)]
-}
-
-const REFUSED: &str = "refused";
-
-/// Makes the chain that [`refuse`] goes to.
-pub(in crate::network) fn add_refusal(batch: &mut Batch, table: Table<'_>) {
-    batch.add_chain(table, REFUSED, None);
-    // The answer is there before connect(2) has given up the socket. The kernel takes a reset then, and puts an error by ICMP
-    // aside: it would be heard a second later, when the same was sent again.
-    let of_tcp = vec![meta(MetaKey::L4Proto, 0), is(0, [Protocol::Tcp.number()]), reset()];
-    batch.add_rule(table, REFUSED, of_tcp);
-    batch.add_rule(table, REFUSED, vec![reject()]);
-}
-
-/// Answers who sends that he is denied it.
-pub(in crate::network) fn refuse() -> Expression {
-    verdict(Verdict::Goto(REFUSED.to_owned()))
 }
 
 /// Whether a frame is of this kind.

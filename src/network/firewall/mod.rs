@@ -13,6 +13,7 @@
 
 mod admission;
 mod conditions;
+mod refusal;
 mod tables;
 
 use std::net::IpAddr;
@@ -22,7 +23,8 @@ use super::nft::{Batch, Family, Field, Holds, Set, Table};
 use super::protected::{METADATA, OF_THE_WIRE};
 
 pub(super) use self::admission::{Admission, Guest, Published, leads_to};
-pub(super) use self::conditions::{add_refusal, fits, interface_name, refuse};
+pub(super) use self::conditions::{fits, interface_name};
+pub(super) use self::refusal::{add_refusal, refuse};
 
 /// Chain of each sandbox for what is routed, by its address.
 const EGRESS_4: Set = Set { name: "egress4", key: &[Field::Ipv4], holds: Holds::Verdict };

@@ -4,9 +4,9 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use super::Firewall;
 use super::conditions::{
-    FRAGMENT, accept, add_refusal, comes_from, ethertype, icmp, interface_name, of_family, refuse, source,
-    to_the_wire,
+    FRAGMENT, accept, comes_from, ethertype, icmp, interface_name, of_family, source, to_the_wire,
 };
+use super::refusal::{add_refusal, refuse};
 use super::{
     EGRESS_4, EGRESS_6, PORTS, PUBLISHED_4, PUBLISHED_6, RECEIVED, TO_HOST_4, TO_HOST_6, WHO_4, WHO_6,
     WHO_ASKS,
