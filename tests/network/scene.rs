@@ -146,47 +146,34 @@ impl Scene {
         run_helper(&mut command, Duration::from_secs(20))?.succeed()
     }
 
+    fn python_outside(&self) -> HostCommand {
+        let mut command = HostCommand::new("nsenter");
+        command.args(["--net", "-t", &self.outside.0.id().to_string(), "--", "/usr/bin/python3"]);
+        command
+    }
+
     /// Starts a script outside, which says "ready".
     pub(crate) fn script_outside(&self, script: &str) -> Result<Process> {
-        let pid = self.outside.0.id().to_string();
-        let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3", "-c", script]);
+        let mut command = self.python_outside();
+        command.args(["-c", script]);
         ready(command)
     }
 
     /// Runs a script outside to its end.
     pub(crate) fn outside_script(&self, script: &str, args: &[&str]) -> Result<String> {
-        let pid = self.outside.0.id().to_string();
-        let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3", "-c", script]).args(args);
-        run_helper(&mut command, Duration::from_secs(20))?.succeed()
+        run_helper(self.python_outside().args(["-c", script]).args(args), Duration::from_secs(20))?.succeed()
     }
 
     /// What a client outside hears.
     pub(crate) fn ask(&self, kind: &str, address: &str, port: u16) -> Result<String> {
-        let pid = self.outside.0.id().to_string();
-        let mut command = HostCommand::new("nsenter");
-        command.args([
-            "--net",
-            "-t",
-            &pid,
-            "--",
-            "/usr/bin/python3",
-            "-c",
-            CLIENT,
-            kind,
-            address,
-            &port.to_string(),
-        ]);
+        let mut command = self.python_outside();
+        command.args(["-c", CLIENT, kind, address, &port.to_string()]);
         Ok(run_helper(&mut command, Duration::from_secs(20))?.succeed()?.trim().to_owned())
     }
 
     /// Starts a server outside, or here, that tells who asks it what address it sees.
     pub(crate) fn serve_outside(&self, address: &str, port: u16) -> Result<Process> {
-        let pid = self.outside.0.id().to_string();
-        let mut command = HostCommand::new("nsenter");
-        command.args(["--net", "-t", &pid, "--", "/usr/bin/python3"]);
-        serve(command, address, port)
+        serve(self.python_outside(), address, port)
     }
 }
 
