@@ -603,7 +603,7 @@ fn an_upper_in_memory_belongs_to_the_program() -> Result {
     bare_root(&scratch, "base");
     let sandbox = on(Rootfs::overlay([scratch.join("base")]).upper(Upper::tmpfs(mib(4), 200)));
     for sandbox in [sandbox.clone(), sandbox.clone().user(7, 8), sandbox.root()] {
-        let script = "mkdir /work && echo x > /work/x && cat /work/x && stat -c %u:%g:%a /";
+        let script = "mkdir /own && echo x > /own/x && cat /own/x && stat -c %u:%g:%a /";
         let shown = run_sh(&sandbox, script)?;
         let ids = run_sh(&sandbox, "echo $(id -u):$(id -g)")?;
         assert_eq!(shown, format!("x\n{}:755\n", ids.trim()));

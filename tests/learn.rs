@@ -249,15 +249,15 @@ fn files_that_the_program_makes() -> Result {
 fn files_on_an_overlay() -> Result {
     let scratch = Scratch::new();
     let layer = scratch.dir("layer");
-    for dir in ["work", "data", "usr", "tmp"] {
+    for dir in ["made", "data", "usr", "tmp"] {
         fs::create_dir(layer.join(dir))?;
     }
     fs::write(layer.join("data/input"), "from the layer")?;
-    std::os::unix::fs::symlink("/data/input", layer.join("work/alias"))?;
+    std::os::unix::fs::symlink("/data/input", layer.join("made/alias"))?;
     let rootfs = Rootfs::overlay([&layer]).upper(Upper::tmpfs(1 << 24, 0));
     let sandbox = support::with_system(support::with_payload(Sandbox::new().rootfs(rootfs))).root();
-    again(&sandbox, &payload("make-files", &["/work"]))?;
-    let needs = again(&sandbox, &cat("/work/alias"))?;
+    again(&sandbox, &payload("make-files", &["/made"]))?;
+    let needs = again(&sandbox, &cat("/made/alias"))?;
     assert!(needs.contains(&file("read_file", "/data/input")), "a symlink is no place for a rule: {needs}");
     Ok(())
 }
