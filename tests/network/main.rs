@@ -79,6 +79,7 @@ fn main() -> ExitCode {
         user_mode: user_mode_names_the_package + "pasta" + "slirp4netns",
         user_mode: user_mode_tells_what_went_wrong + "pasta" + "slirp4netns",
         user_mode: a_user_mode_program_is_killed + "pasta" + "slirp4netns",
+        user_mode: a_user_mode_program_loops + "pasta" + "slirp4netns",
         user_mode: twenty_user_mode_networks + "pasta" + "slirp4netns",
         user_mode: a_user_mode_host_is_killed + "pasta" + "slirp4netns" + "setpriv",
         user_mode: an_unprivileged_user_mode_host + "pasta" + "slirp4netns" + "setpriv",

@@ -8,7 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as HostCommand, Stdio as HostStdio};
 use std::time::Duration;
 
-use belljar::{Capability, Command, Container, ErrorKind, Network, Sandbox, Step, UserMode, UserModeProgram};
+use belljar::{
+    Capability, Command, Container, ErrorKind, Network, Sandbox, Step, UserMode, UserModeProgram, Verdict,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -161,11 +163,14 @@ while True:
 /// Tries every address by which a program may mean the host itself, by the routes and past them.
 const INTRUDE: &str = r#"
 import socket, sys, threading
-def attack(address, kind, bound):
+def attack(address, kind, bound, port):
     s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, kind)
     s.settimeout(1)
     try:
         if bound: s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'eth0')
+        # The kernel may give the same port to a socket that is bound and to one that is not, and pasta of 2023 never returns
+        # from two connections that are the same to it.
+        s.bind(('', port))
         s.connect((address, 8000))
         s.send(b'hello')
     except OSError:
@@ -174,7 +179,7 @@ attacks = []
 for address in sys.argv[1:]:
     for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
         for bound in False, True:
-            attacks.append(threading.Thread(target=attack, args=(address, kind, bound)))
+            attacks.append(threading.Thread(target=attack, args=(address, kind, bound, 20000 + len(attacks))))
 for attack in attacks: attack.start()
 for attack in attacks: attack.join()
 "#;
@@ -197,30 +202,40 @@ fn heard_on_loopback(sandbox: &Sandbox, addresses: &[&str]) -> Result<String> {
     Ok(heard.trim().to_owned())
 }
 
+/// The same of an open way, again while it is not what is expected: five of some ten thousand sandboxes with pasta heard nothing by
+/// IPv6 in their first two seconds.
+fn comes_through(sandbox: &Sandbox, addresses: &[&str], expected: &[&str]) -> Result<String> {
+    let mut heard = String::new();
+    for _ in 0..5 {
+        heard = heard_on_loopback(sandbox, addresses)?;
+        if expected.iter().all(|&word| heard.split(',').any(|one| one == word)) {
+            return Ok(heard);
+        }
+    }
+    fail(format!("{heard} of {expected:?}"))
+}
+
 fn loopback_is_closed(program: UserModeProgram) -> Result {
     let known = ["127.0.0.1", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1", "127.8.0.1", "localhost"];
     let special = ["10.0.2.2", "10.0.2.3", OUTSIDE, OUTSIDE_6, HOST, HOST_6];
     let all = [known.as_slice(), special.as_slice()].concat();
     let open = by(program).host_loopback().metadata_services();
-    let both = "tcp 127.0.0.1,udp 127.0.0.1";
-    let of_both_families = "tcp 127.0.0.1,tcp ::1,udp 127.0.0.1,udp ::1";
+    let both = ["tcp 127.0.0.1", "udp 127.0.0.1"];
     // The addresses of the program's own: what is asked for.
-    let at_gateway = heard_on_loopback(&on(open.clone()), &special)?;
-    match program {
-        UserModeProgram::Pasta => assert_eq!(at_gateway, of_both_families),
-        _ => assert_eq!(at_gateway, both),
-    }
+    let at_gateway = match program {
+        UserModeProgram::Pasta => ["tcp 127.0.0.1", "tcp ::1", "udp 127.0.0.1", "udp ::1"].as_slice(),
+        _ => &both,
+    };
+    assert_eq!(comes_through(&on(open.clone()), &special, at_gateway)?, at_gateway.join(","), "{program}");
     // The attack by which no program of the two keeps anybody from it, where nothing of ours stands in the way.
-    let attack = heard_on_loopback(&on(open), &known)?;
-    for word in both.split(',') {
-        assert!(attack.split(',').any(|heard| heard == word), "{program}: {attack}");
-    }
+    comes_through(&on(open), &known, &both)?;
     // Closed.
     assert_eq!(heard_on_loopback(&on(by(program)), &all)?, "", "{program}");
     assert_eq!(heard_on_loopback(&on(by(program).metadata_services()), &all)?, "", "{program}");
     // Open at the gateway, and only there.
-    assert_eq!(heard_on_loopback(&on(by(program).host_loopback()), &special)?, at_gateway);
-    assert_eq!(heard_on_loopback(&on(by(program).host_loopback()), &known)?, "");
+    let open = on(by(program).host_loopback());
+    assert_eq!(comes_through(&open, &special, at_gateway)?, at_gateway.join(","), "{program}");
+    assert_eq!(heard_on_loopback(&open, &known)?, "", "{program}");
     Ok(())
 }
 
@@ -416,6 +431,35 @@ pub(crate) fn a_user_mode_program_is_killed(scene: &Scene) -> Result {
     set()?;
     let _server = scene.serve_outside("0.0.0.0", 8000)?;
     PROGRAMS.into_iter().try_for_each(a_killed_program)
+}
+
+/// Two connections that are the same to whoever sees the packets alone: the kernel tells the sockets apart by what one is bound to.
+const SAME: &str = r#"
+import socket, time
+sockets = [socket.socket() for _ in range(2)]
+sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'eth0')
+for s in sockets:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setblocking(False)
+    s.bind(('', 20000))
+for s in sockets:
+    s.connect_ex(('10.0.2.2', 8000))
+time.sleep(60)
+"#;
+
+fn a_looping_program(program: UserModeProgram) -> Result {
+    let sandbox = on(by(program)).wall_time(Duration::from_secs(1));
+    let mut command = Command::new("/usr/bin/python3");
+    let outcome = sandbox.output(command.args(["-c", SAME]))?.outcome;
+    assert_eq!(outcome.verdict, Verdict::WallTimeExceeded, "{program}");
+    assert!(no_helper_is_left(), "{program}: {:?}", helpers());
+    Ok(())
+}
+
+/// pasta of 2023 never comes back from that.
+pub(crate) fn a_user_mode_program_loops(_: &Scene) -> Result {
+    set()?;
+    PROGRAMS.into_iter().try_for_each(a_looping_program)
 }
 
 pub(crate) fn twenty_user_mode_networks(scene: &Scene) -> Result {
