@@ -49,9 +49,9 @@ use crate::sandbox::Sandbox;
 ///
 /// The program is started with the sandbox, by the user that the host is, with an empty environment and no descriptor of the host,
 /// and is killed when the sandbox is taken down or the host dies, of `SIGKILL` as well. It is no part of the sandbox: no limit
-/// of that holds for it, and what it costs is in no [`Usage`](crate::Usage). A hostile sandbox can have it use a whole processor until
-/// the end, and the `pasta` of Debian 12 with two packets: limit the [time](crate::Sandbox::wall_time). If somebody else kills it, its interface goes, and the
-/// sandbox goes on without a network. See
+/// of that holds for it, and what it costs is in no [`Usage`](crate::Usage). A hostile sandbox can have it use a whole processor
+/// until the end, and the `pasta` of Debian 12 with two packets: limit the [time](crate::Sandbox::wall_time). If somebody else
+/// kills it, its interface goes, and the sandbox goes on without a network. See
 /// [passt(1)](https://passt.top/builds/latest/web/passt.1.html) and
 /// [slirp4netns(1)](https://github.com/rootless-containers/slirp4netns/blob/master/slirp4netns.1.md).
 ///
